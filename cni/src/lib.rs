@@ -1,0 +1,1 @@
+//! The CNI binary: attaches pods from the state that the agent rendered.

@@ -1,0 +1,1 @@
+//! The lab: a real Kubernetes on one machine, namespaces as nodes, as a library and a command.

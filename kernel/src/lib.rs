@@ -1,0 +1,1 @@
+//! Towpath's only syscalls for networking: netlink, nftables, namespaces, sysctls.

@@ -1,0 +1,1 @@
+//! The operator: turns ClusterNetwork and Nodes into one NodeNetwork per node.
