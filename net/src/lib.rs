@@ -1,1 +1,22 @@
 //! The domain of Towpath: pure functions from what users declare to what a node's kernel should hold.
+//!
+//! ```text
+//! Draft --validate--> Intent --+
+//! NodeFacts[] -----------------+--allocate, resolve--> NodeSpec per node --assemble--> NodeState
+//!                                                                                        |
+//!                        Surroundings, Lease[] ------------------------------- render <--+
+//!                                                                                |
+//!                                        Observed --------------- plan <------ Desired
+//!                                                                  |
+//!                                                                 Op[]
+//! ```
+//!
+//! Nothing here reads a clock, a file or the kernel; equal input gives equal output, byte for byte.
+
+pub mod family;
+pub mod lease;
+pub mod node_file;
+pub mod ranges;
+pub mod state;
+
+pub use family::{Family, PerFamily};

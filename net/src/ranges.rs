@@ -1,0 +1,61 @@
+//! Address ranges as the kernel's interval sets hold them: sorted, disjoint, not adjacent.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::family::{Family, bits};
+
+/// The addresses from `first` to `last`, both included, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Range {
+    /// The lowest address.
+    pub first: IpAddr,
+    /// The highest address.
+    pub last: IpAddr,
+}
+
+impl From<&IpNet> for Range {
+    fn from(net: &IpNet) -> Self {
+        Self { first: net.network(), last: net.broadcast() }
+    }
+}
+
+/// The fewest ranges of `family` that hold exactly the addresses of `nets`.
+pub fn merge<'a>(family: Family, nets: impl IntoIterator<Item = &'a IpNet>) -> Vec<Range> {
+    let mut ranges: Vec<Range> = nets.into_iter().filter(|n| Family::of_net(n) == family).map(Range::from).collect();
+    ranges.sort_unstable();
+    let mut merged: Vec<Range> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(before) if bits(range.first) <= bits(before.last).saturating_add(1) => {
+                before.last = before.last.max(range.last)
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(list: &[&str]) -> Vec<IpNet> {
+        list.iter().map(|n| n.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn overlapping_and_adjacent_ranges_become_one() {
+        let merged =
+            merge(Family::V4, &nets(&["10.0.2.0/24", "10.0.1.0/24", "10.0.1.128/25", "10.9.0.0/16", "fd00::/8"]));
+        let shown: Vec<String> = merged.iter().map(|r| format!("{}-{}", r.first, r.last)).collect();
+        assert_eq!(shown, ["10.0.1.0-10.0.2.255", "10.9.0.0-10.9.255.255"]);
+    }
+
+    #[test]
+    fn the_end_of_the_address_space_does_not_overflow() {
+        let merged = merge(Family::V6, &nets(&["::/0", "ffff::/16"]));
+        assert_eq!(merged, [Range::from(&Family::V6.everything())]);
+    }
+}

@@ -1,0 +1,206 @@
+//! What a node is told: its own part of the network, and its peers.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The name of a node, as in `Node.metadata.name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeName(pub String);
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Borrow<str> for NodeName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for NodeName {
+    fn from(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+/// The short hash of one validated `ClusterNetwork` spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub String);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a pod joins its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Attachment {
+    /// A point-to-point veth; the node's end holds the gateway address, and a host route leads to the pod.
+    Routed,
+}
+
+/// How pod packets cross between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Transport {
+    /// Plain routes by way of the other node's address; nodes share a subnet.
+    Direct,
+}
+
+impl Transport {
+    /// What the transport adds to each packet, in bytes.
+    pub const fn overhead(self) -> u32 {
+        match self {
+            Self::Direct => 0,
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.write_str("Direct"),
+        }
+    }
+}
+
+/// What a node accepts from its peers, and what it prefers to send by.
+///
+/// A node sends to a peer by the first of its own preferences that the peer accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Transports {
+    /// In the order of preference; never empty.
+    pub prefers: Vec<Transport>,
+    /// Everything that this node takes packets by.
+    pub accepts: Vec<Transport>,
+}
+
+impl Transports {
+    /// One transport, preferred and accepted.
+    pub fn only(transport: Transport) -> Self {
+        Self { prefers: vec![transport], accepts: vec![transport] }
+    }
+
+    /// By what this node sends to a peer that accepts `accepted`; nothing where the two share none.
+    pub fn toward(&self, accepted: &[Transport]) -> Option<Transport> {
+        self.prefers.iter().copied().find(|t| accepted.contains(t))
+    }
+}
+
+/// The largest packet of a pod's interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mtu {
+    /// The uplink's MTU less the overhead of the transport.
+    #[default]
+    Auto,
+    /// This many bytes.
+    #[serde(untagged)]
+    Bytes(u32),
+}
+
+/// Which packets of pods leave with the node's address instead of the pod's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Masquerade {
+    /// When packets are masqueraded.
+    pub mode: MasqueradeMode,
+    /// Destinations that see the pod's own address, besides all pods and nodes of the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<IpNet>,
+}
+
+/// When packets of pods are masqueraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MasqueradeMode {
+    /// When they leave the cluster.
+    LeavingCluster,
+    /// Never: the network around the cluster routes pod addresses.
+    Off,
+}
+
+/// The part of the network that is one node's: the spec of its `NodeNetwork`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeSpec {
+    /// Of the `ClusterNetwork` that this came from.
+    pub revision: Revision,
+    /// By which the other nodes reach this one; at most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Out of which its pods get their addresses.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<IpNet>,
+    /// How pods are attached.
+    pub attachment: Attachment,
+    /// How packets cross to and from other nodes.
+    pub transport: Transports,
+    /// The MTU of pods.
+    #[serde(default)]
+    pub mtu: Mtu,
+    /// Which packets are masqueraded.
+    pub masquerade: Masquerade,
+}
+
+/// Another node, as one node must know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Peer {
+    /// By which it is reached; at most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Of its pods.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<IpNet>,
+    /// What it takes packets by.
+    pub accepts: Vec<Transport>,
+}
+
+/// Everything that a node agent needs from outside its node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeState {
+    /// Whose state this is.
+    pub node: NodeName,
+    /// Its own part.
+    pub spec: NodeSpec,
+    /// The other nodes.
+    #[serde(default)]
+    pub peers: BTreeMap<NodeName, Peer>,
+}
+
+impl NodeState {
+    /// The state of `node`, given every node's part; nothing while it has no part of its own.
+    pub fn assemble<'a>(
+        node: &NodeName,
+        specs: impl IntoIterator<Item = (&'a NodeName, &'a NodeSpec)>,
+    ) -> Option<Self> {
+        let mut own = None;
+        let mut peers = BTreeMap::new();
+        for (name, spec) in specs {
+            if name == node {
+                own = Some(spec.clone());
+            } else {
+                peers.insert(name.clone(), Peer::from(spec));
+            }
+        }
+        own.map(|spec| Self { node: node.clone(), spec, peers })
+    }
+}
+
+impl From<&NodeSpec> for Peer {
+    fn from(spec: &NodeSpec) -> Self {
+        Self {
+            addresses: spec.addresses.clone(),
+            pod_cidrs: spec.pod_cidrs.clone(),
+            accepts: spec.transport.accepts.clone(),
+        }
+    }
+}
