@@ -15,8 +15,13 @@
 
 pub mod family;
 pub mod lease;
+pub mod nft;
 pub mod node_file;
+pub mod observed;
+pub mod ops;
+pub mod plan;
 pub mod ranges;
+pub mod render;
 pub mod state;
 
 pub use family::{Family, PerFamily};

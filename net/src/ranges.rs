@@ -29,7 +29,7 @@ pub fn merge<'a>(family: Family, nets: impl IntoIterator<Item = &'a IpNet>) -> V
     for range in ranges {
         match merged.last_mut() {
             Some(before) if bits(range.first) <= bits(before.last).saturating_add(1) => {
-                before.last = before.last.max(range.last)
+                before.last = before.last.max(range.last);
             }
             _ => merged.push(range),
         }

@@ -1,0 +1,160 @@
+//! Rules from what a person would say.
+
+use super::{Base, Chain, ChainKind, Comparison, Expr, Header, Hook, Meta, Nat, Register, Rule};
+use crate::family::Family;
+
+/// Where keys and operands start.
+const A: Register = Register(0);
+/// Behind a field of 4 bytes in [`A`].
+const A1: Register = Register(1);
+/// Where data of maps starts: behind the longest key, an IPv6 address with protocol and port.
+const B: Register = Register(8);
+
+/// `NF_INET_*` of each family (`linux/netfilter.h`, `NFPROTO_IPV4` and `NFPROTO_IPV6`).
+const fn nfproto(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
+
+/// Where source and destination stand in the header of each family: (source, destination, length).
+const fn address_offsets(family: Family) -> (u32, u32, u32) {
+    match family {
+        Family::V4 => (12, 16, 4),
+        Family::V6 => (8, 24, 16),
+    }
+}
+
+/// How many 4-byte registers an address takes.
+const fn address_registers(family: Family) -> u8 {
+    family.bits() / 32
+}
+
+/// `RTN_LOCAL` (`linux/rtnetlink.h`): an address of this node.
+const RTN_LOCAL: u32 = 2;
+/// `IPS_DST_NAT` (`linux/netfilter/nf_conntrack_common.h`): the destination was rewritten.
+const IPS_DST_NAT: u32 = 1 << 5;
+/// The kernel keeps such numbers in host byte order.
+const fn host_order(value: u32) -> [u8; 4] {
+    value.to_ne_bytes()
+}
+
+/// Which address of a packet.
+#[derive(Clone, Copy)]
+pub enum Side {
+    /// Its source.
+    Source,
+    /// Its destination.
+    Destination,
+}
+
+/// Builds one rule, statement by statement.
+pub struct RuleBuilder {
+    comment: String,
+    family: Family,
+    exprs: Vec<Expr>,
+}
+
+impl RuleBuilder {
+    /// A rule for the packets of one family.
+    pub fn new(family: Family, comment: impl Into<String>) -> Self {
+        let exprs = vec![
+            Expr::Meta { key: Meta::NfProto, to: A },
+            Expr::Compare { from: A, op: Comparison::Equal, value: vec![nfproto(family)] },
+        ];
+        Self { comment: comment.into(), family, exprs }
+    }
+
+    /// Only packets whose address is in the set (or is not).
+    #[must_use]
+    pub fn address_in(mut self, side: Side, set: &str, inverted: bool) -> Self {
+        self.exprs.push(self.load_address(side, A));
+        self.exprs.push(Expr::Lookup { set: set.to_owned(), from: A, to: None, inverted });
+        self
+    }
+
+    /// Only packets whose source and destination are, as a pair, in the set.
+    #[must_use]
+    pub fn addresses_in(mut self, set: &str) -> Self {
+        let second = Register(address_registers(self.family));
+        self.exprs.push(self.load_address(Side::Source, A));
+        self.exprs.push(self.load_address(Side::Destination, second));
+        self.exprs.push(Expr::Lookup { set: set.to_owned(), from: A, to: None, inverted: false });
+        self
+    }
+
+    /// Only packets to an address of this node.
+    #[must_use]
+    pub fn to_this_node(mut self) -> Self {
+        self.exprs.push(Expr::DestinationType { to: A });
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: host_order(RTN_LOCAL).to_vec() });
+        self
+    }
+
+    /// Only packets of connections whose destination was rewritten.
+    #[must_use]
+    pub fn destination_rewritten(mut self) -> Self {
+        let mask = host_order(IPS_DST_NAT).to_vec();
+        self.exprs.push(Expr::ConnectionStatus { to: A });
+        self.exprs.push(Expr::Mask { from: A, to: A, mask });
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::NotEqual, value: vec![0; 4] });
+        self
+    }
+
+    /// Sends the packet to the address and port that the map has for its `protocol . port`, where it has one.
+    #[must_use]
+    pub fn rewrite_by_port(mut self, map: &str) -> Self {
+        self.exprs.push(Expr::Meta { key: Meta::L4Proto, to: A });
+        self.exprs.push(load_port(A1));
+        self.rewrite(map)
+    }
+
+    /// The same by `address . protocol . port`.
+    #[must_use]
+    pub fn rewrite_by_address_and_port(mut self, map: &str) -> Self {
+        let after = address_registers(self.family);
+        self.exprs.push(self.load_address(Side::Destination, A));
+        self.exprs.push(Expr::Meta { key: Meta::L4Proto, to: Register(after) });
+        self.exprs.push(load_port(Register(after + 1)));
+        self.rewrite(map)
+    }
+
+    fn rewrite(mut self, map: &str) -> Self {
+        let port = Register(B.0 + address_registers(self.family));
+        self.exprs.push(Expr::Lookup { set: map.to_owned(), from: A, to: Some(B), inverted: false });
+        self.exprs.push(Expr::Nat { kind: Nat::Destination, family: self.family, address: B, port });
+        self
+    }
+
+    /// Gives the packet the node's address and a random port.
+    #[must_use]
+    pub fn masquerade(mut self) -> Self {
+        self.exprs.push(Expr::Masquerade { fully_random: true });
+        self
+    }
+
+    /// The finished rule.
+    pub fn done(self) -> Rule {
+        Rule { comment: self.comment, exprs: self.exprs }
+    }
+
+    fn load_address(&self, side: Side, to: Register) -> Expr {
+        let (source, destination, len) = address_offsets(self.family);
+        let offset = match side {
+            Side::Source => source,
+            Side::Destination => destination,
+        };
+        Expr::Payload { header: Header::Network, offset, len, to }
+    }
+}
+
+/// The destination port: the third and fourth byte of TCP, UDP and SCTP alike.
+fn load_port(to: Register) -> Expr {
+    Expr::Payload { header: Header::Transport, offset: 2, len: 2, to }
+}
+
+/// A base chain of type `nat`.
+pub fn nat_chain(hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
+    Chain { base: Base { kind: ChainKind::Nat, hook, priority }, rules }
+}

@@ -1,0 +1,274 @@
+//! nftables as data: one table, as it should be or as the kernel has it.
+//!
+//! Rules are lists of the kernel's own expressions (`linux/netfilter/nf_tables.h`), so that what is sent and what
+//! is read back are the same type and can be compared. [`build`] makes them from what a person would say.
+
+pub mod build;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::family::Family;
+use crate::lease::Protocol;
+use crate::ranges::Range;
+
+/// One table of family `inet`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Sets and maps by name.
+    pub sets: BTreeMap<String, Set>,
+    /// Chains by name.
+    pub chains: BTreeMap<String, Chain>,
+}
+
+/// A set, or a map where it has data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// The fields of a key; more than one is a concatenation.
+    pub key: Vec<FieldType>,
+    /// The fields of what a key maps to; empty for a set.
+    pub data: Vec<FieldType>,
+    /// Whether it holds ranges instead of single keys.
+    pub interval: bool,
+    /// What it holds.
+    pub elements: BTreeSet<Element>,
+}
+
+/// The type of one field of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FieldType {
+    /// An address of this family.
+    Address(Family),
+    /// The protocol's number.
+    Protocol,
+    /// A port.
+    Port,
+}
+
+/// The value of one field of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    /// An address.
+    Address(IpAddr),
+    /// A protocol.
+    Protocol(Protocol),
+    /// A port.
+    Port(u16),
+}
+
+/// What a set holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Element {
+    /// Every address of a range; only in interval sets.
+    Range(Range),
+    /// One key, and what it maps to (empty in a set).
+    Key {
+        /// The fields of the key.
+        key: Vec<Value>,
+        /// The fields of the data.
+        data: Vec<Value>,
+    },
+}
+
+/// A chain with its rules in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Where the kernel enters it.
+    pub base: Base,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+}
+
+/// Where the kernel enters a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// The chain's type.
+    pub kind: ChainKind,
+    /// The hook.
+    pub hook: Hook,
+    /// The order among chains of one hook; lower comes first (`NF_IP_PRI_*`).
+    pub priority: i32,
+}
+
+/// The type of a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainKind {
+    /// Sees every packet.
+    Filter,
+    /// Sees the first packet of each connection.
+    Nat,
+}
+
+/// A hook of the `inet` family, with the kernel's number (`NF_INET_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Packets that arrive.
+    Prerouting = 0,
+    /// Packets that a process of the node sends.
+    Output = 3,
+    /// Packets that leave.
+    Postrouting = 4,
+}
+
+/// A rule: a comment, and the expressions that the kernel evaluates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What the rule is for; kept by the kernel with the rule.
+    pub comment: String,
+    /// The expressions.
+    pub exprs: Vec<Expr>,
+}
+
+/// A register of 4 bytes, `NFT_REG32_00` to `NFT_REG32_15`; wide values take several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Register(pub u8);
+
+/// A metadatum of a packet (`enum nft_meta_keys`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meta {
+    /// `NFT_META_NFPROTO`: the address family.
+    NfProto,
+    /// `NFT_META_L4PROTO`: the protocol above IP.
+    L4Proto,
+}
+
+/// A header (`enum nft_payload_bases`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// IPv4 or IPv6.
+    Network,
+    /// TCP, UDP, SCTP.
+    Transport,
+}
+
+/// A comparison (`enum nft_cmp_ops`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// Equal.
+    Equal,
+    /// Not equal.
+    NotEqual,
+}
+
+/// Source or destination NAT (`enum nft_nat_types`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nat {
+    /// Changes the source.
+    Source,
+    /// Changes the destination.
+    Destination,
+}
+
+/// One expression of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expr {
+    /// Loads a metadatum.
+    Meta {
+        /// Which.
+        key: Meta,
+        /// Into this register.
+        to: Register,
+    },
+    /// Loads bytes of a header.
+    Payload {
+        /// Which header.
+        header: Header,
+        /// From this byte.
+        offset: u32,
+        /// So many bytes.
+        len: u32,
+        /// Into this register.
+        to: Register,
+    },
+    /// Goes on if the comparison holds.
+    Compare {
+        /// What is compared.
+        from: Register,
+        /// How.
+        op: Comparison,
+        /// With what, in network byte order.
+        value: Vec<u8>,
+    },
+    /// Masks a register: `to = from & mask` (`NFT_BITWISE_MASK_XOR` with a zero xor).
+    Mask {
+        /// What is masked.
+        from: Register,
+        /// Where the result goes.
+        to: Register,
+        /// The mask.
+        mask: Vec<u8>,
+    },
+    /// Goes on if the key is in the set (or is not, where inverted); a map also loads its data.
+    Lookup {
+        /// The set or map.
+        set: String,
+        /// The key.
+        from: Register,
+        /// Where a map's data goes.
+        to: Option<Register>,
+        /// Whether the key must not be there.
+        inverted: bool,
+    },
+    /// Loads the type of the destination address, seen from this node (`NFT_FIB_RESULT_ADDRTYPE`).
+    DestinationType {
+        /// Into this register.
+        to: Register,
+    },
+    /// Loads the connection's status bits (`NFT_CT_STATUS`).
+    ConnectionStatus {
+        /// Into this register.
+        to: Register,
+    },
+    /// Rewrites addresses and ports.
+    Nat {
+        /// Which side.
+        kind: Nat,
+        /// Of which family the address is.
+        family: Family,
+        /// The register of the address.
+        address: Register,
+        /// The register of the port.
+        port: Register,
+    },
+    /// Gives the packet the address of the link that it leaves by.
+    Masquerade {
+        /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
+        fully_random: bool,
+    },
+    /// An expression that Towpath does not make: somebody else put it there.
+    Foreign {
+        /// The kernel's name of it.
+        name: String,
+    },
+}
+
+impl Table {
+    /// Whether both have the same sets (apart from what these hold), chains and rules.
+    pub fn same_structure(&self, other: &Self) -> bool {
+        self.chains == other.chains
+            && self.sets.len() == other.sets.len()
+            && self.sets.iter().all(|(name, set)| other.sets.get(name).is_some_and(|seen| set.same_type(seen)))
+    }
+}
+
+impl Set {
+    /// An empty set or map.
+    pub fn new(key: &[FieldType], data: &[FieldType]) -> Self {
+        Self { key: key.to_vec(), data: data.to_vec(), interval: false, elements: BTreeSet::new() }
+    }
+
+    /// A set of address ranges of one family.
+    pub fn of_ranges(family: Family, ranges: Vec<Range>) -> Self {
+        Self {
+            key: vec![FieldType::Address(family)],
+            data: Vec::new(),
+            interval: true,
+            elements: ranges.into_iter().map(Element::Range).collect(),
+        }
+    }
+
+    /// Whether both take the same elements.
+    pub fn same_type(&self, other: &Self) -> bool {
+        self.key == other.key && self.data == other.data && self.interval == other.interval
+    }
+}

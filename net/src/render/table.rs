@@ -1,0 +1,167 @@
+//! The table `inet towpath`.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use crate::family::{Family, PerFamily, host_net};
+use crate::lease::{HostPort, Lease, Phase};
+use crate::nft::build::{RuleBuilder, Side, nat_chain};
+use crate::nft::{Element, FieldType, Hook, Rule, Set, Table, Value};
+use crate::ranges::merge;
+use crate::state::{MasqueradeMode, NodeState};
+
+/// The name of the table; its family is `inet`.
+pub const TABLE: &str = "towpath";
+
+/// `NF_IP_PRI_NAT_DST` (`linux/netfilter_ipv4.h`).
+const DESTINATION_NAT: i32 = -100;
+/// `NF_IP_PRI_NAT_SRC`.
+const SOURCE_NAT: i32 = 100;
+
+/// The names of one family's sets.
+#[derive(Clone, Copy, Debug)]
+pub struct HostPortSets {
+    /// `protocol . port` of any address of the node, to `address . port` of the pod.
+    pub any: &'static str,
+    /// `address . protocol . port`, to `address . port` of the pod.
+    pub one: &'static str,
+    /// `source . destination` of pods that reach themselves through a port of their node.
+    pub hairpin: &'static str,
+}
+
+/// The sets that host ports are kept in: the CNI binary adds to them and takes from them.
+pub const HOSTPORT_SETS: PerFamily<HostPortSets> = PerFamily {
+    v4: HostPortSets { any: "hostports-v4", one: "hostports-by-address-v4", hairpin: "hairpin-v4" },
+    v6: HostPortSets { any: "hostports-v6", one: "hostports-by-address-v6", hairpin: "hairpin-v6" },
+};
+
+/// This node's pods.
+const PODS: PerFamily<&str> = PerFamily { v4: "pods-v4", v6: "pods-v6" };
+/// Destinations that see the pod's own address.
+const CLUSTER: PerFamily<&str> = PerFamily { v4: "cluster-v4", v6: "cluster-v6" };
+
+/// Renders the table of a node.
+pub fn render(state: &NodeState, leases: &[Lease]) -> Table {
+    let mut sets = BTreeMap::new();
+    for family in Family::ALL {
+        sets.insert((*PODS.get(family)).to_owned(), Set::of_ranges(family, merge(family, &state.spec.pod_cidrs)));
+        sets.insert((*CLUSTER.get(family)).to_owned(), Set::of_ranges(family, merge(family, &unmasked(state))));
+        sets.extend(hostport_sets(family));
+    }
+    for lease in leases.iter().filter(|l| l.phase == Phase::Ready) {
+        for (name, element) in hostport_elements(lease) {
+            if let Some(set) = sets.get_mut(name) {
+                set.elements.insert(element);
+            }
+        }
+    }
+    let chains = BTreeMap::from([
+        ("postrouting".to_owned(), nat_chain(Hook::Postrouting, SOURCE_NAT, postrouting(state.spec.masquerade.mode))),
+        ("prerouting".to_owned(), nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules())),
+        ("output".to_owned(), nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules())),
+    ]);
+    Table { sets, chains }
+}
+
+/// What a lease puts into the sets of host ports: the name of the set with each element.
+pub fn hostport_elements(lease: &Lease) -> Vec<(&'static str, Element)> {
+    let mut elements = Vec::new();
+    for leased in &lease.addresses {
+        let pod = leased.address.addr();
+        let family = Family::of(pod);
+        let names = HOSTPORT_SETS.get(family);
+        let here = lease.host_ports.iter().filter(|port| applies(port, family));
+        let before = elements.len();
+        for port in here {
+            let data = vec![Value::Address(pod), Value::Port(port.container_port)];
+            let mut key = vec![Value::Protocol(port.protocol), Value::Port(port.host_port)];
+            let set = match port.host_ip {
+                Some(address) if !address.is_unspecified() => {
+                    key.insert(0, Value::Address(address));
+                    names.one
+                }
+                _ => names.any,
+            };
+            elements.push((set, Element::Key { key, data }));
+        }
+        if elements.len() > before {
+            let key = vec![Value::Address(pod); 2];
+            elements.push((names.hairpin, Element::Key { key, data: Vec::new() }));
+        }
+    }
+    elements
+}
+
+/// Whether a host port leads to the pod's address of this family: `0.0.0.0` and `::` name a family each.
+fn applies(port: &HostPort, family: Family) -> bool {
+    port.host_ip.is_none_or(|address| Family::of(address) == family)
+}
+
+fn hostport_sets(family: Family) -> [(String, Set); 3] {
+    let names = HOSTPORT_SETS.get(family);
+    let address = FieldType::Address(family);
+    let port = [FieldType::Protocol, FieldType::Port];
+    let pod = [address, FieldType::Port];
+    [
+        (names.any.to_owned(), Set::new(&port, &pod)),
+        (names.one.to_owned(), Set::new(&[address, FieldType::Protocol, FieldType::Port], &pod)),
+        (names.hairpin.to_owned(), Set::new(&[address, address], &[])),
+    ]
+}
+
+/// Every destination that sees a pod's own address.
+fn unmasked(state: &NodeState) -> Vec<IpNet> {
+    let peers = state.peers.values();
+    let mut nets = state.spec.pod_cidrs.clone();
+    nets.extend(&state.spec.masquerade.excluded);
+    nets.extend(state.spec.addresses.iter().copied().map(host_net));
+    for peer in peers {
+        nets.extend(&peer.pod_cidrs);
+        nets.extend(peer.addresses.iter().copied().map(host_net));
+    }
+    nets
+}
+
+fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for family in Family::ALL {
+        rules.push(
+            RuleBuilder::new(family, format!("{family} pods that reach themselves through a host port"))
+                .destination_rewritten()
+                .addresses_in(HOSTPORT_SETS.get(family).hairpin)
+                .masquerade()
+                .done(),
+        );
+        if mode == MasqueradeMode::LeavingCluster {
+            rules.push(
+                RuleBuilder::new(family, format!("{family} packets of pods that leave the cluster"))
+                    .address_in(Side::Source, PODS.get(family), false)
+                    .address_in(Side::Destination, CLUSTER.get(family), true)
+                    .masquerade()
+                    .done(),
+            );
+        }
+    }
+    rules
+}
+
+fn hostport_rules() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for family in Family::ALL {
+        let names = HOSTPORT_SETS.get(family);
+        rules.push(
+            RuleBuilder::new(family, format!("{family} ports of one address of the node"))
+                .to_this_node()
+                .rewrite_by_address_and_port(names.one)
+                .done(),
+        );
+        rules.push(
+            RuleBuilder::new(family, format!("{family} ports of every address of the node"))
+                .to_this_node()
+                .rewrite_by_port(names.any)
+                .done(),
+        );
+    }
+    rules
+}
