@@ -156,5 +156,5 @@ fn load_port(to: Register) -> Expr {
 
 /// A base chain of type `nat`.
 pub fn nat_chain(hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain { base: Base { kind: ChainKind::Nat, hook, priority }, rules }
+    Chain { base: Some(Base { kind: ChainKind::Nat, hook, priority, accepts: true }), rules }
 }

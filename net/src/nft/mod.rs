@@ -15,6 +15,8 @@ use crate::ranges::Range;
 /// One table of family `inet`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
+    /// `NFTA_TABLE_FLAGS`: none that Towpath sets; a dormant table has some.
+    pub flags: u32,
     /// Sets and maps by name.
     pub sets: BTreeMap<String, Set>,
     /// Chains by name.
@@ -73,8 +75,8 @@ pub enum Element {
 /// A chain with its rules in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// Where the kernel enters it.
-    pub base: Base,
+    /// Where the kernel enters it; nothing for a chain that others only jump to.
+    pub base: Option<Base>,
     /// Its rules.
     pub rules: Vec<Rule>,
 }
@@ -88,6 +90,8 @@ pub struct Base {
     pub hook: Hook,
     /// The order among chains of one hook; lower comes first (`NF_IP_PRI_*`).
     pub priority: i32,
+    /// Whether a packet goes on that no rule decides on.
+    pub accepts: bool,
 }
 
 /// The type of a base chain.
@@ -245,7 +249,8 @@ pub enum Expr {
 impl Table {
     /// Whether both have the same sets (apart from what these hold), chains and rules.
     pub fn same_structure(&self, other: &Self) -> bool {
-        self.chains == other.chains
+        self.flags == other.flags
+            && self.chains == other.chains
             && self.sets.len() == other.sets.len()
             && self.sets.iter().all(|(name, set)| other.sets.get(name).is_some_and(|seen| set.same_type(seen)))
     }

@@ -61,7 +61,7 @@ pub fn render(state: &NodeState, leases: &[Lease]) -> Table {
         ("prerouting".to_owned(), nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules())),
         ("output".to_owned(), nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules())),
     ]);
-    Table { sets, chains }
+    Table { flags: 0, sets, chains }
 }
 
 /// What a lease puts into the sets of host ports: the name of the set with each element.

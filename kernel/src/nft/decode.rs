@@ -1,0 +1,227 @@
+//! From messages to the model. What Towpath would not have written decodes to [`Expr::Foreign`] or to no element,
+//! so that it differs from what is wanted.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use towpath_net::family::{Family, bits};
+use towpath_net::lease::Protocol;
+use towpath_net::nft::{Base, Chain, Element, Expr, FieldType, Register, Rule, Set, Value};
+use towpath_net::ranges::Range;
+
+use super::numbers::{self as n, value_of};
+use super::wire::Attributes;
+
+/// The kernel's name of an expression.
+pub fn kernel_name(expr: &Expr) -> &str {
+    match expr {
+        Expr::Meta { .. } => "meta",
+        Expr::Payload { .. } => "payload",
+        Expr::Compare { .. } => "cmp",
+        Expr::Mask { .. } => "bitwise",
+        Expr::Lookup { .. } => "lookup",
+        Expr::DestinationType { .. } => "fib",
+        Expr::ConnectionStatus { .. } => "ct",
+        Expr::Nat { .. } => "nat",
+        Expr::Masquerade { .. } => "masq",
+        Expr::Foreign { name } => name,
+    }
+}
+
+/// A chain's name and the chain, still without rules.
+pub fn chain(a: Attributes<'_>) -> Option<(String, Chain)> {
+    Some((a.string(3)?.to_owned(), Chain { base: base(a), rules: Vec::new() }))
+}
+
+fn base(a: Attributes<'_>) -> Option<Base> {
+    let hook = a.nested(4)?;
+    Some(Base {
+        kind: value_of(&n::CHAIN_KINDS, &a.string(7)?)?,
+        hook: value_of(&n::HOOKS, &hook.u32(1)?)?,
+        priority: hook.get(2)?.first_chunk().map(|b| i32::from_be_bytes(*b))?,
+        accepts: a.u32(5)? == n::ACCEPT,
+    })
+}
+
+/// The name of a rule's chain, and the rule.
+pub fn rule(a: Attributes<'_>) -> Option<(String, Rule)> {
+    let exprs = a.nested(4)?.iter().map(|(_, data)| expression(Attributes(data))).collect();
+    // A comment: one byte of type, one of length, the text, a zero.
+    let comment = a.get(7).and_then(|data| data.get(2..)).unwrap_or_default();
+    let comment = String::from_utf8_lossy(comment).trim_end_matches('\0').to_owned();
+    Some((a.string(2)?.to_owned(), Rule { comment, exprs }))
+}
+
+/// A set's name and the set, still empty. A set of a kind that Towpath does not make has no fields.
+pub fn set(a: Attributes<'_>) -> Option<(String, Set)> {
+    let flags = a.u32(3).unwrap_or_default();
+    let known = flags & !(n::SET_INTERVAL | n::SET_MAP) == 0;
+    let key = if known { fields(a.u32(4)?) } else { Vec::new() };
+    let data = a.u32(6).filter(|_| flags & n::SET_MAP != 0).map(fields).unwrap_or_default();
+    let interval = flags & n::SET_INTERVAL != 0;
+    Some((a.string(2)?.to_owned(), Set { key, data, interval, elements: Default::default() }))
+}
+
+fn fields(mut number: u32) -> Vec<FieldType> {
+    let mut fields = Vec::new();
+    while number != 0 {
+        let one = number & ((1 << n::TYPE_BITS) - 1);
+        fields.extend(n::FIELDS.into_iter().find(|f| n::field(*f).0 == one));
+        number >>= n::TYPE_BITS;
+    }
+    fields.reverse();
+    fields
+}
+
+/// One element as the kernel has it.
+pub struct RawElement {
+    key: Vec<u8>,
+    data: Vec<u8>,
+    end: bool,
+}
+
+/// The elements of one message.
+pub fn raw_elements(a: Attributes<'_>) -> Vec<RawElement> {
+    let list = a.nested(3).into_iter().flat_map(Attributes::iter);
+    list.filter_map(|(_, data)| {
+        let element = Attributes(data);
+        let value = |kind| element.nested(kind).and_then(|d| d.get(1)).map(<[u8]>::to_vec);
+        let end = element.u32(3).unwrap_or_default() & n::INTERVAL_END != 0;
+        Some(RawElement { key: value(1)?, data: value(2).unwrap_or_default(), end })
+    })
+    .collect()
+}
+
+/// What a set holds, given its elements in any order.
+pub fn elements(set: &Set, raw: &[RawElement]) -> Vec<Element> {
+    match set.key.as_slice() {
+        [FieldType::Address(family)] if set.interval => ranges(*family, raw),
+        _ => raw.iter().filter_map(|r| keyed(set, r)).collect(),
+    }
+}
+
+fn keyed(set: &Set, raw: &RawElement) -> Option<Element> {
+    Some(Element::Key { key: values(&set.key, &raw.key)?, data: values(&set.data, &raw.data)? })
+}
+
+/// Starts and ends by address; where both are at one address the end comes first.
+fn ranges(family: Family, raw: &[RawElement]) -> Vec<Element> {
+    let mut borders: BTreeMap<(u128, bool), ()> = BTreeMap::new();
+    for element in raw {
+        if let Some(Value::Address(address)) = value(FieldType::Address(family), &element.key) {
+            borders.insert((bits(address), !element.end), ());
+        }
+    }
+    let top = bits(family.everything().broadcast());
+    let mut found = Vec::new();
+    let mut open: Option<u128> = None;
+    for (at, is_start) in borders.into_keys() {
+        if let Some(first) = open.take_if(|first| *first < at || !is_start) {
+            found.push((first, at.saturating_sub(1)));
+        }
+        if is_start {
+            open = Some(at);
+        }
+    }
+    found.extend(open.map(|first| (first, top)));
+    let range = |(first, last)| Range { first: family.address(first), last: family.address(last) };
+    found.into_iter().map(range).map(Element::Range).collect()
+}
+
+fn values(fields: &[FieldType], bytes: &[u8]) -> Option<Vec<Value>> {
+    let padded = fields.len() > 1;
+    let mut rest = bytes;
+    let mut values = Vec::new();
+    for field in fields {
+        let len = usize::try_from(n::field(*field).1).ok()?;
+        values.push(value(*field, rest.get(..len)?)?);
+        rest = rest.get(if padded { len.next_multiple_of(4) } else { len }..)?;
+    }
+    Some(values)
+}
+
+fn value(field: FieldType, bytes: &[u8]) -> Option<Value> {
+    match field {
+        FieldType::Address(Family::V4) => {
+            bytes.first_chunk::<4>().map(|b| Value::Address(IpAddr::V4(Ipv4Addr::from(*b))))
+        }
+        FieldType::Address(Family::V6) => {
+            bytes.first_chunk::<16>().map(|b| Value::Address(IpAddr::V6(Ipv6Addr::from(*b))))
+        }
+        FieldType::Protocol => {
+            let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+            all.into_iter().find(|p| bytes.first() == Some(&p.number())).map(Value::Protocol)
+        }
+        FieldType::Port => bytes.first_chunk().map(|b| Value::Port(u16::from_be_bytes(*b))),
+    }
+}
+
+fn expression(a: Attributes<'_>) -> Expr {
+    let name = a.string(1).unwrap_or_default();
+    let body = a.nested(2).unwrap_or(Attributes(&[]));
+    known(name, body).unwrap_or_else(|| Expr::Foreign { name: name.to_owned() })
+}
+
+fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
+    match name {
+        "meta" => Some(Expr::Meta { key: value_of(&n::METAS, &a.u32(2)?)?, to: register(a, 1)? }),
+        "payload" => Some(Expr::Payload {
+            header: value_of(&n::HEADERS, &a.u32(2)?)?,
+            offset: a.u32(3)?,
+            len: a.u32(4)?,
+            to: register(a, 1)?,
+        }),
+        "cmp" => Some(Expr::Compare {
+            from: register(a, 1)?,
+            op: value_of(&n::COMPARISONS, &a.u32(2)?)?,
+            value: data(a, 3)?,
+        }),
+        "bitwise" => {
+            let plain = data(a, 5)?.iter().all(|byte| *byte == 0) && a.u32(6).unwrap_or_default() == 0;
+            plain.then_some(Expr::Mask { from: register(a, 1)?, to: register(a, 2)?, mask: data(a, 4)? })
+        }
+        "lookup" => Some(Expr::Lookup {
+            set: a.string(1)?.to_owned(),
+            from: register(a, 2)?,
+            to: register(a, 3),
+            inverted: a.u32(5).unwrap_or_default() & n::LOOKUP_INVERTED != 0,
+        }),
+        "fib" => {
+            let plain = a.u32(2)? == n::FIB_ADDRESS_TYPE && a.u32(3)? == n::FIB_DESTINATION;
+            plain.then_some(Expr::DestinationType { to: register(a, 1)? })
+        }
+        "ct" => {
+            (a.u32(2)? == n::CT_STATUS && a.get(3).is_none()).then_some(Expr::ConnectionStatus { to: register(a, 1)? })
+        }
+        "nat" => nat(a),
+        "masq" => {
+            let flags = a.u32(1).unwrap_or_default();
+            let plain = flags & !n::RANDOM_FULLY == 0 && a.get(2).is_none();
+            plain.then_some(Expr::Masquerade { fully_random: flags != 0 })
+        }
+        _ => None,
+    }
+}
+
+/// The kernel fills in the ends of both ranges, equal to their starts.
+fn nat(a: Attributes<'_>) -> Option<Expr> {
+    let (address, port) = (register(a, 3)?, register(a, 5)?);
+    let single = register(a, 4).is_none_or(|end| end == address) && register(a, 6).is_none_or(|end| end == port);
+    single.then_some(Expr::Nat {
+        kind: value_of(&n::NATS, &a.u32(1)?)?,
+        family: value_of(&n::FAMILIES, &a.u32(2)?)?,
+        address,
+        port,
+    })
+}
+
+fn data(a: Attributes<'_>, kind: u16) -> Option<Vec<u8>> {
+    a.nested(kind)?.get(1).map(<[u8]>::to_vec)
+}
+
+/// The kernel names a register that starts at a border of 16 bytes by its old number, 1 to 4.
+fn register(a: Attributes<'_>, kind: u16) -> Option<Register> {
+    let number = a.u32(kind)?;
+    let index = if number < n::REGISTER_0 { number.checked_sub(1)? * 4 } else { number - n::REGISTER_0 };
+    u8::try_from(index).ok().map(Register)
+}

@@ -1,0 +1,282 @@
+//! From the model to messages.
+
+use std::net::IpAddr;
+
+use towpath_net::family::{Family, bits};
+use towpath_net::nft::{Chain, Element, Expr, FieldType, Register, Rule, Set, Table, Value};
+
+use super::numbers::{self as n, message, number_of};
+use super::wire::Writer;
+
+/// How many elements go into one message: far less than an attribute's 64 KiB.
+const CHUNK: usize = 500;
+/// `NLM_F_CREATE`.
+const CREATE: u16 = 0x400;
+/// `NLM_F_APPEND`: behind the rules that there are.
+const APPEND: u16 = 0x800;
+/// `NFTNL_UDATA_RULE_COMMENT` of libnftnl: the comment that `nft` shows.
+const COMMENT: u8 = 0;
+/// The longest comment that fits the one byte of its length.
+const LONGEST_COMMENT: usize = 127;
+
+/// Writes the messages of one transaction.
+pub struct Encoder<'a> {
+    table: &'a str,
+    writer: Writer,
+    sequence: u32,
+    what: Vec<String>,
+}
+
+impl<'a> Encoder<'a> {
+    /// Starts behind message `first`.
+    pub fn new(table: &'a str, first: u32) -> Self {
+        Self { table, writer: Writer::default(), sequence: first, what: Vec::new() }
+    }
+
+    /// The messages, and what each is about.
+    pub fn finish(self) -> (Vec<u8>, Vec<String>) {
+        (self.writer.finish(), self.what)
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, what: String, body: impl FnOnce(&mut Writer)) {
+        self.writer.message(n::SUBSYSTEM | kind, flags | super::socket::REQUEST, (n::INET, 0), self.sequence, body);
+        self.sequence += 1;
+        self.what.push(what);
+    }
+
+    /// Makes the table; nothing happens where it is already there.
+    pub fn new_table(&mut self) {
+        let table = self.table;
+        self.message(message::NEW_TABLE, CREATE, format!("table {table}"), |w| w.string(1, table));
+    }
+
+    /// Removes the table with all that it holds.
+    pub fn delete_table(&mut self) {
+        let table = self.table;
+        self.message(message::DELETE_TABLE, 0, format!("table {table}"), |w| w.string(1, table));
+    }
+
+    /// Fills a new table. Sets come before the rules that use them.
+    pub fn fill(&mut self, table: &Table) {
+        for (number, (name, set)) in (1..).zip(&table.sets) {
+            self.set(name, set, number);
+            self.elements(message::NEW_ELEMENT, name, set, set.elements.iter());
+        }
+        for (name, chain) in &table.chains {
+            self.chain(name, chain);
+            for rule in &chain.rules {
+                self.rule(name, rule);
+            }
+        }
+    }
+
+    fn set(&mut self, name: &str, set: &Set, number: u32) {
+        let table = self.table;
+        let mut flags = 0;
+        if set.interval {
+            flags |= n::SET_INTERVAL;
+        }
+        if !set.data.is_empty() {
+            flags |= n::SET_MAP;
+        }
+        self.message(message::NEW_SET, CREATE, format!("set {name}"), |w| {
+            w.string(1, table);
+            w.string(2, name);
+            w.u32(3, flags);
+            w.u32(4, type_number(&set.key));
+            w.u32(5, length(&set.key));
+            if !set.data.is_empty() {
+                w.u32(6, type_number(&set.data));
+                w.u32(7, length(&set.data));
+            }
+            w.u32(10, number);
+        });
+    }
+
+    /// Adds or removes elements of a set.
+    pub fn elements<'e>(&mut self, kind: u16, name: &str, set: &Set, elements: impl Iterator<Item = &'e Element>) {
+        let encoded: Vec<Encoded> = elements.flat_map(|element| encode(set, element)).collect();
+        let table = self.table;
+        for chunk in encoded.chunks(CHUNK) {
+            self.message(kind, CREATE, format!("elements of set {name}"), |w| {
+                w.string(1, table);
+                w.string(2, name);
+                w.nest(3, |w| chunk.iter().for_each(|element| element.write(w)));
+            });
+        }
+    }
+
+    fn chain(&mut self, name: &str, chain: &Chain) {
+        let table = self.table;
+        self.message(message::NEW_CHAIN, CREATE, format!("chain {name}"), |w| {
+            w.string(1, table);
+            w.string(3, name);
+            let Some(base) = chain.base else { return };
+            w.nest(4, |w| {
+                w.u32(1, number_of(&n::HOOKS, &base.hook));
+                w.attribute(2, &base.priority.to_be_bytes());
+            });
+            w.u32(5, if base.accepts { n::ACCEPT } else { n::DROP });
+            w.string(7, number_of(&n::CHAIN_KINDS, &base.kind));
+        });
+    }
+
+    fn rule(&mut self, chain: &str, rule: &Rule) {
+        let table = self.table;
+        self.message(message::NEW_RULE, CREATE | APPEND, format!("rule \"{}\" of chain {chain}", rule.comment), |w| {
+            w.string(1, table);
+            w.string(2, chain);
+            w.nest(4, |w| rule.exprs.iter().for_each(|expr| expression(w, expr)));
+            w.attribute(7, &comment(&rule.comment));
+        });
+    }
+}
+
+fn comment(text: &str) -> Vec<u8> {
+    let text: String = text.chars().take(LONGEST_COMMENT).collect();
+    let len = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+    [&[COMMENT, len], text.as_bytes(), &[0]].concat()
+}
+
+fn expression(w: &mut Writer, expr: &Expr) {
+    w.nest(1, |w| {
+        w.string(1, super::decode::kernel_name(expr));
+        w.nest(2, |w| attributes(w, expr));
+    });
+}
+
+fn attributes(w: &mut Writer, expr: &Expr) {
+    match expr {
+        Expr::Meta { key, to } => {
+            w.u32(1, register(*to));
+            w.u32(2, number_of(&n::METAS, key));
+        }
+        Expr::Payload { header, offset, len, to } => {
+            w.u32(1, register(*to));
+            w.u32(2, number_of(&n::HEADERS, header));
+            w.u32(3, *offset);
+            w.u32(4, *len);
+        }
+        Expr::Compare { from, op, value } => {
+            w.u32(1, register(*from));
+            w.u32(2, number_of(&n::COMPARISONS, op));
+            data(w, 3, value);
+        }
+        Expr::Mask { from, to, mask } => {
+            w.u32(1, register(*from));
+            w.u32(2, register(*to));
+            w.u32(3, u32::try_from(mask.len()).unwrap_or_default());
+            data(w, 4, mask);
+            data(w, 5, &vec![0; mask.len()]);
+        }
+        Expr::Lookup { set, from, to, inverted } => {
+            w.string(1, set);
+            w.u32(2, register(*from));
+            if let Some(to) = to {
+                w.u32(3, register(*to));
+            }
+            w.u32(5, if *inverted { n::LOOKUP_INVERTED } else { 0 });
+        }
+        Expr::DestinationType { to } => {
+            w.u32(1, register(*to));
+            w.u32(2, n::FIB_ADDRESS_TYPE);
+            w.u32(3, n::FIB_DESTINATION);
+        }
+        Expr::ConnectionStatus { to } => {
+            w.u32(1, register(*to));
+            w.u32(2, n::CT_STATUS);
+        }
+        Expr::Nat { kind, family, address, port } => {
+            w.u32(1, number_of(&n::NATS, kind));
+            w.u32(2, number_of(&n::FAMILIES, family));
+            w.u32(3, register(*address));
+            w.u32(5, register(*port));
+        }
+        Expr::Masquerade { fully_random } => {
+            if *fully_random {
+                w.u32(1, n::RANDOM_FULLY);
+            }
+        }
+        Expr::Foreign { .. } => {}
+    }
+}
+
+fn data(w: &mut Writer, kind: u16, value: &[u8]) {
+    w.nest(kind, |w| w.attribute(1, value));
+}
+
+fn register(register: Register) -> u32 {
+    n::REGISTER_0 + u32::from(register.0)
+}
+
+/// The number of a concatenation's type: the types of its fields, 6 bits each.
+pub fn type_number(fields: &[FieldType]) -> u32 {
+    fields.iter().fold(0, |number, f| (number << n::TYPE_BITS) | n::field(*f).0)
+}
+
+/// The length of a key: in a concatenation each field is padded to 4 bytes.
+fn length(fields: &[FieldType]) -> u32 {
+    match fields {
+        [one] => n::field(*one).1,
+        many => many.iter().map(|f| n::field(*f).1.next_multiple_of(4)).sum(),
+    }
+}
+
+struct Encoded {
+    key: Vec<u8>,
+    data: Vec<u8>,
+    end: bool,
+}
+
+impl Encoded {
+    fn write(&self, w: &mut Writer) {
+        w.nest(1, |w| {
+            if self.end {
+                w.u32(3, n::INTERVAL_END);
+            }
+            data(w, 1, &self.key);
+            if !self.data.is_empty() {
+                data(w, 2, &self.data);
+            }
+        });
+    }
+}
+
+/// A range is two elements, its first address and the one behind its last; the end of the address space needs none.
+fn encode(set: &Set, element: &Element) -> Vec<Encoded> {
+    match element {
+        Element::Key { key, data } => {
+            vec![Encoded { key: values(key), data: values(data), end: false }]
+        }
+        Element::Range(range) => {
+            let family = Family::of(range.first);
+            let start = Encoded { key: address(range.first), data: Vec::new(), end: false };
+            let behind = bits(range.last).checked_add(1).filter(|b| family == Family::V6 || *b <= u128::from(u32::MAX));
+            let end = behind.map(|b| Encoded { key: address(family.address(b)), data: Vec::new(), end: true });
+            debug_assert!(set.interval, "ranges go into interval sets");
+            std::iter::once(start).chain(end).collect()
+        }
+    }
+}
+
+fn values(values: &[Value]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for value in values {
+        match value {
+            Value::Address(a) => bytes.extend(address(*a)),
+            Value::Protocol(protocol) => bytes.push(protocol.number()),
+            Value::Port(port) => bytes.extend(port.to_be_bytes()),
+        }
+        if values.len() > 1 {
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+    }
+    bytes
+}
+
+fn address(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
