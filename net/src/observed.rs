@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::nft::Table;
+use crate::lease::LINK_PREFIX;
+use crate::nft::{Element, Table};
 
 /// Where a route leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -29,6 +30,16 @@ pub enum Target {
     Blackhole,
     /// Something that Towpath never makes; only observed.
     Other,
+}
+
+impl Target {
+    /// The link of a pod that the route leads to.
+    pub fn pod_link(&self) -> Option<&str> {
+        match self {
+            Self::Link { link } if link.starts_with(LINK_PREFIX) => Some(link),
+            _ => None,
+        }
+    }
 }
 
 /// A route of the main table.
@@ -101,6 +112,10 @@ pub struct Desired {
     pub routes: BTreeMap<IpNet, Target>,
     /// The table `inet towpath`.
     pub table: Option<Table>,
+    /// Elements of its sets that belong to pods that are joining or leaving: neither added nor removed.
+    pub tolerated: BTreeSet<(String, Element)>,
+    /// Whether Towpath leaves this node: then every link of its own goes too.
+    pub leaving: bool,
 }
 
 /// The kernel state that a node has, as far as it is Towpath's or stands in its way.

@@ -10,6 +10,8 @@ use crate::observed::{Address, Link, Route, Sysctl};
 pub enum Op {
     /// Removes a route of ours.
     DeleteRoute(Route),
+    /// Removes a link of ours, and with it the pod's end.
+    DeleteLink(String),
     /// Removes an address of a link of ours.
     DeleteAddress(Address),
     /// Writes a setting.
@@ -54,13 +56,14 @@ impl Op {
         match self {
             Self::DeleteRoute(_) => 0,
             Self::DeleteAddress(_) => 1,
-            Self::DeleteTable => 2,
-            Self::SetSysctl { .. } => 3,
-            Self::ReplaceTable(_) => 4,
-            Self::ChangeSet { .. } => 5,
-            Self::SetLink { .. } => 6,
-            Self::AddAddress(_) => 7,
-            Self::AddRoute(_) | Self::ReplaceRoute(_) => 8,
+            Self::DeleteLink(_) => 2,
+            Self::DeleteTable => 3,
+            Self::SetSysctl { .. } => 4,
+            Self::ReplaceTable(_) => 5,
+            Self::ChangeSet { .. } => 6,
+            Self::SetLink { .. } => 7,
+            Self::AddAddress(_) => 8,
+            Self::AddRoute(_) | Self::ReplaceRoute(_) => 9,
         }
     }
 
@@ -72,7 +75,7 @@ impl Op {
             }
             Self::DeleteAddress(address) | Self::AddAddress(address) => format!("address {address}"),
             Self::SetSysctl { key, .. } => format!("sysctl {key}"),
-            Self::SetLink { name, .. } => format!("link {name}"),
+            Self::DeleteLink(name) | Self::SetLink { name, .. } => format!("link {name}"),
             Self::ReplaceTable(_) | Self::DeleteTable => "table inet towpath".to_owned(),
             Self::ChangeSet { set, .. } => format!("set inet towpath {set}"),
         }
@@ -83,6 +86,7 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DeleteRoute(route) => write!(f, "delete route {route}"),
+            Self::DeleteLink(name) => write!(f, "delete link {name}"),
             Self::DeleteAddress(address) => write!(f, "delete address {address}"),
             Self::SetSysctl { key, value } => write!(f, "set sysctl {key} = {value}"),
             Self::SetLink { name, link } => {

@@ -1,10 +1,10 @@
 //! From what a node has to what it should have: the operations, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use crate::nft::Table;
+use crate::nft::{Element, Table};
 use crate::observed::{Desired, Observed, Route, Target};
 use crate::ops::Op;
 
@@ -24,7 +24,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan_links(desired, observed, &mut plan);
     plan_addresses(desired, observed, &mut plan);
     plan_routes(desired, observed, &mut plan);
-    plan_table(desired.table.as_ref(), observed.table.as_ref(), &mut plan);
+    plan_table(desired, observed.table.as_ref(), &mut plan);
     plan.ops.sort_by_key(Op::rank);
     plan
 }
@@ -38,6 +38,9 @@ fn plan_sysctls(desired: &Desired, observed: &Observed, plan: &mut Plan) {
 }
 
 fn plan_links(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    if desired.leaving {
+        plan.ops.extend(observed.links.keys().cloned().map(Op::DeleteLink));
+    }
     for (name, link) in &desired.links {
         if observed.links.get(name).is_some_and(|seen| seen != link) {
             plan.ops.push(Op::SetLink { name: name.clone(), link: *link });
@@ -62,7 +65,8 @@ fn plan_routes(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     let seen = routes_by_destination(observed);
     for (destination, targets) in &seen {
         let Some(wanted) = desired.routes.get(destination) else {
-            plan.ops.extend(targets.iter().map(|target| Op::DeleteRoute(route(*destination, target))));
+            let targets = targets.iter().filter(|target| may_go(target, desired));
+            plan.ops.extend(targets.map(|target| Op::DeleteRoute(route(*destination, target))));
             continue;
         };
         // Replacing takes the place of one route; any further one has to go by itself.
@@ -97,6 +101,11 @@ fn route(destination: IpNet, target: &Target) -> Route {
     Route { destination, target: target.clone() }
 }
 
+/// Whether a route that is not wanted may be removed: that of a pod that is joining or leaving is the CNI binary's.
+fn may_go(target: &Target, desired: &Desired) -> bool {
+    desired.leaving || target.pod_link().is_none_or(|link| desired.links.contains_key(link))
+}
+
 /// Whether the link that a route needs is there: a pod's may have gone since its lease was read.
 fn exists(target: &Target, observed: &Observed) -> bool {
     match target {
@@ -105,20 +114,23 @@ fn exists(target: &Target, observed: &Observed) -> bool {
     }
 }
 
-fn plan_table(desired: Option<&Table>, observed: Option<&Table>, plan: &mut Plan) {
-    match (desired, observed) {
-        (Some(wanted), Some(seen)) if wanted.same_structure(seen) => plan_elements(wanted, seen, plan),
+fn plan_table(desired: &Desired, observed: Option<&Table>, plan: &mut Plan) {
+    match (&desired.table, observed) {
+        (Some(wanted), Some(seen)) if wanted.same_structure(seen) => {
+            plan_elements(wanted, seen, &desired.tolerated, plan);
+        }
         (Some(wanted), _) => plan.ops.push(Op::ReplaceTable(wanted.clone())),
         (None, Some(_)) => plan.ops.push(Op::DeleteTable),
         (None, None) => {}
     }
 }
 
-fn plan_elements(desired: &Table, observed: &Table, plan: &mut Plan) {
+fn plan_elements(desired: &Table, observed: &Table, tolerated: &BTreeSet<(String, Element)>, plan: &mut Plan) {
     for (name, wanted) in &desired.sets {
         let Some(seen) = observed.sets.get(name) else { continue };
         let add: Vec<_> = wanted.elements.difference(&seen.elements).cloned().collect();
-        let remove: Vec<_> = seen.elements.difference(&wanted.elements).cloned().collect();
+        let surplus = seen.elements.difference(&wanted.elements);
+        let remove: Vec<_> = surplus.filter(|e| !tolerated.contains(&(name.clone(), (*e).clone()))).cloned().collect();
         if !add.is_empty() || !remove.is_empty() {
             plan.ops.push(Op::ChangeSet { set: name.clone(), add, remove });
         }

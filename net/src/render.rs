@@ -98,15 +98,20 @@ pub fn render(state: &NodeState, leases: &[Lease], around: &Surroundings) -> Ren
     for (name, peer) in &state.peers {
         render_peer(state, name, peer, around, &mut rendered);
     }
-    for lease in leases.iter().filter(|l| l.phase == Phase::Ready) {
-        render_lease(state.spec.attachment, lease, &mut rendered.desired);
+    for lease in leases {
+        if lease.phase == Phase::Ready {
+            render_lease(state.spec.attachment, lease, &mut rendered.desired);
+        } else {
+            let elements = hostport_elements(lease).into_iter();
+            rendered.desired.tolerated.extend(elements.map(|(set, element)| (set.to_owned(), element)));
+        }
     }
     rendered
 }
 
 /// The kernel state of a node that Towpath has left: settings as they were before it came.
 pub fn render_nothing(sysctls_before: BTreeMap<Sysctl, String>) -> Desired {
-    Desired { sysctls: sysctls_before, ..Desired::default() }
+    Desired { sysctls: sysctls_before, leaving: true, ..Desired::default() }
 }
 
 /// The uplink: the link that holds the node's own address.

@@ -1,0 +1,107 @@
+//! The seam to the kernel: read what there is, do one thing. [`converge`] does a whole plan.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use ipnet::IpNet;
+use thiserror::Error;
+use towpath_net::observed::{Desired, Observed, Sysctl};
+use towpath_net::ops::Op;
+use towpath_net::plan::plan;
+
+use crate::nft::NftError;
+
+/// A kernel that can be read and changed: that of this network namespace, or one made up for tests.
+pub trait Kernel {
+    /// Reads everything that is Towpath's or stands in its way, and the settings asked for.
+    fn observe(&mut self, sysctls: &BTreeSet<Sysctl>) -> Result<Observed, KernelError>;
+
+    /// Does one operation, wholly or not at all.
+    fn apply(&mut self, op: &Op) -> Result<(), KernelError>;
+
+    /// How often anything was written.
+    fn writes(&self) -> u64;
+}
+
+/// What the kernel refused, and which object it was about.
+#[derive(Debug, Error)]
+pub enum KernelError {
+    /// A route, address or link.
+    #[error("{operation} {object}: {source}")]
+    Netlink {
+        /// What was tried.
+        operation: &'static str,
+        /// With what.
+        object: String,
+        /// The kernel's word.
+        source: crate::netlink::NetlinkError,
+    },
+    /// The table.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// A setting.
+    #[error("{operation} sysctl {key}: {source}")]
+    Sysctl {
+        /// What was tried.
+        operation: &'static str,
+        /// Which setting.
+        key: Sysctl,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// An operation names something that is not there (any more).
+    #[error("{0} is not there")]
+    Gone(String),
+    /// An operation would take the place of something that is there.
+    #[error("{0} is there already")]
+    Exists(String),
+    /// Made up by a test.
+    #[error("failed on purpose: {0}")]
+    Injected(String),
+}
+
+/// An operation that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The operation.
+    pub op: Op,
+    /// Why.
+    pub error: KernelError,
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Operations that were done, in order.
+    pub done: Vec<Op>,
+    /// Operations that failed; the rest was done all the same.
+    pub failed: Vec<Failure>,
+    /// Destinations that somebody else has a route for.
+    pub conflicts: Vec<IpNet>,
+}
+
+impl Report {
+    /// Whether the kernel now has all that was wanted, as far as it could be told.
+    pub const fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.conflicts.is_empty()
+    }
+}
+
+/// Does what leads from `observed` to `desired`. A failure does not keep the rest from being done: what depends on it
+/// fails as well, and is planned again next time.
+pub fn converge(kernel: &mut impl Kernel, desired: &Desired, observed: &Observed) -> Report {
+    let plan = plan(desired, observed);
+    let mut report = Report { conflicts: plan.conflicts, ..Report::default() };
+    for op in plan.ops {
+        match kernel.apply(&op) {
+            Ok(()) => report.done.push(op),
+            Err(error) => report.failed.push(Failure { op, error }),
+        }
+    }
+    report
+}
+
+/// The settings that must be read to plan the way to `desired`.
+pub fn sysctls_of(desired: &Desired) -> BTreeSet<Sysctl> {
+    desired.sysctls.keys().cloned().collect()
+}
