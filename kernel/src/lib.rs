@@ -1,1 +1,15 @@
 //! Towpath's only syscalls for networking: netlink, nftables, namespaces, sysctls.
+//!
+//! Everything blocks and belongs to the calling thread; there is no runtime underneath. A [`netlink::Socket`] stays in
+//! the network namespace that it was opened in, so one thread can keep sockets of several.
+
+pub mod address;
+pub mod fs;
+pub mod link;
+pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod route;
+pub mod sysctl;
+#[cfg(feature = "testing")]
+pub mod testing;

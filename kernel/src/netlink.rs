@@ -1,0 +1,257 @@
+//! A blocking netlink socket: requests, dumps, and errors in the kernel's own words.
+
+pub mod attributes;
+mod error;
+mod raw;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_sys::SocketAddr;
+
+pub use error::{Cause, Error, Operation};
+pub use raw::RawMessage;
+
+/// What a datagram of a dump may hold: the kernel fills at most 32 KiB (`af_netlink.c`), events may be larger.
+const DATAGRAM: usize = 64 * 1024;
+
+/// The receive buffer asked for, in bytes: acknowledgements of large batches and bursts of events fit.
+const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+
+/// How often a dump is begun anew because the kernel's tables changed under it.
+const DUMP_ATTEMPTS: usize = 16;
+
+/// What a socket speaks (`linux/netlink.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `NETLINK_ROUTE`: links, addresses, routes.
+    Route,
+    /// `NETLINK_NETFILTER`: nftables and connection tracking.
+    Netfilter,
+}
+
+impl Protocol {
+    const fn number(self) -> isize {
+        match self {
+            Self::Route => netlink_sys::protocols::NETLINK_ROUTE,
+            Self::Netfilter => netlink_sys::protocols::NETLINK_NETFILTER,
+        }
+    }
+}
+
+/// Whether to wait for a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Until there is one.
+    Block,
+    /// Only take what is there (`MSG_DONTWAIT`).
+    Poll,
+}
+
+/// `MSG_DONTWAIT` and `MSG_TRUNC` (`linux/socket.h`).
+const MSG_DONTWAIT: i32 = 0x40;
+const MSG_TRUNC: i32 = 0x20;
+
+/// A netlink socket of the network namespace that it was opened in.
+pub struct Socket {
+    inner: netlink_sys::Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+    writes: u64,
+}
+
+impl Socket {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// Requests are checked strictly by the kernel (`NETLINK_GET_STRICT_CHK`), and errors come with its explanation
+    /// (`NETLINK_EXT_ACK`).
+    pub fn open(protocol: Protocol) -> Result<Self, Error> {
+        let failed = |source| Error::new(Operation::Open, format!("a {protocol:?} socket"), Cause::Io(source));
+        let mut inner = netlink_sys::Socket::new(protocol.number()).map_err(failed)?;
+        inner.bind_auto().map_err(failed)?;
+        inner.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
+        inner.set_ext_ack(true).map_err(failed)?;
+        inner.set_cap_ack(true).map_err(failed)?;
+        if protocol == Protocol::Route {
+            inner.set_netlink_get_strict_chk(true).map_err(failed)?;
+        }
+        // Needs CAP_NET_ADMIN in the first user namespace; without it the system's default has to do.
+        _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&inner, RECEIVE_BUFFER);
+        Ok(Self { inner, buffer: Vec::with_capacity(DATAGRAM), sequence: 0, writes: 0 })
+    }
+
+    /// How many requests that change something were sent.
+    pub const fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// Counts requests that change something and were sent with [`Socket::send`].
+    pub const fn count_writes(&mut self, requests: u64) {
+        self.writes += requests;
+    }
+
+    /// Joins a multicast group: its events arrive with [`Socket::receive`].
+    pub fn join(&mut self, group: u32) -> Result<(), Error> {
+        self.inner
+            .add_membership(group)
+            .map_err(|source| Error::new(Operation::Open, format!("multicast group {group}"), Cause::Io(source)))
+    }
+
+    /// A sequence number that no earlier request of this socket had.
+    pub const fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    /// Sends whole messages as one datagram, as they are.
+    pub fn send(&mut self, messages: &[u8]) -> io::Result<()> {
+        self.inner.send(messages, 0).map(drop)
+    }
+
+    /// Takes one datagram; nothing where none is there and `wait` is [`Wait::Poll`].
+    ///
+    /// `ENOBUFS` means that events were lost: read everything anew.
+    pub fn receive(&mut self, wait: Wait) -> io::Result<Option<&[u8]>> {
+        let flags = MSG_TRUNC | if wait == Wait::Poll { MSG_DONTWAIT } else { 0 };
+        loop {
+            self.buffer.clear();
+            match self.inner.recv(&mut self.buffer, flags) {
+                Ok(length) if length > self.buffer.len() => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a datagram of {length} bytes")));
+                }
+                Ok(_) => return Ok(Some(&self.buffer)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if wait == Wait::Poll && error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends a request that changes something, and waits for the kernel's answer.
+    pub fn write<M>(&mut self, message: M, flags: u16) -> Result<(), Cause>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
+        self.writes += 1;
+        self.request(message, flags | NLM_F_ACK).map(drop)
+    }
+
+    /// Asks for one object.
+    pub fn get<M>(&mut self, message: M) -> Result<Option<M>, Cause>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
+        Ok(self.request(message, NLM_F_ACK)?.into_iter().next())
+    }
+
+    /// Asks for all objects. What the kernel marks as torn by a change in between is asked for again.
+    pub fn dump<M>(&mut self, message: &M) -> Result<Vec<M>, Cause>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable + Clone,
+    {
+        for _ in 0..DUMP_ATTEMPTS {
+            match self.request(message.clone(), NLM_F_DUMP) {
+                Err(Cause::Torn) => {}
+                result => return result,
+            }
+        }
+        Err(Cause::Torn)
+    }
+
+    fn request<M>(&mut self, message: M, flags: u16) -> Result<Vec<M>, Cause>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
+        let sequence = self.next_sequence();
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = sequence;
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        self.send(&bytes).map_err(Cause::Io)?;
+        self.answer(sequence)
+    }
+
+    /// Collects the answer to one request. It is always read to its end, so that the next one finds nothing of it.
+    fn answer<M>(&mut self, sequence: u32) -> Result<Vec<M>, Cause>
+    where
+        M: NetlinkDeserializable,
+    {
+        let mut answer = Answer { objects: Vec::new(), torn: false, broken: None };
+        loop {
+            let datagram = self.receive(Wait::Block).map_err(Cause::Io)?.unwrap_or_default();
+            let mut rest = datagram;
+            while !rest.is_empty() {
+                let (message, after) = split(rest)?;
+                rest = after;
+                if message.sequence_number() == sequence
+                    && let Some(end) = answer.take(&message)
+                {
+                    return end.and(answer.finish());
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+/// Takes the first message off a datagram.
+pub fn split(datagram: &[u8]) -> Result<(NetlinkBuffer<&[u8]>, &[u8]), Cause> {
+    let message = NetlinkBuffer::new_checked(datagram).map_err(|e| Cause::Malformed(e.to_string()))?;
+    let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(4).min(datagram.len());
+    let (this, rest) = datagram.split_at(length);
+    Ok((NetlinkBuffer::new(this), rest))
+}
+
+struct Answer<M> {
+    objects: Vec<M>,
+    torn: bool,
+    broken: Option<Cause>,
+}
+
+impl<M: NetlinkDeserializable> Answer<M> {
+    /// Takes one message; the result of the request where it was the last one.
+    fn take(&mut self, message: &NetlinkBuffer<&[u8]>) -> Option<Result<(), Cause>> {
+        self.torn |= message.flags() & NLM_F_DUMP_INTR != 0;
+        match message.message_type() {
+            netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE => {
+                Some(error::outcome(message.flags(), message.payload()))
+            }
+            _ => {
+                match parse(message) {
+                    Ok(object) => self.objects.extend(object),
+                    Err(cause) => self.broken = Some(cause),
+                }
+                None
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Vec<M>, Cause> {
+        match self.broken {
+            Some(cause) => Err(cause),
+            None if self.torn => Err(Cause::Torn),
+            None => Ok(self.objects),
+        }
+    }
+}
+
+fn parse<M: NetlinkDeserializable>(message: &NetlinkBuffer<&[u8]>) -> Result<Option<M>, Cause> {
+    let packet = NetlinkMessage::<M>::deserialize(message.clone().into_inner())
+        .map_err(|e| Cause::Malformed(format!("message type {}: {e}", message.message_type())))?;
+    match packet.payload {
+        NetlinkPayload::InnerMessage(object) => Ok(Some(object)),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,52 @@
+//! Writing netlink attributes (`struct nlattr`, `linux/netlink.h`).
+
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 0x8000;
+
+/// The attributes of a message, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes(Vec<u8>);
+
+impl Attributes {
+    /// No attributes yet, behind `header`, the protocol's own header.
+    pub fn after(header: &[u8]) -> Self {
+        Self(header.to_vec())
+    }
+
+    /// Adds an attribute. `value` must be shorter than 64 KiB less four bytes, which is what the length field holds.
+    pub fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        self.0.extend(length.to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// Adds an attribute that holds attributes.
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
+        let mut inner = Self::default();
+        fill(&mut inner);
+        self.put(kind | NESTED, &inner.0)
+    }
+
+    /// All that was written.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_padded_and_nested() {
+        let mut attributes = Attributes::after(&[9, 9, 9, 9]);
+        attributes.put(1, &[7]).nest(2, |inner| {
+            inner.put(3, &[1, 2, 3, 4]);
+        });
+        let expected = [9, 9, 9, 9, 5, 0, 1, 0, 7, 0, 0, 0, 12, 0, 2, 0x80, 8, 0, 3, 0, 1, 2, 3, 4];
+        assert_eq!(attributes.into_bytes(), expected);
+    }
+}
