@@ -13,7 +13,10 @@
 //!
 //! Nothing here reads a clock, a file or the kernel; equal input gives equal output, byte for byte.
 
+pub mod allocate;
+pub mod facts;
 pub mod family;
+pub mod intent;
 pub mod lease;
 pub mod nft;
 pub mod node_file;
@@ -22,6 +25,7 @@ pub mod ops;
 pub mod plan;
 pub mod ranges;
 pub mod render;
+pub mod resolve;
 pub mod state;
 
 pub use family::{Family, PerFamily};

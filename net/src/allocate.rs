@@ -1,0 +1,210 @@
+//! Which node gets which pod CIDRs.
+//!
+//! What a node has, it keeps. A node without any gets what its Node object says (adopt), or the lowest free block of
+//! each range (allocate), and either all its families or none. Nothing is given that overlaps what any node has,
+//! also one that is gone while its `NodeNetwork` is still there.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use crate::facts::{Facts, NodeFacts};
+use crate::family::{Family, bits, host_net};
+use crate::intent::{Finding, Intent, Ipam, LONGEST_NODE_MASK, Pool, Problem, Taken, join, overlap};
+use crate::state::NodeName;
+
+/// Who has what, and who could not be given anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocations {
+    /// The pod CIDRs of each node that has some, in the order of the declared ranges.
+    pub blocks: BTreeMap<NodeName, Vec<IpNet>>,
+    /// The nodes that had none before.
+    pub fresh: BTreeSet<NodeName>,
+    /// What is wrong, by node.
+    pub findings: BTreeMap<NodeName, Vec<Finding>>,
+}
+
+/// Gives every node its pod CIDRs.
+pub fn allocate(intent: &Intent, facts: &Facts) -> Allocations {
+    let mut out = Allocations::default();
+    let mut taken = Taken::default();
+    for held in &facts.held {
+        for cidr in &held.cidrs {
+            taken.take(cidr, &held.by);
+        }
+    }
+    keep_existing(intent, facts, &mut taken, &mut out);
+    // A block that holds the address of some node would cut that node off.
+    for (name, node) in &facts.nodes {
+        for address in &node.addresses {
+            taken.take(&host_net(*address), name);
+        }
+    }
+    let waiting = facts.nodes.iter().filter(|(_, node)| node.existing.is_empty());
+    match &intent.ipam {
+        Ipam::Adopt { within } => adopt(intent, within, waiting, &mut taken, &mut out),
+        Ipam::Allocate { pools } => give(intent, pools, waiting, &mut taken, &mut out),
+    }
+    out
+}
+
+fn keep_existing(intent: &Intent, facts: &Facts, taken: &mut Taken, out: &mut Allocations) {
+    for (name, node) in facts.nodes.iter().filter(|(_, node)| !node.existing.is_empty()) {
+        let mut findings = Vec::new();
+        let field = format!("NodeNetwork {name} spec.podCIDRs");
+        for cidr in &node.existing {
+            if let Some(other) = taken.holder(cidr) {
+                findings.push(Finding::new(&field, cidr, Problem::TakenBy { node: other.clone() }));
+            }
+            findings.extend(outside(intent, &field, cidr));
+            taken.take(cidr, name);
+        }
+        findings.extend(missing(intent, &field, &node.existing));
+        findings.extend(differs(intent, &field, node));
+        out.blocks.insert(name.clone(), node.existing.clone());
+        report(out, name, findings);
+    }
+}
+
+fn report(out: &mut Allocations, name: &NodeName, findings: Vec<Finding>) {
+    if !findings.is_empty() {
+        out.findings.entry(name.clone()).or_default().extend(findings);
+    }
+}
+
+/// That a CIDR is not within the declared ranges, where there are any.
+fn outside(intent: &Intent, field: &str, cidr: &IpNet) -> Option<Finding> {
+    let ranges = intent.pod_ranges();
+    let within = ranges.is_empty() || ranges.iter().any(|range| range.contains(cidr));
+    (!within).then(|| Finding::new(field, cidr, Problem::OutsideRange { ranges: join(&ranges) }))
+}
+
+/// The declared families of which a node has no CIDR.
+fn missing(intent: &Intent, field: &str, cidrs: &[IpNet]) -> Vec<Finding> {
+    let has = |family| cidrs.iter().any(|cidr| Family::of_net(cidr) == family);
+    let lacking = intent.families().into_iter().filter(|family| !has(*family));
+    lacking.map(|family| Finding::new(field, join(cidrs), Problem::FamilyMissing { family })).collect()
+}
+
+/// That a node keeps something else than its Node object says by now.
+fn differs(intent: &Intent, field: &str, node: &NodeFacts) -> Option<Finding> {
+    let adopting = matches!(intent.ipam, Ipam::Adopt { .. }) && !node.pod_cidrs.is_empty();
+    let problem = || Problem::NotAsAdopted { says: join(&node.pod_cidrs) };
+    (adopting && node.pod_cidrs != node.existing).then(|| Finding::new(field, join(&node.existing), problem()))
+}
+
+fn adopt<'a>(
+    intent: &Intent,
+    within: &[IpNet],
+    waiting: impl Iterator<Item = (&'a NodeName, &'a NodeFacts)>,
+    taken: &mut Taken,
+    out: &mut Allocations,
+) {
+    for (name, node) in waiting {
+        let field = format!("Node {name} spec.podCIDRs");
+        let mut findings = own_address(intent, name, node);
+        if node.pod_cidrs.is_empty() {
+            findings.push(Finding::absent(&field, Problem::NothingToAdopt));
+        } else {
+            findings.extend(missing(intent, &field, &node.pod_cidrs));
+        }
+        for cidr in &node.pod_cidrs {
+            findings.extend(unfit(intent, within, &field, cidr, taken));
+        }
+        if findings.is_empty() {
+            commit(name, node.pod_cidrs.clone(), taken, out);
+        }
+        report(out, name, findings);
+    }
+}
+
+/// What speaks against adopting a CIDR.
+fn unfit(intent: &Intent, within: &[IpNet], field: &str, cidr: &IpNet, taken: &Taken) -> Option<Finding> {
+    let service = intent.service_cidrs.iter().find(|service| overlap(service, cidr));
+    let problem = if cidr.prefix_len() > *LONGEST_NODE_MASK.get(Family::of_net(cidr)) {
+        Problem::TooSmall
+    } else if !within.is_empty() && !within.iter().any(|range| range.contains(cidr)) {
+        Problem::OutsideRange { ranges: join(within) }
+    } else if let Some(service) = service {
+        Problem::Overlap { other: service.to_string(), of: "spec.serviceCIDRs".to_owned() }
+    } else {
+        Problem::TakenBy { node: taken.holder(cidr)?.clone() }
+    };
+    Some(Finding::new(field, cidr, problem))
+}
+
+/// That a node's own address lies in a range of pods: whatever block it were given, it could not be reached.
+fn own_address(intent: &Intent, name: &NodeName, node: &NodeFacts) -> Vec<Finding> {
+    let field = format!("Node {name} status.addresses");
+    let inside = node.addresses.iter().filter_map(|a| intent.pod_range_of(*a).map(|range| (a, range)));
+    inside.map(|(address, range)| Finding::new(&field, address, Problem::AddressOfPods { range })).collect()
+}
+
+fn commit(name: &NodeName, blocks: Vec<IpNet>, taken: &mut Taken, out: &mut Allocations) {
+    for block in &blocks {
+        taken.take(block, name);
+    }
+    out.blocks.insert(name.clone(), blocks);
+    out.fresh.insert(name.clone());
+}
+
+fn give<'a>(
+    intent: &Intent,
+    pools: &[Pool],
+    waiting: impl Iterator<Item = (&'a NodeName, &'a NodeFacts)>,
+    taken: &mut Taken,
+    out: &mut Allocations,
+) {
+    let mut cursors: Vec<Cursor<'_>> = pools.iter().enumerate().map(|(index, pool)| Cursor::new(index, pool)).collect();
+    for (name, node) in waiting {
+        let mut findings = own_address(intent, name, node);
+        if findings.is_empty() {
+            let mut blocks = Vec::with_capacity(cursors.len());
+            for cursor in &mut cursors {
+                match cursor.free(taken) {
+                    Some(block) => blocks.push(block),
+                    None => findings.push(cursor.exhausted()),
+                }
+            }
+            if findings.is_empty() {
+                commit(name, blocks, taken, out);
+            }
+        }
+        report(out, name, findings);
+    }
+}
+
+/// The lowest place of a pool where a free block may be; it only moves up, as nothing is freed while allocating.
+struct Cursor<'a> {
+    index: usize,
+    pool: &'a Pool,
+    family: Family,
+    at: Option<u128>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(index: usize, pool: &'a Pool) -> Self {
+        Self { index, pool, family: Family::of_net(&pool.cidr), at: Some(bits(pool.cidr.network())) }
+    }
+
+    /// The lowest free block, without taking it.
+    fn free(&mut self, taken: &Taken) -> Option<IpNet> {
+        let span = u128::MAX >> (128 - u32::from(self.family.bits()) + u32::from(self.pool.node_mask));
+        let end = bits(self.pool.cidr.broadcast());
+        loop {
+            let first = self.at.filter(|first| *first <= end)?;
+            let Some(occupied) = taken.end_of_overlap(self.family, first, first | span) else {
+                return IpNet::new(self.family.address(first), self.pool.node_mask).ok();
+            };
+            self.at = (occupied | span).checked_add(1);
+        }
+    }
+
+    fn exhausted(&self) -> Finding {
+        let problem = Problem::Exhausted { mask: self.pool.node_mask, blocks: self.pool.blocks() };
+        Finding::new(format!("spec.ipam.podCIDRs[{}]", self.index), self.pool.cidr, problem)
+    }
+}

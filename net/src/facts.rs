@@ -1,0 +1,50 @@
+//! What the cluster is, as far as the network depends on it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::state::NodeName;
+
+/// What one Node object says, and what its node was given before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// `Node.metadata.uid`: a Node that was deleted and made again is another one.
+    pub uid: String,
+    /// The addresses of type `InternalIP`, in the order of `Node.status.addresses`.
+    pub addresses: Vec<IpAddr>,
+    /// `Node.spec.podCIDRs`.
+    pub pod_cidrs: Vec<IpNet>,
+    /// What was allocated to this very Node: `NodeNetwork.spec.podCIDRs`, or an allocation not yet published.
+    pub existing: Vec<IpNet>,
+}
+
+/// CIDRs of somebody who is not a Node any more, and may still use them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldCidrs {
+    /// The name of the Node that was.
+    pub by: NodeName,
+    /// What it had.
+    pub cidrs: Vec<IpNet>,
+}
+
+/// A range out of which the cluster gives addresses to Services (`networking.k8s.io/v1` `ServiceCIDR`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRange {
+    /// The name of the object.
+    pub object: String,
+    /// The range.
+    pub cidr: IpNet,
+}
+
+/// Everything about the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The nodes that are.
+    pub nodes: BTreeMap<NodeName, NodeFacts>,
+    /// What is held on behalf of nodes that were.
+    pub held: Vec<HeldCidrs>,
+    /// The ranges of Services.
+    pub service_ranges: Vec<ServiceRange>,
+}

@@ -1,0 +1,156 @@
+//! What users declare, parsed once: only [`validate`] can fail, and nothing after it checks again.
+
+mod cidr;
+mod finding;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use ipnet::IpNet;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+pub use cidr::{Taken, join, overlap, parse, reserved};
+pub use finding::{Finding, Problem};
+pub use validate::validate;
+
+use crate::family::{Family, PerFamily};
+use crate::state::{Attachment, Masquerade, MasqueradeMode, Mtu, Revision, Transport};
+
+/// The node mask where none is given: what `kube-controller-manager` takes too
+/// (`--node-cidr-mask-size-ipv4`, `--node-cidr-mask-size-ipv6`).
+pub const DEFAULT_NODE_MASK: PerFamily<u8> = PerFamily { v4: 24, v6: 64 };
+
+/// The longest node mask that leaves room for a gateway and a pod.
+pub const LONGEST_NODE_MASK: PerFamily<u8> = PerFamily { v4: 30, v6: 126 };
+
+/// By how many bits a node mask may be longer than its range: 65,536 blocks of one range.
+pub const MOST_BLOCK_BITS: u8 = 16;
+
+/// The MTUs that can be asked for, in bytes: what IPv6 needs (RFC 8200, section 5) to what an IP packet can be.
+pub const MTU_RANGE: std::ops::RangeInclusive<i64> = 1280..=65535;
+
+/// Who decides about a node's pod CIDRs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// They are taken from `Node.spec.podCIDRs`.
+    Adopt,
+    /// They are given by the operator.
+    Allocate,
+}
+
+/// A network as it was written, before anything of it is known to make sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Who decides about pod CIDRs.
+    pub allocation: Allocation,
+    /// The ranges of pods.
+    pub pod_cidrs: Vec<String>,
+    /// The prefix length of one node's part of a pod range.
+    pub node_mask_size: PerFamily<Option<i64>>,
+    /// The ranges of Services.
+    pub service_cidrs: Vec<String>,
+    /// The ranges of nodes' addresses.
+    pub node_cidrs: Vec<String>,
+    /// How pods are attached.
+    pub attachment: Attachment,
+    /// How packets cross between nodes.
+    pub transport: Transport,
+    /// The MTU of pods: a number or the word `Auto`.
+    pub mtu: DraftMtu,
+    /// When packets are masqueraded.
+    pub masquerade: MasqueradeMode,
+    /// Destinations that see the pod's own address.
+    pub excluded_cidrs: Vec<String>,
+}
+
+/// An MTU as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DraftMtu {
+    /// A number of bytes.
+    Bytes(i64),
+    /// A word.
+    Word(String),
+}
+
+/// One range of pods and how it is cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pool {
+    /// The whole range.
+    pub cidr: IpNet,
+    /// The prefix length of one node's part.
+    pub node_mask: u8,
+}
+
+impl Pool {
+    /// How many nodes the range has room for.
+    pub fn blocks(&self) -> u32 {
+        1_u32 << u32::from(self.node_mask - self.cidr.prefix_len()).min(31)
+    }
+}
+
+/// Where a node's pod CIDRs come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Ipam {
+    /// From `Node.spec.podCIDRs`, which must lie within these where there are any.
+    Adopt {
+        /// At most one of each family.
+        within: Vec<IpNet>,
+    },
+    /// From the operator.
+    Allocate {
+        /// At most one of each family, at least one.
+        pools: Vec<Pool>,
+    },
+}
+
+/// A network that makes sense.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Intent {
+    /// Where pod CIDRs come from.
+    pub ipam: Ipam,
+    /// The ranges of Services, where they were given.
+    pub service_cidrs: Vec<IpNet>,
+    /// The ranges of nodes' addresses, where they were given.
+    pub node_cidrs: Vec<IpNet>,
+    /// How pods are attached.
+    pub attachment: Attachment,
+    /// How packets cross between nodes.
+    pub transport: Transport,
+    /// The MTU of pods.
+    pub mtu: Mtu,
+    /// Which packets are masqueraded, as the user wrote it.
+    pub masquerade: Masquerade,
+}
+
+impl Intent {
+    /// The first seven digits of the SHA-256 of the canonical JSON of everything in it.
+    ///
+    /// Field order is that of the type and lists keep theirs, so equal intents have equal revisions.
+    pub fn revision(&self) -> Revision {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        let digest = Sha256::digest(json);
+        let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        Revision(digits.take(7).filter_map(|digit| char::from_digit(digit.into(), 16)).collect())
+    }
+
+    /// The whole ranges that pods get addresses from, as far as they are declared.
+    pub fn pod_ranges(&self) -> Vec<IpNet> {
+        match &self.ipam {
+            Ipam::Adopt { within } => within.clone(),
+            Ipam::Allocate { pools } => pools.iter().map(|p| p.cidr).collect(),
+        }
+    }
+
+    /// Where `address` lies in a declared range of pods.
+    pub fn pod_range_of(&self, address: std::net::IpAddr) -> Option<IpNet> {
+        self.pod_ranges().into_iter().find(|range| range.contains(&address))
+    }
+
+    /// The families that every node's pods must have; none where adopting without a declared range.
+    pub fn families(&self) -> Vec<Family> {
+        let ranges = self.pod_ranges();
+        Family::ALL.into_iter().filter(|f| ranges.iter().any(|r| Family::of_net(r) == *f)).collect()
+    }
+}

@@ -1,0 +1,163 @@
+//! The step from [`Draft`] to [`Intent`].
+
+use ipnet::IpNet;
+
+use super::{
+    Allocation, DEFAULT_NODE_MASK, Draft, DraftMtu, Finding, Intent, Ipam, LONGEST_NODE_MASK, MOST_BLOCK_BITS,
+    MTU_RANGE, Pool, Problem, overlap, parse, reserved,
+};
+use crate::family::{Family, PerFamily};
+use crate::state::{Masquerade, Mtu};
+
+/// A CIDR and the field that it came from.
+struct Located {
+    field: String,
+    net: IpNet,
+}
+
+/// Reads a draft.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, in the order of the fields.
+pub fn validate(draft: &Draft) -> Result<Intent, Vec<Finding>> {
+    let mut check = Check::default();
+    let pods = check.usable("spec.ipam.podCIDRs", &draft.pod_cidrs);
+    check.one_per_family(&pods);
+    let ipam = check.ipam(draft, &pods);
+    let services = check.usable("spec.serviceCIDRs", &draft.service_cidrs);
+    let nodes = check.usable("spec.nodeCIDRs", &draft.node_cidrs);
+    check.disjoint(&[&pods, &services, &nodes]);
+    let mtu = check.mtu(&draft.mtu);
+    let excluded = check.cidrs("spec.masquerade.excludedCIDRs", &draft.excluded_cidrs);
+    if !check.0.is_empty() {
+        return Err(check.0);
+    }
+    Ok(Intent {
+        ipam,
+        service_cidrs: nets(&services),
+        node_cidrs: nets(&nodes),
+        attachment: draft.attachment,
+        transport: draft.transport,
+        mtu,
+        masquerade: Masquerade { mode: draft.masquerade, excluded: nets(&excluded) },
+    })
+}
+
+fn nets(list: &[Located]) -> Vec<IpNet> {
+    list.iter().map(|l| l.net).collect()
+}
+
+/// Collects what is wrong.
+#[derive(Default)]
+struct Check(Vec<Finding>);
+
+impl Check {
+    fn cidrs(&mut self, field: &str, texts: &[String]) -> Vec<Located> {
+        let mut good = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            let field = format!("{field}[{index}]");
+            match parse(text) {
+                Ok(net) => good.push(Located { field, net }),
+                Err(problem) => self.0.push(Finding::new(field, text, problem)),
+            }
+        }
+        good
+    }
+
+    fn usable(&mut self, field: &str, texts: &[String]) -> Vec<Located> {
+        let list = self.cidrs(field, texts);
+        for Located { field, net } in &list {
+            if let Some(range) = reserved(net) {
+                self.0.push(Finding::new(field, net, Problem::Reserved { range }));
+            }
+        }
+        list
+    }
+
+    fn one_per_family(&mut self, list: &[Located]) {
+        let mut first = PerFamily::<Option<IpNet>>::default();
+        for Located { field, net } in list {
+            let family = Family::of_net(net);
+            match first.get_mut(family) {
+                Some(first) => {
+                    let problem = Problem::SecondOfFamily { family, first: first.to_string() };
+                    self.0.push(Finding::new(field, net, problem));
+                }
+                none => *none = Some(*net),
+            }
+        }
+    }
+
+    /// Of each two that overlap, names the later.
+    fn disjoint(&mut self, lists: &[&[Located]]) {
+        let all: Vec<&Located> = lists.iter().flat_map(|list| list.iter()).collect();
+        for (index, later) in all.iter().enumerate() {
+            for earlier in &all[..index] {
+                if overlap(&later.net, &earlier.net) {
+                    let problem = Problem::Overlap { other: earlier.net.to_string(), of: earlier.field.clone() };
+                    self.0.push(Finding::new(&later.field, later.net, problem));
+                }
+            }
+        }
+    }
+
+    fn ipam(&mut self, draft: &Draft, pods: &[Located]) -> Ipam {
+        match draft.allocation {
+            Allocation::Adopt => {
+                self.masks_have_effect(draft, |_| false);
+                Ipam::Adopt { within: nets(pods) }
+            }
+            Allocation::Allocate => {
+                if draft.pod_cidrs.is_empty() {
+                    self.0.push(Finding::absent("spec.ipam.podCIDRs", Problem::NothingToAllocateFrom));
+                }
+                self.masks_have_effect(draft, |family| pods.iter().any(|p| Family::of_net(&p.net) == family));
+                Ipam::Allocate { pools: pods.iter().filter_map(|pod| self.pool(draft, pod)).collect() }
+            }
+        }
+    }
+
+    fn masks_have_effect(&mut self, draft: &Draft, effective: impl Fn(Family) -> bool) {
+        for (family, mask) in draft.node_mask_size.iter() {
+            if let Some(mask) = mask
+                && !effective(family)
+            {
+                self.0.push(Finding::new(mask_field(family), mask, Problem::MaskWithoutRange));
+            }
+        }
+    }
+
+    fn pool(&mut self, draft: &Draft, pod: &Located) -> Option<Pool> {
+        let family = Family::of_net(&pod.net);
+        let least = pod.net.prefix_len();
+        let most = least.saturating_add(MOST_BLOCK_BITS).min(*LONGEST_NODE_MASK.get(family));
+        let mask = draft.node_mask_size.get(family).unwrap_or_else(|| i64::from(*DEFAULT_NODE_MASK.get(family)));
+        let fits = u8::try_from(mask).ok().filter(|mask| (least..=most).contains(mask));
+        if fits.is_none() {
+            let problem = Problem::MaskDoesNotFit { range: pod.net, least, most };
+            self.0.push(Finding::new(mask_field(family), mask, problem));
+        }
+        fits.map(|node_mask| Pool { cidr: pod.net, node_mask })
+    }
+
+    fn mtu(&mut self, draft: &DraftMtu) -> Mtu {
+        let written = match draft {
+            DraftMtu::Word(word) if word == "Auto" => return Mtu::Auto,
+            DraftMtu::Word(word) => word.clone(),
+            DraftMtu::Bytes(bytes) => match u32::try_from(*bytes) {
+                Ok(good) if MTU_RANGE.contains(bytes) => return Mtu::Bytes(good),
+                _ => bytes.to_string(),
+            },
+        };
+        self.0.push(Finding::new("spec.mtu", written, Problem::Mtu));
+        Mtu::Auto
+    }
+}
+
+const fn mask_field(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "spec.ipam.nodeMaskSize.ipv4",
+        Family::V6 => "spec.ipam.nodeMaskSize.ipv6",
+    }
+}
