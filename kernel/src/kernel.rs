@@ -1,7 +1,6 @@
 //! The seam to the kernel: read what there is, do one thing. [`converge`] does a whole plan.
 
 use std::collections::BTreeSet;
-use std::io;
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -27,37 +26,35 @@ pub trait Kernel {
 #[derive(Debug, Error)]
 pub enum KernelError {
     /// A route, address or link.
-    #[error("{operation} {object}: {source}")]
-    Netlink {
-        /// What was tried.
-        operation: &'static str,
-        /// With what.
-        object: String,
-        /// The kernel's word.
-        source: crate::netlink::NetlinkError,
-    },
+    #[error(transparent)]
+    Netlink(#[from] crate::netlink::Error),
     /// The table.
     #[error(transparent)]
     Nft(#[from] NftError),
     /// A setting.
-    #[error("{operation} sysctl {key}: {source}")]
-    Sysctl {
-        /// What was tried.
-        operation: &'static str,
-        /// Which setting.
-        key: Sysctl,
-        /// The kernel's word.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Sysctl(#[from] crate::sysctl::Error),
     /// An operation names something that is not there (any more).
     #[error("{0} is not there")]
     Gone(String),
     /// An operation would take the place of something that is there.
     #[error("{0} is there already")]
     Exists(String),
-    /// Made up by a test.
+    /// Made up by a test, to see what comes of it.
     #[error("failed on purpose: {0}")]
     Injected(String),
+}
+
+impl KernelError {
+    /// Whether what was to be changed had changed already: somebody was faster, and a new look tells what is left.
+    pub fn is_race(&self) -> bool {
+        match self {
+            Self::Netlink(error) => error.is_taken() || error.is_missing(),
+            Self::Nft(error) => error.is_missing(),
+            Self::Gone(_) | Self::Exists(_) => true,
+            Self::Sysctl(_) | Self::Injected(_) => false,
+        }
+    }
 }
 
 /// An operation that failed.

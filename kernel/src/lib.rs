@@ -4,7 +4,11 @@
 //! the network namespace that it was opened in, so one thread can keep sockets of several.
 
 pub mod address;
+pub mod events;
+pub mod fake;
 pub mod fs;
+pub mod host;
+pub mod kernel;
 pub mod link;
 pub mod netlink;
 pub mod netns;

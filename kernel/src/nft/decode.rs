@@ -1,7 +1,7 @@
 //! From messages to the model. What Towpath would not have written decodes to [`Expr::Foreign`] or to no element,
 //! so that it differs from what is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use towpath_net::family::{Family, bits};
@@ -59,7 +59,7 @@ pub fn set(a: Attributes<'_>) -> Option<(String, Set)> {
     let key = if known { fields(a.u32(4)?) } else { Vec::new() };
     let data = a.u32(6).filter(|_| flags & n::SET_MAP != 0).map(fields).unwrap_or_default();
     let interval = flags & n::SET_INTERVAL != 0;
-    Some((a.string(2)?.to_owned(), Set { key, data, interval, elements: Default::default() }))
+    Some((a.string(2)?.to_owned(), Set { key, data, interval, elements: BTreeSet::new() }))
 }
 
 fn fields(mut number: u32) -> Vec<FieldType> {
@@ -106,16 +106,16 @@ fn keyed(set: &Set, raw: &RawElement) -> Option<Element> {
 
 /// Starts and ends by address; where both are at one address the end comes first.
 fn ranges(family: Family, raw: &[RawElement]) -> Vec<Element> {
-    let mut borders: BTreeMap<(u128, bool), ()> = BTreeMap::new();
+    let mut borders: BTreeSet<(u128, bool)> = BTreeSet::new();
     for element in raw {
         if let Some(Value::Address(address)) = value(FieldType::Address(family), &element.key) {
-            borders.insert((bits(address), !element.end), ());
+            borders.insert((bits(address), !element.end));
         }
     }
     let top = bits(family.everything().broadcast());
     let mut found = Vec::new();
     let mut open: Option<u128> = None;
-    for (at, is_start) in borders.into_keys() {
+    for (at, is_start) in borders {
         if let Some(first) = open.take_if(|first| *first < at || !is_start) {
             found.push((first, at.saturating_sub(1)));
         }

@@ -105,8 +105,7 @@ impl Nft {
     pub fn close_ports(&mut self, lease: &Lease) -> Result<(), NftError> {
         for (set, element) in hostport_elements(lease) {
             match self.change([(set, &[][..], std::slice::from_ref(&element))]) {
-                Err(NftError::Refused { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-                Err(NftError::NoSet(_)) => {}
+                Err(error) if error.is_missing() => {}
                 other => other?,
             }
         }
@@ -233,6 +232,24 @@ impl Nft {
             .map(Option::unwrap_or_default)
             .map_err(|source| NftError::Read { object: "generation", source })
     }
+}
+
+impl NftError {
+    /// Whether something that was to be changed is not there.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Refused { source, .. } | Self::Read { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::NoSet(_) => true,
+            Self::Open(_) | Self::Unsteady => false,
+        }
+    }
+}
+
+/// Whether a datagram of the multicast group tells of a change to Towpath's table: every message but that of a new
+/// generation names its table first.
+pub fn concerns(datagram: &[u8]) -> bool {
+    let generation = numbers::SUBSYSTEM | message::NEW_GENERATION;
+    wire::messages(datagram).any(|m| m.kind != generation && m.attributes().string(1) == Some(TABLE))
 }
 
 /// The list, or something that it belongs to, changed or went while it was read.

@@ -10,7 +10,6 @@ pub const SUBSYSTEM: u16 = 10 << 8;
 
 /// Message types (`enum nf_tables_msg_types`).
 pub mod message {
-    #![expect(missing_docs, reason = "each is named as in the header")]
 
     pub const NEW_TABLE: u16 = 0;
     pub const GET_TABLE: u16 = 1;
@@ -24,6 +23,7 @@ pub mod message {
     pub const NEW_ELEMENT: u16 = 12;
     pub const GET_ELEMENT: u16 = 13;
     pub const DELETE_ELEMENT: u16 = 14;
+    pub const NEW_GENERATION: u16 = 15;
     pub const GET_GENERATION: u16 = 16;
 }
 

@@ -1,0 +1,300 @@
+//! Properties of the planner, on a kernel in memory: wherever it starts and whatever fails, it arrives.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use towpath_kernel::fake::FakeKernel;
+use towpath_kernel::kernel::{Kernel, Report, converge, sysctls_of};
+use towpath_net::Family;
+use towpath_net::nft::build::{RuleBuilder, Side, nat_chain};
+use towpath_net::nft::{Element, FieldType, Hook, Set, Table, Value};
+use towpath_net::observed::{Address, Desired, Link, Observed, Route, Sysctl, Target};
+use towpath_net::plan::plan;
+
+const LINKS: [&str; 4] = ["tow0", "tow1", "tow2", "tow3"];
+const SETTINGS: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+/// Per property.
+const CASES: u32 = 10_000;
+
+fn net() -> impl Strategy<Value = IpNet> {
+    (0..6u8, any::<bool>()).prop_map(|(n, v6)| {
+        let text = if v6 { format!("fd00:244:0:{n}::/64") } else { format!("10.244.{n}.0/24") };
+        text.parse().unwrap()
+    })
+}
+
+fn link_name() -> impl Strategy<Value = String> {
+    select(&LINKS[..]).prop_map(str::to_owned)
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    prop_oneof![
+        Just(Target::Blackhole),
+        link_name().prop_map(|link| Target::Link { link }),
+        (1..4u8).prop_map(|n| Target::Via { gateway: [172, 16, 30, n].into(), link: "eth0".to_owned() }),
+    ]
+}
+
+fn seen_target() -> impl Strategy<Value = Target> {
+    prop_oneof![4 => target(), 1 => Just(Target::Other)]
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    (any::<bool>(), select(vec![1400u32, 1500])).prop_map(|(up, mtu)| Link { up, mtu })
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    (link_name(), 0..3u8)
+        .prop_map(|(link, n)| Address { link, address: IpNet::from(std::net::IpAddr::from([10, 244, n, 1])) })
+}
+
+fn element() -> impl Strategy<Value = Element> {
+    (1..8u16).prop_map(|port| Element::Key { key: vec![Value::Port(port)], data: Vec::new() })
+}
+
+fn table() -> impl Strategy<Value = Table> {
+    let sets = btree_map(select(vec!["a".to_owned(), "b".to_owned()]), btree_set(element(), 0..6), 0..3);
+    (sets, any::<bool>()).prop_map(|(sets, masquerades)| {
+        let rule = RuleBuilder::new(Family::V4, "test").address_in(Side::Source, "a", false).masquerade().done();
+        let rules = if masquerades { vec![rule] } else { Vec::new() };
+        Table {
+            flags: 0,
+            sets: sets
+                .into_iter()
+                .map(|(name, elements)| (name, Set { elements, ..Set::new(&[FieldType::Port], &[]) }))
+                .collect(),
+            chains: BTreeMap::from([("postrouting".to_owned(), nat_chain(Hook::Postrouting, 100, rules))]),
+        }
+    })
+}
+
+fn settings() -> impl Strategy<Value = BTreeMap<Sysctl, String>> {
+    btree_map(
+        select(&SETTINGS[..]).prop_map(|key| Sysctl(key.to_owned())),
+        select(vec!["0", "1"]).prop_map(str::to_owned),
+        0..3,
+    )
+}
+
+/// What a node should have: routes and addresses of pods only on links that are wanted as well.
+fn desired() -> impl Strategy<Value = Desired> {
+    let parts = (
+        settings(),
+        btree_map(link_name(), link(), 0..4),
+        btree_set(address(), 0..4),
+        btree_map(net(), target(), 0..8),
+        proptest::option::of(table()),
+        btree_set((select(vec!["a".to_owned(), "b".to_owned()]), element()), 0..3),
+    );
+    parts.prop_map(|(sysctls, links, addresses, routes, table, tolerated)| Desired {
+        sysctls,
+        addresses: addresses.into_iter().filter(|a| links.contains_key(&a.link)).collect(),
+        routes: routes.into_iter().filter(|(_, t)| t.pod_link().is_none_or(|l| links.contains_key(l))).collect(),
+        links,
+        table,
+        tolerated,
+        leaving: false,
+    })
+}
+
+/// What a node has: whatever an earlier agent, a person or chance left there.
+fn observed() -> impl Strategy<Value = Observed> {
+    let parts = (
+        settings(),
+        btree_map(link_name(), link(), 0..5),
+        btree_set(address(), 0..5),
+        btree_set((net(), seen_target()), 0..10),
+        btree_set(net(), 0..3),
+        proptest::option::of(table()),
+    );
+    parts.prop_map(|(sysctls, links, addresses, routes, foreign, table)| {
+        let routes: BTreeSet<Route> = routes
+            .into_iter()
+            .filter(|(_, t)| t.pod_link().is_none_or(|l| links.contains_key(l)))
+            .map(|(destination, target)| Route { destination, target })
+            .collect();
+        Observed {
+            foreign_routes: foreign.into_iter().filter(|n| routes.iter().all(|r| r.destination != *n)).collect(),
+            addresses: addresses.into_iter().filter(|a| links.contains_key(&a.link)).collect(),
+            sysctls,
+            links,
+            routes,
+            table,
+            ..Observed::default()
+        }
+    })
+}
+
+fn step(kernel: &mut FakeKernel, desired: &Desired) -> Report {
+    let seen = kernel.observe(&sysctls_of(desired)).unwrap();
+    converge(kernel, desired, &seen)
+}
+
+/// Whether the kernel has all that is wanted, but for what a foreign route or a missing link stands in the way of.
+fn has_arrived(kernel: &FakeKernel, desired: &Desired) -> Result<(), TestCaseError> {
+    let state = &kernel.state;
+    let left = plan(desired, &Observed { sysctls: state.sysctls.clone(), ..state.clone() });
+    prop_assert_eq!(&left.ops, &[]);
+    for (to, wanted) in &desired.routes {
+        let there = state.routes.contains(&Route { destination: *to, target: wanted.clone() });
+        let no_link = wanted.pod_link().is_some_and(|link| !state.links.contains_key(link));
+        prop_assert!(there || no_link || state.foreign_routes.contains(to), "no route to {}", to);
+    }
+    for route in &state.routes {
+        let cni = route.target.pod_link().is_some_and(|link| !desired.links.contains_key(link));
+        let waits = desired
+            .routes
+            .get(&route.destination)
+            .and_then(Target::pod_link)
+            .is_some_and(|l| !state.links.contains_key(l));
+        prop_assert!(cni || waits || desired.routes.contains_key(&route.destination), "surplus {}", route);
+    }
+    for (name, wanted) in &desired.links {
+        prop_assert!(state.links.get(name).is_none_or(|link| link == wanted));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_pass_arrives_and_the_next_writes_nothing(desired in desired(), observed in observed()) {
+        let mut kernel = FakeKernel::with(observed);
+        let report = step(&mut kernel, &desired);
+        prop_assert!(report.failed.is_empty(), "{:?}", report.failed);
+        has_arrived(&kernel, &desired)?;
+        let writes = kernel.writes();
+        step(&mut kernel, &desired);
+        prop_assert_eq!(kernel.writes(), writes);
+    }
+
+    #[test]
+    fn what_is_foreign_stays(desired in desired(), observed in observed()) {
+        let foreign = observed.foreign_routes.clone();
+        let pods: Vec<Route> = observed
+            .routes
+            .iter()
+            .filter(|r| r.target.pod_link().is_some_and(|l| !desired.links.contains_key(l)))
+            .filter(|r| !desired.routes.contains_key(&r.destination))
+            .cloned()
+            .collect();
+        let links: BTreeSet<String> = observed.links.keys().cloned().collect();
+        let mut kernel = FakeKernel::with(observed);
+        step(&mut kernel, &desired);
+        prop_assert_eq!(&kernel.state.foreign_routes, &foreign);
+        prop_assert!(pods.iter().all(|route| kernel.state.routes.contains(route)));
+        prop_assert_eq!(kernel.state.links.keys().cloned().collect::<BTreeSet<_>>(), links);
+    }
+
+    #[test]
+    fn killed_after_any_operation_a_fresh_one_arrives(desired in desired(), observed in observed(), at in 0..12u64) {
+        let mut kernel = FakeKernel::with(observed);
+        kernel.dies_at = Some(at);
+        step(&mut kernel, &desired);
+        let mut fresh = FakeKernel::with(kernel.state);
+        let report = step(&mut fresh, &desired);
+        prop_assert!(report.failed.is_empty(), "{:?}", report.failed);
+        has_arrived(&fresh, &desired)?;
+    }
+
+    #[test]
+    fn when_any_one_operation_fails_the_next_pass_arrives(desired in desired(), observed in observed(), at in 0..12u64) {
+        let mut kernel = FakeKernel::with(observed);
+        kernel.fails_at = Some(at);
+        step(&mut kernel, &desired);
+        kernel.fails_at = None;
+        step(&mut kernel, &desired);
+        has_arrived(&kernel, &desired)?;
+    }
+
+    #[test]
+    fn from_one_network_to_another_and_back_is_where_it_was(a in desired(), b in desired(), observed in observed()) {
+        let mut kernel = FakeKernel::with(observed);
+        step(&mut kernel, &a);
+        let (routes, table, addresses) = (kernel.state.routes.clone(), kernel.state.table.clone(), kernel.state.addresses.clone());
+        step(&mut kernel, &b);
+        step(&mut kernel, &a);
+        has_arrived(&kernel, &a)?;
+        let own = |routes: &BTreeSet<Route>| -> BTreeSet<Route> {
+            routes.iter().filter(|r| a.routes.get(&r.destination) == Some(&r.target)).cloned().collect()
+        };
+        prop_assert_eq!(own(&kernel.state.routes), own(&routes));
+        if a.table.is_some() && a.tolerated.is_empty() && b.tolerated.is_empty() {
+            prop_assert_eq!(&kernel.state.table, &table);
+        }
+        prop_assert!(addresses.iter().filter(|x| a.links.contains_key(&x.link)).all(|x| kernel.state.addresses.contains(x)));
+    }
+
+    #[test]
+    fn a_node_that_is_left_keeps_nothing_of_ours(desired in desired(), observed in observed(), before in settings()) {
+        let mut kernel = FakeKernel::with(observed);
+        step(&mut kernel, &desired);
+        let nothing = towpath_net::render::render_nothing(before.clone());
+        step(&mut kernel, &nothing);
+        prop_assert!(kernel.state.routes.is_empty() && kernel.state.links.is_empty() && kernel.state.addresses.is_empty());
+        prop_assert_eq!(&kernel.state.table, &None);
+        prop_assert!(before.iter().all(|(key, value)| kernel.state.sysctls.get(key) == Some(value)));
+    }
+
+    #[test]
+    fn removals_come_before_additions(desired in desired(), observed in observed()) {
+        let ranks: Vec<u8> = plan(&desired, &observed).ops.iter().map(towpath_net::ops::Op::rank).collect();
+        prop_assert!(ranks.is_sorted());
+    }
+
+    #[test]
+    fn the_order_in_which_peers_and_leases_come_does_not_matter(order in subsequence((0..6u8).collect::<Vec<_>>(), 6), swap in vec(0..6usize, 6)) {
+        let mut shuffled = order.clone();
+        for (i, j) in swap.into_iter().enumerate() {
+            shuffled.swap(i, j);
+        }
+        prop_assert_eq!(rendered(&order), rendered(&shuffled));
+    }
+}
+
+/// What is rendered for a node with the leases of `pods` in that order.
+fn rendered(pods: &[u8]) -> towpath_net::render::Rendered {
+    use towpath_net::lease::{HostPort, Lease, LeasedAddress, Phase, Protocol, host_interface};
+    use towpath_net::observed::{Subnet, Surroundings};
+    use towpath_net::state::{
+        Attachment, Masquerade, MasqueradeMode, Mtu, NodeName, NodeSpec, NodeState, Revision, Transport, Transports,
+    };
+    let spec = |n: u8| NodeSpec {
+        revision: Revision("1".to_owned()),
+        addresses: vec![[172, 16, 30, n].into()],
+        pod_cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap()],
+        attachment: Attachment::Routed,
+        transport: Transports::only(Transport::Direct),
+        mtu: Mtu::Auto,
+        masquerade: Masquerade { mode: MasqueradeMode::LeavingCluster, excluded: Vec::new() },
+    };
+    let nodes: Vec<(NodeName, NodeSpec)> = pods.iter().map(|n| (NodeName(format!("n{n}")), spec(*n))).collect();
+    let state = NodeState::assemble(&NodeName::from("n0"), nodes.iter().map(|(name, spec)| (name, spec))).unwrap();
+    let lease = |n: u8| Lease {
+        network: "towpath".to_owned(),
+        container_id: n.to_string(),
+        interface: "eth0".to_owned(),
+        netns: String::new(),
+        host_interface: host_interface(&n.to_string(), "eth0"),
+        phase: Phase::Ready,
+        addresses: vec![LeasedAddress {
+            address: format!("10.244.0.{}/24", n + 2).parse().unwrap(),
+            gateway: [10, 244, 0, 1].into(),
+        }],
+        mtu: 1500,
+        host_ports: vec![HostPort {
+            host_ip: None,
+            host_port: 8000 + u16::from(n),
+            container_port: 80,
+            protocol: Protocol::Udp,
+        }],
+        pod: None,
+    };
+    let leases: Vec<Lease> = pods.iter().map(|n| lease(*n)).collect();
+    let subnet = Subnet { link: "eth0".to_owned(), address: "172.16.30.0/24".parse().unwrap(), mtu: 1500 };
+    towpath_net::render::render(&state, &leases, &Surroundings { subnets: BTreeSet::from([subnet]) })
+}
