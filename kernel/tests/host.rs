@@ -1,5 +1,7 @@
 //! The real kernel, in namespaces of its own: what is planned can be done, is seen again, and is healed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::IpAddr;
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! Properties of the planner, on a kernel in memory: wherever it starts and whatever fails, it arrives.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;

@@ -1,15 +1,67 @@
 //! Leases: which pod interface holds which addresses of its node.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::family::host_net;
+use crate::family::{Family, host_net};
 
 /// The prefix of every link that Towpath makes on a node.
 pub const LINK_PREFIX: &str = "tow";
+
+/// The node's link-local address on the link of each pod that has an IPv6 address: neighbour discovery of forwarded
+/// packets needs one (RFC 4861 section 4.3), and one that everybody knows can be healed.
+pub const NODE_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// What names an attachment in CNI: the same for every verb.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttachmentId {
+    /// `CNI_CONTAINERID`.
+    pub container: String,
+    /// `CNI_IFNAME`: the interface's name in the pod.
+    pub interface: String,
+}
+
+impl fmt::Display for AttachmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.container, self.interface)
+    }
+}
+
+impl AttachmentId {
+    /// The name of the node's end of the pair.
+    pub fn host_interface(&self) -> String {
+        host_interface(&self.container, &self.interface)
+    }
+
+    /// The Ethernet addresses of the node's and of the pod's end: set by us, so that no other program thinks that it
+    /// has to choose them (as systemd does with those that the kernel chose).
+    pub fn macs(&self) -> Ends<[u8; 6]> {
+        let digest = digest(&self.container, &self.interface);
+        let mac = |from: usize| {
+            let mut mac = [0; 6];
+            for (to, byte) in mac.iter_mut().zip(digest.iter().skip(from)) {
+                *to = *byte;
+            }
+            // Locally administered, not a group (IEEE 802, section 8.2).
+            mac[0] = mac[0] & 0xfc | 0x02;
+            mac
+        };
+        Ends { node: mac(8), pod: mac(16) }
+    }
+}
+
+/// One value for each end of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends<T> {
+    /// Of the node's end.
+    pub node: T,
+    /// Of the pod's end.
+    pub pod: T,
+}
 
 /// How far a lease has come. It is written before the kernel is touched and removed after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +110,30 @@ pub struct HostPort {
     pub container_port: u16,
     /// The protocol.
     pub protocol: Protocol,
+}
+
+impl HostPort {
+    /// Whether both would take the same packets: `0.0.0.0` and `::` stand for every address of their family.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let same_port = (self.protocol, self.host_port) == (other.protocol, other.host_port);
+        same_port
+            && match (self.host_ip, other.host_ip) {
+                (Some(a), Some(b)) if Family::of(a) == Family::of(b) => {
+                    a == b || a.is_unspecified() || b.is_unspecified()
+                }
+                (Some(_), Some(_)) => false,
+                _ => true,
+            }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            Some(address) => write!(f, "{:?} port {} of {address}", self.protocol, self.host_port),
+            None => write!(f, "{:?} port {}", self.protocol, self.host_port),
+        }
+    }
 }
 
 /// One address of a lease.
@@ -117,15 +193,49 @@ pub struct Lease {
     pub pod: Option<PodReference>,
 }
 
+impl Lease {
+    /// What names the attachment.
+    pub fn attachment(&self) -> AttachmentId {
+        AttachmentId { container: self.container_id.clone(), interface: self.interface.clone() }
+    }
+
+    /// What little is known of an attachment whose record is lost: enough to remove its link.
+    pub fn unknown(attachment: &AttachmentId) -> Self {
+        Self {
+            network: String::new(),
+            container_id: attachment.container.clone(),
+            interface: attachment.interface.clone(),
+            netns: String::new(),
+            host_interface: attachment.host_interface(),
+            phase: Phase::Leaving,
+            addresses: Vec::new(),
+            mtu: 0,
+            host_ports: Vec::new(),
+            pod: None,
+        }
+    }
+
+    /// The addresses of the node's end: the gateways, and for IPv6 a link-local one.
+    pub fn node_addresses(&self) -> Vec<IpNet> {
+        let gateways = self.addresses.iter().map(|leased| host_net(leased.gateway));
+        let has_ipv6 = self.addresses.iter().any(|leased| Family::of(leased.gateway) == Family::V6);
+        gateways.chain(has_ipv6.then(|| host_net(NODE_LINK_LOCAL.into()))).collect()
+    }
+}
+
 /// The name of the node's end of the pair for an attachment: a function of the attachment alone, so that
 /// it is found again without any record. 15 characters, the most that the kernel takes (`IFNAMSIZ`).
 pub fn host_interface(container_id: &str, interface: &str) -> String {
+    let digest = digest(container_id, interface);
+    digest.iter().take(6).fold(LINK_PREFIX.to_owned(), |name, byte| format!("{name}{byte:02x}"))
+}
+
+fn digest(container_id: &str, interface: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(container_id);
     hash.update([0]);
     hash.update(interface);
-    let digest = hash.finalize();
-    digest.iter().take(6).fold(LINK_PREFIX.to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -139,5 +249,35 @@ mod tests {
         assert_eq!(name.len(), 15);
         assert_ne!(name, host_interface("5b1f", "eth1"));
         assert_ne!(host_interface("ab", "c"), host_interface("a", "bc"));
+    }
+
+    #[test]
+    fn the_macs_are_unicast_local_and_different() {
+        let id = AttachmentId { container: "5b1f".to_owned(), interface: "eth0".to_owned() };
+        let macs = id.macs();
+        assert_ne!(macs.node, macs.pod);
+        for mac in [macs.node, macs.pod] {
+            assert_eq!(mac[0] & 0x03, 0x02);
+        }
+    }
+
+    fn port(host_ip: &str, host_port: u16, protocol: Protocol) -> HostPort {
+        HostPort { host_ip: host_ip.parse().ok(), host_port, container_port: 80, protocol }
+    }
+
+    #[test]
+    fn host_ports_overlap_where_a_packet_could_be_for_either() {
+        let taken = port("", 8080, Protocol::Tcp);
+        for other in ["", "0.0.0.0", "::", "10.0.0.1", "fd00::1"] {
+            assert!(taken.overlaps(&port(other, 8080, Protocol::Tcp)), "{other}");
+            assert!(port(other, 8080, Protocol::Tcp).overlaps(&taken), "{other}");
+        }
+        assert!(!taken.overlaps(&port("", 8081, Protocol::Tcp)));
+        assert!(!taken.overlaps(&port("", 8080, Protocol::Udp)));
+        let any = port("0.0.0.0", 8080, Protocol::Tcp);
+        assert!(any.overlaps(&port("10.0.0.1", 8080, Protocol::Tcp)));
+        assert!(!any.overlaps(&port("::", 8080, Protocol::Tcp)));
+        let one = port("10.0.0.1", 8080, Protocol::Tcp);
+        assert!(!one.overlaps(&port("10.0.0.2", 8080, Protocol::Tcp)));
     }
 }

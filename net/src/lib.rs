@@ -22,10 +22,12 @@ pub mod nft;
 pub mod node_file;
 pub mod observed;
 pub mod ops;
+pub mod pick;
 pub mod plan;
 pub mod ranges;
 pub mod render;
 pub mod resolve;
 pub mod state;
+pub mod sweep;
 
 pub use family::{Family, PerFamily};

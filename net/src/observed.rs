@@ -100,7 +100,8 @@ impl fmt::Display for Sysctl {
 }
 
 /// The kernel state that a node should have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Desired {
     /// Settings, and what they should be.
     pub sysctls: BTreeMap<Sysctl, String>,
@@ -119,7 +120,8 @@ pub struct Desired {
 }
 
 /// The kernel state that a node has, as far as it is Towpath's or stands in its way.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Observed {
     /// The settings that were asked for.
     pub sysctls: BTreeMap<Sysctl, String>,

@@ -8,12 +8,14 @@ pub mod build;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use serde::Serialize;
+
 use crate::family::Family;
 use crate::lease::Protocol;
 use crate::ranges::Range;
 
 /// One table of family `inet`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Table {
     /// `NFTA_TABLE_FLAGS`: none that Towpath sets; a dormant table has some.
     pub flags: u32,
@@ -24,7 +26,7 @@ pub struct Table {
 }
 
 /// A set, or a map where it has data.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Set {
     /// The fields of a key; more than one is a concatenation.
     pub key: Vec<FieldType>,
@@ -37,7 +39,7 @@ pub struct Set {
 }
 
 /// The type of one field of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum FieldType {
     /// An address of this family.
     Address(Family),
@@ -48,7 +50,7 @@ pub enum FieldType {
 }
 
 /// The value of one field of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Value {
     /// An address.
     Address(IpAddr),
@@ -59,7 +61,7 @@ pub enum Value {
 }
 
 /// What a set holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Element {
     /// Every address of a range; only in interval sets.
     Range(Range),
@@ -73,7 +75,7 @@ pub enum Element {
 }
 
 /// A chain with its rules in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Chain {
     /// Where the kernel enters it; nothing for a chain that others only jump to.
     pub base: Option<Base>,
@@ -82,7 +84,7 @@ pub struct Chain {
 }
 
 /// Where the kernel enters a base chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Base {
     /// The chain's type.
     pub kind: ChainKind,
@@ -95,7 +97,7 @@ pub struct Base {
 }
 
 /// The type of a base chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum ChainKind {
     /// Sees every packet.
     Filter,
@@ -104,7 +106,7 @@ pub enum ChainKind {
 }
 
 /// A hook of the `inet` family, with the kernel's number (`NF_INET_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Hook {
     /// Packets that arrive.
     Prerouting = 0,
@@ -115,7 +117,7 @@ pub enum Hook {
 }
 
 /// A rule: a comment, and the expressions that the kernel evaluates.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// What the rule is for; kept by the kernel with the rule.
     pub comment: String,
@@ -124,11 +126,11 @@ pub struct Rule {
 }
 
 /// A register of 4 bytes, `NFT_REG32_00` to `NFT_REG32_15`; wide values take several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Register(pub u8);
 
 /// A metadatum of a packet (`enum nft_meta_keys`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Meta {
     /// `NFT_META_NFPROTO`: the address family.
     NfProto,
@@ -137,7 +139,7 @@ pub enum Meta {
 }
 
 /// A header (`enum nft_payload_bases`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Header {
     /// IPv4 or IPv6.
     Network,
@@ -146,7 +148,7 @@ pub enum Header {
 }
 
 /// A comparison (`enum nft_cmp_ops`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Comparison {
     /// Equal.
     Equal,
@@ -155,7 +157,7 @@ pub enum Comparison {
 }
 
 /// Source or destination NAT (`enum nft_nat_types`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Nat {
     /// Changes the source.
     Source,
@@ -164,7 +166,7 @@ pub enum Nat {
 }
 
 /// One expression of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Expr {
     /// Loads a metadatum.
     Meta {
