@@ -1,1 +1,35 @@
 //! The kinds of Towpath's API: types, schema, and their conversion into the domain's inputs.
+//!
+//! ```text
+//! ClusterNetwork.spec --Draft--> net::intent::validate        (written by users; status by the operator)
+//! NodeNetwork.spec <--> net::state::NodeSpec                   (written by the operator; status by the node's agent)
+//! ```
+//!
+//! The rules that can be judged by looking at one object alone are in its schema ([`rules`]); what needs the
+//! cluster's facts ends in a condition ([`conditions`]).
+
+mod cluster_network;
+pub mod conditions;
+mod convert;
+pub mod generate;
+mod node_network;
+pub mod rules;
+mod schema;
+
+pub use cluster_network::{
+    Allocation, Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, Ipam, IpamMode,
+    Masquerade, MasqueradeMode, Mtu, NodeCounts, NodeMaskSize, Transport, TransportMode,
+};
+pub use convert::SpecError;
+pub use node_network::{
+    Drift, NodeMasquerade, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodeTransport, Routes, Uplink,
+};
+
+/// The name of the only `ClusterNetwork`.
+pub const CLUSTER_NETWORK: &str = "default";
+
+/// The field manager of everything that the operator writes.
+pub const OPERATOR: &str = "towpath-operator";
+
+/// The field manager of everything that an agent writes.
+pub const AGENT: &str = "towpath-agent";

@@ -1,0 +1,298 @@
+//! `ClusterNetwork`: what the pod network of a cluster is.
+
+#![allow(clippy::doc_markdown, reason = "kubectl explain shows these comments as they are")]
+#![allow(clippy::duplicated_attributes, reason = "the lint does not know that each column has its own")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{rules, schema};
+
+/// What the pod network is. Written by users and their tools only; nothing is ever filled in here, what is in
+/// effect is shown in status.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "towpath.dev",
+    version = "v1alpha1",
+    kind = "ClusterNetwork",
+    plural = "clusternetworks",
+    shortname = "cnet",
+    category = "network",
+    status = "ClusterNetworkStatus",
+    derive = "PartialEq",
+    doc = "The pod network of this cluster: one object, named default. Deleting it changes nothing on the nodes; the running network stays.",
+    validation = rules::singleton(),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether every node has what is declared."),
+    printcolumn(name = "Transport", type_ = "string", json_path = ".status.transport", description = "How packets cross between nodes, in effect."),
+    printcolumn(name = "Attachment", type_ = "string", json_path = ".status.attachment", description = "How pods are attached, in effect."),
+    printcolumn(name = "MTU", type_ = "integer", json_path = ".status.mtu", description = "The lowest MTU of pods in effect, in bytes."),
+    printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes.readyOfDesired", description = "Ready nodes of all nodes."),
+    printcolumn(name = "Updated", type_ = "string", json_path = ".status.nodes.updatedOfDesired", description = "Nodes on the current revision of all nodes."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Pod-CIDRs", type_ = "string", json_path = ".status.podCIDRs", priority = 1, description = "The ranges of pods in effect."),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", priority = 1, description = "The revision that nodes are told."),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1, description = "Why it is ready or not.")
+)]
+#[x_kube(
+    validation = rules::services_apart_from_pods(),
+    validation = rules::nodes_apart_from_pods(),
+    validation = rules::nodes_apart_from_services()
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterNetworkSpec {
+    /// Where pods get their addresses from. Cannot be changed while nodes use it.
+    #[x_kube(validation = rules::ipam_stays())]
+    pub ipam: Ipam,
+
+    /// The ranges of Service addresses, at most 8, as in 10.96.0.0/16. Not masqueraded towards, and never overlapping
+    /// pods or nodes. May be left out: the cluster's ServiceCIDR objects are respected in any case; where given, it
+    /// must hold all of them. Can be changed at any time.
+    #[serde(rename = "serviceCIDRs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::services")]
+    #[x_kube(
+        validation = rules::cidrs(), validation = rules::canonical(),
+        validation = rules::unreserved(), validation = rules::disjoint()
+    )]
+    pub service_cidrs: Option<Vec<String>>,
+
+    /// The ranges that a node's address is chosen from, at most 16, as in 172.16.30.0/24. For each family that is
+    /// listed, a node's address is its first InternalIP in one of these; for a family that is not, its first
+    /// InternalIP. Not masqueraded towards. Can be changed at any time; nodes follow within a second.
+    #[serde(rename = "nodeCIDRs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::nodes")]
+    #[x_kube(
+        validation = rules::cidrs(), validation = rules::canonical(),
+        validation = rules::unreserved(), validation = rules::disjoint()
+    )]
+    pub node_cidrs: Option<Vec<String>>,
+
+    /// How a pod joins its node.
+    pub attachment: Attachment,
+
+    /// How pod packets cross between nodes.
+    pub transport: Transport,
+
+    /// The largest packet of a pod's interface, in bytes: a number from 1280 to 65535, or Auto, which is also what
+    /// leaving it out means: the node's uplink less what the transport adds. Can be changed at any time; pods that
+    /// run keep theirs until they are restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::int_or_string")]
+    #[x_kube(validation = rules::mtu())]
+    pub mtu: Option<Mtu>,
+
+    /// Which packets of pods leave a node with the node's address instead of the pod's. Can be changed at any time.
+    pub masquerade: Masquerade,
+}
+
+/// Where pods get their addresses from.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = rules::pools_to_allocate_from(),
+    validation = rules::mask_fits(4, 24, 30),
+    validation = rules::mask_fits(6, 64, 126),
+    validation = rules::mask_has_effect(4),
+    validation = rules::mask_has_effect(6)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Ipam {
+    /// How addresses are organised. NodeCIDR: each node has one CIDR of each family, and its pods get addresses of it.
+    pub mode: IpamMode,
+
+    /// Who decides about a node's CIDRs. Adopt: they are taken from Node.spec.podCIDRs, which
+    /// kube-controller-manager or the cloud filled in. Allocate: the operator gives each node the lowest free block of
+    /// each range of podCIDRs, whatever Node.spec.podCIDRs says.
+    pub allocation: Allocation,
+
+    /// The ranges of pods, at most one of each family, as in 10.244.0.0/16 and fd00:10:244::/56. Needed for Allocate,
+    /// which cuts them into blocks. With Adopt they may be left out; where given, a node's CIDRs must lie in them.
+    /// Not masqueraded towards.
+    #[serde(rename = "podCIDRs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::one_per_family")]
+    #[x_kube(
+        validation = rules::cidrs(), validation = rules::canonical(),
+        validation = rules::unreserved(), validation = rules::one_per_family()
+    )]
+    pub pod_cidrs: Option<Vec<String>>,
+
+    /// The prefix length of one node's block. Only for Allocate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_mask_size: Option<NodeMaskSize>,
+}
+
+/// How addresses are organised.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpamMode {
+    /// One CIDR of each family for each node.
+    NodeCIDR,
+}
+
+/// Who decides about a node's CIDRs.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// `Node.spec.podCIDRs`.
+    Adopt,
+    /// The operator.
+    Allocate,
+}
+
+/// The prefix length of one node's block.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeMaskSize {
+    /// Of the IPv4 range: from its own prefix length to 16 more, at most 30. 24 if left out: 254 addresses a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 8, max = 30))]
+    pub ipv4: Option<i32>,
+
+    /// Of the IPv6 range: from its own prefix length to 16 more, at most 126. 64 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 8, max = 126))]
+    pub ipv6: Option<i32>,
+}
+
+/// How a pod joins its node.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Routed: each pod has a point-to-point veth; the node's end holds the gateway address, and a host route leads
+    /// to the pod.
+    pub mode: AttachmentMode,
+}
+
+/// How a pod joins its node.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachmentMode {
+    /// A point-to-point veth and a host route.
+    Routed,
+}
+
+/// How pod packets cross between nodes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// Direct: plain routes by way of the other node's address, without a tunnel. The nodes share a subnet.
+    pub mode: TransportMode,
+}
+
+/// How pod packets cross between nodes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TransportMode {
+    /// Plain routes.
+    Direct,
+}
+
+/// `Auto` or a number of bytes.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum Mtu {
+    /// A number of bytes.
+    Bytes(i64),
+    /// A word; the schema lets only `Auto` through.
+    Word(String),
+}
+
+/// Which packets of pods leave with the node's address.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Masquerade {
+    /// LeavingCluster: those to an address that is no pod, no node and in none of the declared ranges. Off: none; the
+    /// network around the cluster routes pod addresses.
+    pub mode: MasqueradeMode,
+
+    /// Destinations outside the cluster that see the pod's own address all the same, at most 64 CIDRs.
+    #[serde(rename = "excludedCIDRs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::excluded")]
+    #[x_kube(validation = rules::cidrs(), validation = rules::canonical())]
+    pub excluded_cidrs: Option<Vec<String>>,
+}
+
+/// When packets are masqueraded.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MasqueradeMode {
+    /// When they leave the cluster.
+    LeavingCluster,
+    /// Never.
+    Off,
+}
+
+/// What is in effect. Written by the operator only, when something of it changes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterNetworkStatus {
+    /// The metadata.generation of the spec that all of this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+
+    /// Ready: every node has what is declared. Reconciling: nodes are still on their way. Stalled: somebody has to do
+    /// something, and the message says what. Accepted: the spec makes sense in this cluster. CIDRsAllocated: every
+    /// node has pod CIDRs and an address. NodesUpdated: every node is on the current revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// Short hash of the last spec that was accepted; the one that nodes are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12))]
+    pub revision: Option<String>,
+
+    /// How packets cross between the nodes that are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<TransportMode>,
+
+    /// How pods are attached on the nodes that are updated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<AttachmentMode>,
+
+    /// The lowest MTU of pods of any node, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub mtu: Option<i32>,
+
+    /// The ranges of pods that nodes were given CIDRs from, in one text with commas.
+    #[serde(rename = "podCIDRs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub pod_cidrs: Option<String>,
+
+    /// How many nodes there are, and how many of them have what is declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeCounts>,
+}
+
+/// How many nodes there are, and how many of them have what is declared.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeCounts {
+    /// All Nodes of the cluster.
+    #[schemars(range(min = 0))]
+    pub desired: i32,
+
+    /// Those whose agent reports the current revision.
+    #[schemars(range(min = 0))]
+    pub updated: i32,
+
+    /// Those whose NodeNetwork is Ready.
+    #[schemars(range(min = 0))]
+    pub ready: i32,
+
+    /// Updated of desired, as in 3/3.
+    #[schemars(length(max = 24))]
+    pub updated_of_desired: String,
+
+    /// Ready of desired, as in 3/3.
+    #[schemars(length(max = 24))]
+    pub ready_of_desired: String,
+}
+
+impl NodeCounts {
+    /// Counts with their texts.
+    pub fn new(desired: usize, updated: usize, ready: usize) -> Self {
+        let number = |count| i32::try_from(count).unwrap_or(i32::MAX);
+        Self {
+            desired: number(desired),
+            updated: number(updated),
+            ready: number(ready),
+            updated_of_desired: format!("{updated}/{desired}"),
+            ready_of_desired: format!("{ready}/{desired}"),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! From what the API holds to the domain's inputs, and back.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use towpath_net::intent::{self, Draft, DraftMtu};
+use towpath_net::state::{self, NodeSpec, Revision, Transports};
+use towpath_net::{PerFamily, intent::parse};
+
+use crate::{
+    Allocation, AttachmentMode, ClusterNetworkSpec, MasqueradeMode, Mtu, NodeMasquerade, NodeNetworkSpec,
+    NodeTransport, TransportMode,
+};
+
+/// Why a `NodeNetwork.spec` is not one that the operator wrote; the schema refuses all of these.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// An address that is none.
+    #[error("spec.addresses {0:?} is not an IP address")]
+    Address(String),
+    /// A CIDR that is none.
+    #[error("spec.{field} {value:?} {problem}; {}", problem.remedy())]
+    Cidr {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+        /// What is wrong with that.
+        problem: intent::Problem,
+    },
+    /// An MTU that is none.
+    #[error("spec.mtu {0:?} is neither Auto nor a number of bytes")]
+    Mtu(String),
+}
+
+/// Two enums that say the same, each in its own crate.
+macro_rules! same {
+    ($($ours:ty, $theirs:ty: $($variant:ident)|+;)*) => {
+        $(
+            impl From<$ours> for $theirs {
+                fn from(ours: $ours) -> Self {
+                    match ours { $(<$ours>::$variant => Self::$variant),+ }
+                }
+            }
+            impl From<$theirs> for $ours {
+                fn from(theirs: $theirs) -> Self {
+                    match theirs { $(<$theirs>::$variant => Self::$variant),+ }
+                }
+            }
+        )*
+    };
+}
+
+same! {
+    Allocation, intent::Allocation: Adopt | Allocate;
+    AttachmentMode, state::Attachment: Routed;
+    TransportMode, state::Transport: Direct;
+    MasqueradeMode, state::MasqueradeMode: LeavingCluster | Off;
+}
+
+impl From<&ClusterNetworkSpec> for Draft {
+    fn from(spec: &ClusterNetworkSpec) -> Self {
+        let list = |texts: &Option<Vec<String>>| texts.clone().unwrap_or_default();
+        let masks = spec.ipam.node_mask_size.clone().unwrap_or_default();
+        Self {
+            allocation: spec.ipam.allocation.into(),
+            pod_cidrs: list(&spec.ipam.pod_cidrs),
+            node_mask_size: PerFamily { v4: masks.ipv4.map(i64::from), v6: masks.ipv6.map(i64::from) },
+            service_cidrs: list(&spec.service_cidrs),
+            node_cidrs: list(&spec.node_cidrs),
+            attachment: spec.attachment.mode.into(),
+            transport: spec.transport.mode.into(),
+            mtu: match &spec.mtu {
+                None => DraftMtu::Word("Auto".to_owned()),
+                Some(Mtu::Bytes(bytes)) => DraftMtu::Bytes(*bytes),
+                Some(Mtu::Word(word)) => DraftMtu::Word(word.clone()),
+            },
+            masquerade: spec.masquerade.mode.into(),
+            excluded_cidrs: list(&spec.masquerade.excluded_cidrs),
+        }
+    }
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+impl From<&NodeSpec> for NodeNetworkSpec {
+    fn from(spec: &NodeSpec) -> Self {
+        let modes = |list: &[state::Transport]| list.iter().map(|t| (*t).into()).collect();
+        let excluded = &spec.masquerade.excluded;
+        Self {
+            revision: spec.revision.0.clone(),
+            addresses: texts(&spec.addresses),
+            pod_cidrs: texts(&spec.pod_cidrs),
+            attachment: spec.attachment.into(),
+            transport: NodeTransport {
+                prefers: modes(&spec.transport.prefers),
+                accepts: modes(&spec.transport.accepts),
+            },
+            mtu: match spec.mtu {
+                state::Mtu::Auto => Mtu::Word("Auto".to_owned()),
+                state::Mtu::Bytes(bytes) => Mtu::Bytes(bytes.into()),
+            },
+            masquerade: NodeMasquerade {
+                mode: spec.masquerade.mode.into(),
+                excluded: (!excluded.is_empty()).then(|| texts(excluded)),
+            },
+        }
+    }
+}
+
+impl TryFrom<&NodeNetworkSpec> for NodeSpec {
+    type Error = SpecError;
+
+    fn try_from(spec: &NodeNetworkSpec) -> Result<Self, SpecError> {
+        let modes = |list: &[TransportMode]| list.iter().map(|t| (*t).into()).collect();
+        let addresses = spec.addresses.iter().map(|text| address(text)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            revision: Revision(spec.revision.clone()),
+            addresses,
+            pod_cidrs: cidrs("podCIDRs", &spec.pod_cidrs)?,
+            attachment: spec.attachment.into(),
+            transport: Transports { prefers: modes(&spec.transport.prefers), accepts: modes(&spec.transport.accepts) },
+            mtu: mtu(&spec.mtu)?,
+            masquerade: state::Masquerade {
+                mode: spec.masquerade.mode.into(),
+                excluded: cidrs("masquerade.excluded", spec.masquerade.excluded.as_deref().unwrap_or_default())?,
+            },
+        })
+    }
+}
+
+fn address(text: &str) -> Result<IpAddr, SpecError> {
+    text.parse().map_err(|_| SpecError::Address(text.to_owned()))
+}
+
+fn cidrs(field: &'static str, texts: &[String]) -> Result<Vec<IpNet>, SpecError> {
+    let read = |text: &String| parse(text).map_err(|problem| SpecError::Cidr { field, value: text.clone(), problem });
+    texts.iter().map(read).collect()
+}
+
+fn mtu(written: &Mtu) -> Result<state::Mtu, SpecError> {
+    match written {
+        Mtu::Word(word) if word == "Auto" => Ok(state::Mtu::Auto),
+        Mtu::Word(word) => Err(SpecError::Mtu(word.clone())),
+        Mtu::Bytes(bytes) => {
+            u32::try_from(*bytes).map(state::Mtu::Bytes).map_err(|_| SpecError::Mtu(bytes.to_string()))
+        }
+    }
+}

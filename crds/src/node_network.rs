@@ -1,0 +1,249 @@
+//! `NodeNetwork`: one node's part of the network, and what its agent made of it.
+
+#![allow(clippy::doc_markdown, reason = "kubectl explain shows these comments as they are")]
+#![allow(clippy::duplicated_attributes, reason = "the lint does not know that each column has its own")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster_network::{AttachmentMode, MasqueradeMode, Mtu, TransportMode};
+use crate::{rules, schema};
+
+/// What the node is told. Written by the operator only.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "towpath.dev",
+    version = "v1alpha1",
+    kind = "NodeNetwork",
+    plural = "nodenetworks",
+    shortname = "nnet",
+    category = "network",
+    status = "NodeNetworkStatus",
+    derive = "PartialEq",
+    doc = "One node's part of the pod network, named after its Node and deleted with it. The operator writes what the node is told; the node's agent writes what came of it.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the node's kernel is as it is told."
+    ),
+    printcolumn(
+        name = "Pod-CIDRs",
+        type_ = "string",
+        json_path = ".status.podCIDRs",
+        description = "What the node's pods get addresses of, in effect."
+    ),
+    printcolumn(
+        name = "Transport",
+        type_ = "string",
+        json_path = ".status.transport",
+        description = "How packets cross to other nodes, in effect."
+    ),
+    printcolumn(
+        name = "MTU",
+        type_ = "integer",
+        json_path = ".status.mtu",
+        description = "The MTU of pods in effect, in bytes."
+    ),
+    printcolumn(
+        name = "Revision",
+        type_ = "string",
+        json_path = ".status.observedRevision",
+        description = "The revision that is in the kernel."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Address",
+        type_ = "string",
+        json_path = ".spec.addresses[0]",
+        priority = 1,
+        description = "The first address by which other nodes reach this one."
+    ),
+    printcolumn(
+        name = "Uplink",
+        type_ = "string",
+        json_path = ".status.uplink.name",
+        priority = 1,
+        description = "The interface towards other nodes."
+    ),
+    printcolumn(
+        name = "Agent",
+        type_ = "string",
+        json_path = ".status.agentVersion",
+        priority = 1,
+        description = "The version of the node's agent."
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1,
+        description = "Why it is ready or not."
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeNetworkSpec {
+    /// Short hash of the ClusterNetwork spec that this came from.
+    #[schemars(length(min = 1, max = 12))]
+    pub revision: String,
+
+    /// The addresses by which other nodes reach this one, at most one of each family.
+    #[schemars(schema_with = "schema::one_per_family")]
+    #[x_kube(validation = rules::addresses())]
+    pub addresses: Vec<String>,
+
+    /// What the node's pods get addresses of, at most one of each family. Set once: delete the NodeNetwork to have
+    /// the operator allocate anew.
+    #[serde(rename = "podCIDRs")]
+    #[schemars(schema_with = "schema::one_per_family")]
+    #[x_kube(
+        validation = rules::cidrs(), validation = rules::canonical(),
+        validation = rules::one_per_family(), validation = rules::set_once()
+    )]
+    pub pod_cidrs: Vec<String>,
+
+    /// How pods are attached: Routed.
+    pub attachment: AttachmentMode,
+
+    /// By what packets cross to and from other nodes.
+    pub transport: NodeTransport,
+
+    /// The MTU of pods, in bytes, or Auto: the uplink's less what the transport adds.
+    #[schemars(schema_with = "schema::int_or_string")]
+    #[x_kube(validation = rules::mtu())]
+    pub mtu: Mtu,
+
+    /// Which packets of pods leave with the node's address.
+    pub masquerade: NodeMasquerade,
+}
+
+/// By what packets cross to and from other nodes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct NodeTransport {
+    /// In the order of preference: a packet goes by the first one that the other node accepts.
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub prefers: Vec<TransportMode>,
+
+    /// Everything that the node takes packets by.
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub accepts: Vec<TransportMode>,
+}
+
+/// Which packets of pods leave with the node's address.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct NodeMasquerade {
+    /// LeavingCluster: those to an address that is no pod, no node and not excluded. Off: none.
+    pub mode: MasqueradeMode,
+
+    /// Destinations that see the pod's own address: the user's and every declared range of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::all_excluded")]
+    #[x_kube(validation = rules::cidrs())]
+    pub excluded: Option<Vec<String>>,
+}
+
+/// What came of it. Written by the node's agent only, when something of it changes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeNetworkStatus {
+    /// The metadata.generation of the spec that all of this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+
+    /// Ready: the node's kernel is as it is told, and pods can be attached. Reconciling: it is being changed.
+    /// Stalled: somebody has to do something, and the message says what. The others say which part is not ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// The spec.revision that is in the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12))]
+    pub observed_revision: Option<String>,
+
+    /// By what packets cross to other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<TransportMode>,
+
+    /// The MTU that new pods get, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub mtu: Option<i32>,
+
+    /// What pods get addresses of, in one text with commas, as in 10.244.0.0/24,fd00:10:244::/64.
+    #[serde(rename = "podCIDRs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub pod_cidrs: Option<String>,
+
+    /// The interface towards other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<Uplink>,
+
+    /// The version of the agent that wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub agent_version: Option<String>,
+
+    /// The routes that the agent keeps in the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Routes>,
+
+    /// The last ten things that were changed in the kernel by somebody else and put back, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub drift: Vec<Drift>,
+
+    /// How many such things there were since the node started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub drift_total: Option<i64>,
+}
+
+/// The interface towards other nodes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name, as in eth0.
+    #[schemars(length(max = 15))]
+    pub name: String,
+
+    /// Its addresses that other nodes use.
+    #[schemars(schema_with = "schema::one_per_family")]
+    pub addresses: Vec<String>,
+
+    /// Its MTU, in bytes.
+    #[schemars(range(min = 0))]
+    pub mtu: i32,
+}
+
+/// The routes that the agent keeps in the kernel.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Routes {
+    /// How many there are.
+    #[schemars(range(min = 0))]
+    pub count: i32,
+
+    /// Short hash of all of them, in order.
+    #[schemars(length(max = 64))]
+    pub digest: String,
+}
+
+/// Something that was changed in the kernel by somebody else and put back.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Drift {
+    /// When it was noticed.
+    pub time: Time,
+
+    /// What it was, as in route 10.244.1.0/24.
+    #[schemars(length(max = 128))]
+    pub object: String,
+
+    /// What had been done to it, as in missing.
+    #[schemars(length(max = 256))]
+    pub change: String,
+}
