@@ -1,0 +1,210 @@
+//! The Go modules that programs are built from, as they are in the checkout, and the keys that they are cached by.
+
+use sha2::{Digest as _, Sha256};
+
+use super::BinariesError;
+
+/// A program of a module.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Its file.
+    pub name: &'static str,
+    /// Its package.
+    pub package: &'static str,
+}
+
+/// How a module's packages become programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `go build`.
+    Build,
+    /// `go test -c`.
+    Test,
+}
+
+/// A module and the programs that it gives.
+#[derive(Debug)]
+pub struct Module {
+    /// Its name, for people.
+    pub name: &'static str,
+    /// Its files, by their paths in the module.
+    pub files: &'static [(&'static str, &'static str)],
+    /// Its programs.
+    pub programs: &'static [Program],
+    /// How they are built.
+    pub verb: Verb,
+    /// Flags beside those that every module is built with.
+    pub flags: &'static [&'static str],
+    /// The module whose version the programs carry as Kubernetes' version, if they have one.
+    pub version_of: Option<&'static str>,
+}
+
+const fn program(name: &'static str, package: &'static str) -> Program {
+    Program { name, package }
+}
+
+const KUBERNETES_GO_MOD: (&str, &str) = ("go.mod", include_str!("../../go/kubernetes/go.mod"));
+const KUBERNETES_GO_SUM: (&str, &str) = ("go.sum", include_str!("../../go/kubernetes/go.sum"));
+
+/// Kubernetes' own programs, and etcd at the version that they are tested with.
+pub const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    files: &[KUBERNETES_GO_MOD, KUBERNETES_GO_SUM],
+    programs: &[
+        program("etcd", "go.etcd.io/etcd/server/v3"),
+        program("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+        program("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+        program("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+        program("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+        program("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+        program("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+        program("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
+    ],
+    verb: Verb::Build,
+    flags: &[],
+    version_of: Some("k8s.io/kubernetes"),
+};
+
+/// containerd.
+pub const CONTAINERD: Module = Module {
+    name: "containerd",
+    files: &[
+        ("go.mod", include_str!("../../go/containerd/go.mod")),
+        ("go.sum", include_str!("../../go/containerd/go.sum")),
+    ],
+    programs: &[
+        program("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+        program("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+        program("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
+    ],
+    verb: Verb::Build,
+    flags: &["-tags=no_btrfs,no_devmapper,no_zfs"],
+    version_of: None,
+};
+
+/// CoreDNS with the plugins that a cluster needs.
+pub const COREDNS: Module = Module {
+    name: "coredns",
+    files: &[
+        ("go.mod", include_str!("../../go/coredns/go.mod")),
+        ("go.sum", include_str!("../../go/coredns/go.sum")),
+        ("main.go", include_str!("../../go/coredns/main.go")),
+    ],
+    programs: &[program("coredns", ".")],
+    verb: Verb::Build,
+    flags: &[],
+    version_of: None,
+};
+
+/// Upstream's specs.
+pub const SPECS: Module = Module {
+    name: "specs",
+    files: &[
+        KUBERNETES_GO_MOD,
+        KUBERNETES_GO_SUM,
+        ("specs/specs_test.go", include_str!("../../go/kubernetes/specs/specs_test.go")),
+    ],
+    programs: &[program("e2e.test", "./specs")],
+    verb: Verb::Test,
+    flags: &[],
+    version_of: Some("k8s.io/kubernetes"),
+};
+
+impl Module {
+    fn go_mod(&self) -> &'static str {
+        self.files.iter().find(|(name, _)| *name == "go.mod").map_or("", |(_, text)| text)
+    }
+
+    /// The Go version that the module asks for.
+    ///
+    /// # Errors
+    /// When its go.mod names none.
+    pub fn go_version(&self) -> Result<&'static str, BinariesError> {
+        let line = self.go_mod().lines().find_map(|line| line.strip_prefix("go "));
+        line.map(str::trim).ok_or(BinariesError::GoMod { module: self.name, what: "go" })
+    }
+
+    /// The version of a module that this one requires.
+    ///
+    /// # Errors
+    /// When its go.mod names none.
+    pub fn required(&self, module: &'static str) -> Result<&'static str, BinariesError> {
+        let version = |line: &'static str| {
+            line.trim().trim_start_matches("require ").strip_prefix(module)?.strip_prefix(" v")?.split(' ').next()
+        };
+        self.go_mod().lines().find_map(version).ok_or(BinariesError::GoMod { module: self.name, what: module })
+    }
+
+    /// All flags of `go build`.
+    ///
+    /// # Errors
+    /// When a version that they carry is not in go.mod.
+    pub fn build_flags(&self) -> Result<Vec<String>, BinariesError> {
+        let mut link = "-s -w".to_owned();
+        if let Some(module) = self.version_of {
+            link += &version_flags(self.required(module)?);
+        }
+        let mut flags = vec!["-trimpath".to_owned(), "-buildvcs=false".to_owned(), format!("-ldflags={link}")];
+        flags.extend(self.flags.iter().map(|flag| (*flag).to_owned()));
+        Ok(flags)
+    }
+
+    /// What the programs depend on, as the name of a folder.
+    ///
+    /// # Errors
+    /// When a version that they carry is not in go.mod.
+    pub fn key(&self) -> Result<String, BinariesError> {
+        let flags = self.build_flags()?.join(" ");
+        let files = self.files.iter().flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]);
+        let programs = self.programs.iter().flat_map(|program| [program.name.as_bytes(), program.package.as_bytes()]);
+        Ok(digest(files.chain(programs).chain([flags.as_bytes()])))
+    }
+}
+
+/// Where Kubernetes' programs read their version from; unset, they are v0.0.0 to whoever compares.
+fn version_flags(version: &str) -> String {
+    let mut parts = version.split('.');
+    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let values = [
+        ("gitVersion", format!("v{version}")),
+        ("gitMajor", major.to_owned()),
+        ("gitMinor", minor.to_owned()),
+        ("gitTreeState", "clean".to_owned()),
+    ];
+    let packages = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
+    let flag =
+        |package: &str| values.iter().map(|(name, value)| format!(" -X {package}.{name}={value}")).collect::<String>();
+    packages.map(flag).concat()
+}
+
+/// A short digest of several texts, each apart from the next.
+pub fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_come_from_the_modules_themselves() {
+        assert!(KUBERNETES.required("k8s.io/kubernetes").unwrap().starts_with("1."));
+        assert!(COREDNS.required("github.com/coredns/coredns").unwrap().starts_with("1."));
+        for module in [&KUBERNETES, &CONTAINERD, &COREDNS, &SPECS] {
+            assert!(module.go_version().unwrap().starts_with("1."), "{}", module.name);
+        }
+        assert!(KUBERNETES.build_flags().unwrap().iter().any(|flag| flag.contains("gitMinor=36")));
+    }
+
+    #[test]
+    fn a_key_depends_on_where_one_part_ends() {
+        let key = |parts: [&'static str; 2]| digest(parts.into_iter().map(str::as_bytes));
+        assert_ne!(key(["ab", "c"]), key(["a", "bc"]));
+        assert_ne!(KUBERNETES.key().unwrap(), SPECS.key().unwrap());
+    }
+}

@@ -1,0 +1,57 @@
+//! What is told of a lab.
+
+use std::{
+    io::{self, Write as _},
+    net::IpAddr,
+    process::ExitCode,
+};
+
+use super::CommandError;
+use crate::{
+    config::LabName,
+    lab::{ComponentStatus, Lab, Manner, Status},
+};
+
+const MIB: u64 = 1 << 20;
+
+fn joined(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+}
+
+pub(super) fn how_to_reach(lab: &Lab) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let name = &lab.config().name;
+    let port = Lab::OUTSIDE_PORT;
+    writeln!(out, "\nexport KUBECONFIG={}", lab.kubeconfig().display())?;
+    for node in lab.nodes() {
+        writeln!(out, "  {:<14} {}", node.name.as_str(), joined(&node.addresses(lab.config())))?;
+    }
+    writeln!(out, "  {:<14} {} (http port {port})", "outside", joined(&lab.outside_addresses()))?;
+    writeln!(
+        out,
+        "Enter a node: lab --name {name} enter n1    Look: lab --name {name} status    End: lab --name {name} down"
+    )
+}
+
+pub(super) fn status(name: &LabName) -> Result<ExitCode, CommandError> {
+    let lab = Lab::open(name, &Manner::default())?;
+    let Status { components, nodes, processes, memory } = lab.status()?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{:<28} {:<9} {:>8} {:>8}", "COMPONENT", "STATE", "PID", "MIB")?;
+    for ComponentStatus { id, process, alive, memory } in &components {
+        let state = match (process, alive) {
+            (None, _) => "stopped",
+            (Some(_), true) => "running",
+            (Some(_), false) => "dead",
+        };
+        let pid = process.map_or_else(String::new, |process| process.pid.to_string());
+        writeln!(out, "{:<28} {state:<9} {pid:>8} {:>8}", id.to_string(), memory / MIB)?;
+    }
+    writeln!(out, "\n{:<28} ADDRESSES", "NODE")?;
+    for (node, addresses) in &nodes {
+        writeln!(out, "{:<28} {}", node.name.as_str(), joined(addresses))?;
+    }
+    writeln!(out, "\n{processes} processes, {} MiB in all. Logs: {}", memory / MIB, lab.folder().logs().display())?;
+    let dead = components.iter().any(|component| component.process.is_some() && !component.alive);
+    Ok(if dead { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
