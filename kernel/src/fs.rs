@@ -52,16 +52,27 @@ impl std::fmt::Display for Operation {
 
 /// Writes a file aside, in the same folder, and puts it in its place in one step: a reader sees all of the old
 /// content or all of the new. `mode` is the file's permissions.
+///
+/// It is on the disk when this returns.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    put(path, content, mode, File::sync_all)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| Error::new(Operation::Write, path, source))
+}
+
+/// The same for a file that need not outlive a reboot.
+pub fn write_volatile(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    put(path, content, mode, |_| Ok(()))
+}
+
+fn put(path: &Path, content: &[u8], mode: u32, sync: impl Fn(&File) -> io::Result<()>) -> Result<(), Error> {
     let aside = aside(path);
-    write_new(&aside, content, mode)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| fs::rename(&aside, path))
-        .and_then(|()| File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all())
-        .map_err(|source| {
-            _ = fs::remove_file(&aside);
-            Error::new(Operation::Write, path, source)
-        })
+    let written = write_new(&aside, content, mode).and_then(|file| sync(&file)).and_then(|()| fs::rename(&aside, path));
+    written.map_err(|source| {
+        _ = fs::remove_file(&aside);
+        Error::new(Operation::Write, path, source)
+    })
 }
 
 /// The name that a file is written under before it is put in its place: hidden, and of this process alone.

@@ -4,15 +4,18 @@
 //! the network namespace that it was opened in, so one thread can keep sockets of several.
 
 pub mod address;
+pub mod conntrack;
 pub mod events;
 pub mod fake;
 pub mod fs;
 pub mod host;
 pub mod kernel;
+pub mod leases;
 pub mod link;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod release;
 pub mod route;
 pub mod sysctl;
 #[cfg(feature = "testing")]

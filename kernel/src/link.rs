@@ -87,8 +87,12 @@ pub struct Link {
 pub struct VethPair<'a> {
     /// The name of the end in the socket's namespace.
     pub name: &'a str,
+    /// The address of that end.
+    pub mac: Mac,
     /// The name of the other end.
     pub peer_name: &'a str,
+    /// The address of the other end.
+    pub peer_mac: Mac,
     /// The namespace of the other end: it is made there, not moved there.
     pub peer_namespace: BorrowedFd<'a>,
     /// Of both ends, in bytes.
@@ -150,12 +154,14 @@ pub fn create_veth(socket: &mut Socket, pair: &VethPair<'_>) -> Result<(), Error
     let mut peer = LinkMessage::default();
     peer.attributes = vec![
         LinkAttribute::IfName(pair.peer_name.to_owned()),
+        LinkAttribute::Address(pair.peer_mac.0.to_vec()),
         LinkAttribute::Mtu(pair.mtu),
         LinkAttribute::NetNsFd(pair.peer_namespace.as_raw_fd()),
     ];
     let mut message = LinkMessage::default();
     message.attributes = vec![
         LinkAttribute::IfName(pair.name.to_owned()),
+        LinkAttribute::Address(pair.mac.0.to_vec()),
         LinkAttribute::Mtu(pair.mtu),
         LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),

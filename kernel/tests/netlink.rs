@@ -5,7 +5,7 @@
 use std::process::Command;
 
 use ipnet::IpNet;
-use towpath_kernel::link::{self, Change, Kind, Link, VethPair};
+use towpath_kernel::link::{self, Change, Kind, Link, Mac, VethPair};
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::netns::{self, Namespace};
 use towpath_kernel::route::{self, ROUTE_PROTOCOL, Route};
@@ -27,8 +27,15 @@ fn pod(name: &str) -> Namespace {
     Namespace::open(format!("/run/netns/{name}")).unwrap()
 }
 
+const MACS: (Mac, Mac) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+
+fn veth<'a>(name: &'a str, peer_name: &'a str, namespace: &'a Namespace) -> VethPair<'a> {
+    let peer_namespace = namespace.as_fd();
+    VethPair { name, mac: MACS.0, peer_name, peer_mac: MACS.1, peer_namespace, mtu: 1400 }
+}
+
 fn pair(socket: &mut Socket, name: &str, namespace: &Namespace) -> Link {
-    let pair = VethPair { name, peer_name: "eth0", peer_namespace: namespace.as_fd(), mtu: 1400 };
+    let pair = veth(name, "eth0", namespace);
     link::create_veth(socket, &pair).unwrap();
     let index = link::find(socket, name).unwrap().unwrap().index;
     link::change(socket, index, Change { alias: Some("mine"), ..Change::default() }).unwrap();
@@ -55,12 +62,12 @@ fn a_pair_is_made_complete_in_one_message_and_deleted_as_one() {
         assert_eq!((eth0.mtu, &eth0.kind, eth0.up), (1400, &Kind::Veth, false));
         assert_eq!(host.peer.unwrap().index, eth0.index);
         assert!(host.peer.unwrap().namespace.is_some());
-        assert!(host.mac.is_some());
+        assert_eq!((host.mac, eth0.mac), (Some(MACS.0), Some(MACS.1)));
         assert_eq!(node.writes(), 2);
 
-        let again = VethPair { name: "tow1", peer_name: "e", peer_namespace: pod.as_fd(), mtu: 1400 };
+        let again = veth("tow1", "e", &pod);
         assert!(link::create_veth(&mut node, &again).unwrap_err().is_taken());
-        let taken = VethPair { name: "tow2", peer_name: "eth0", peer_namespace: pod.as_fd(), mtu: 1400 };
+        let taken = veth("tow2", "eth0", &pod);
         assert!(link::create_veth(&mut node, &taken).unwrap_err().is_taken());
         assert_eq!(link::find(&mut node, "tow2").unwrap(), None, "half of a pair was left");
 
