@@ -1,0 +1,208 @@
+//! The files by which a container runtime finds Towpath: the CNI binaries, and the configuration file.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use thiserror::Error;
+use towpath_kernel::fs;
+use towpath_net::node_file::NodeFile;
+
+use crate::memory::{MemoryError, make_folder};
+use crate::paths::Paths;
+
+/// The names that the one binary is installed under; it tells by its name which plugin it is.
+const BINARIES: [&str; 2] = ["towpath", "loopback"];
+/// The name of the CNI network: never changed, for runtimes keep what belongs to a network under its name.
+pub const NETWORK: &str = "towpath";
+
+/// A file that could not be read, written or removed.
+#[derive(Debug, Error)]
+pub enum CniFilesError {
+    /// One of the files for the runtime.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+    /// A folder for them.
+    #[error(transparent)]
+    Folder(#[from] MemoryError),
+    /// The binary that is to be installed is not there.
+    #[error("there is no CNI binary at {0} to install: name it with --cni-binary")]
+    NoBinary(String),
+    /// What should be written cannot be said in JSON.
+    #[error("cannot say {what} in JSON: {source}")]
+    Json {
+        /// What should be written.
+        what: &'static str,
+        /// Why not.
+        source: serde_json::Error,
+    },
+}
+
+/// The CNI binaries, as they were when they were last found right.
+#[derive(Debug, Default)]
+pub struct Binaries {
+    seen: Vec<Stamp>,
+}
+
+/// A file's number, length and last change: what differs where somebody else wrote it.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp(Option<(u64, u64, i64, i64)>);
+
+impl Stamp {
+    fn of(path: &Path) -> Self {
+        Self(std::fs::metadata(path).ok().map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec())))
+    }
+}
+
+impl Binaries {
+    /// Installs the CNI binaries, each in one step, where the runtime has no such binary of the same content.
+    ///
+    /// A `loopback` that somebody else installed does as well, and stays.
+    pub fn install(&mut self, paths: &Paths) -> Result<(), CniFilesError> {
+        let stamps = || BINARIES.map(|name| Stamp::of(&paths.binary(name)));
+        if self.seen == stamps() {
+            return Ok(());
+        }
+        let binary = our_binary(paths)?;
+        make_folder(&paths.cni_bin)?;
+        for name in BINARIES {
+            let path = paths.binary(name);
+            let there = fs::read_optional(&path)?;
+            let foreign = name != NETWORK && there.as_ref().is_some_and(|content| !is_ours(content));
+            if !foreign && there.as_ref() != Some(&binary) {
+                fs::write_atomically(&path, &binary, 0o755)?;
+            }
+        }
+        self.seen = stamps().into();
+        Ok(())
+    }
+}
+
+fn our_binary(paths: &Paths) -> Result<Vec<u8>, CniFilesError> {
+    let missing = || CniFilesError::NoBinary(paths.cni_binary.display().to_string());
+    fs::read_optional(&paths.cni_binary)?.ok_or_else(missing)
+}
+
+/// Whether a binary is one of Towpath's, of whatever release: each names the network.
+fn is_ours(binary: &[u8]) -> bool {
+    let mark = b"towpath.dev";
+    binary.windows(mark.len()).any(|window| window == mark)
+}
+
+/// Writes what the CNI binary reads, where it says something else; tells whether it was written.
+pub fn write_node_file(paths: &Paths, node_file: &NodeFile) -> Result<bool, CniFilesError> {
+    let json = |source| CniFilesError::Json { what: "the node file", source };
+    let content = serde_json::to_vec_pretty(node_file).map_err(json)?;
+    make_folder(&paths.leases())?;
+    ensure(&paths.node_file(), &content, 0o644)
+}
+
+/// Writes the configuration file, where it says something else; tells whether it was written.
+///
+/// It is the last thing of all: with it the node takes pods. It is put in place by a rename within its folder, which
+/// every runtime notices.
+pub fn write_conflist(paths: &Paths) -> Result<bool, CniFilesError> {
+    let json = |source| CniFilesError::Json { what: "the CNI configuration", source };
+    let content = serde_json::to_vec_pretty(&conflist(&paths.state_on_node)).map_err(json)?;
+    make_folder(&paths.cni_conf)?;
+    ensure(&paths.conflist(), &content, 0o644)
+}
+
+/// Runtimes that know no `cniVersions` take `cniVersion`, so that one is low; the others take the highest they know.
+fn conflist(state: &Path) -> serde_json::Value {
+    serde_json::json!({
+        "cniVersion": "0.4.0",
+        "cniVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+        "name": NETWORK,
+        "loadOnlyInlinedPlugins": true,
+        "plugins": [{
+            "type": NETWORK,
+            "capabilities": {"portMappings": true},
+            "stateDir": state,
+        }],
+    })
+}
+
+fn ensure(path: &Path, content: &[u8], mode: u32) -> Result<bool, CniFilesError> {
+    if fs::read_optional(path)?.as_deref() == Some(content) {
+        return Ok(false);
+    }
+    fs::write_atomically(path, content, mode)?;
+    Ok(true)
+}
+
+/// Removes everything that this module writes, the configuration file first: from then on the node takes no pods.
+pub fn remove_all(paths: &Paths) -> Result<(), CniFilesError> {
+    fs::remove(&paths.conflist())?;
+    for name in BINARIES {
+        let path = paths.binary(name);
+        if fs::read_optional(&path)?.is_some_and(|content| is_ours(&content)) {
+            fs::remove(&path)?;
+        }
+    }
+    Ok(fs::remove(&paths.node_file())?)
+}
+
+/// Empties the agent's own folder. The folder itself is where it is mounted, and stays until the next start of the node.
+pub fn remove_state(paths: &Paths) -> io::Result<()> {
+    for entry in std::fs::read_dir(&paths.state)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path)?;
+        } else {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(root: &Path) -> Paths {
+        let paths = Paths {
+            state: root.join("state"),
+            state_on_node: "/run/towpath".into(),
+            cni_conf: root.join("net.d"),
+            cni_bin: root.join("bin"),
+            cni_binary: root.join("towpath"),
+            sysctls: root.join("sys"),
+        };
+        std::fs::write(&paths.cni_binary, "towpath.dev of today").unwrap();
+        paths
+    }
+
+    #[test]
+    fn binaries_are_installed_and_updated_but_a_foreign_loopback_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths(root.path());
+        std::fs::create_dir(&paths.cni_bin).unwrap();
+        std::fs::write(paths.binary("towpath"), "towpath.dev of yesterday").unwrap();
+        std::fs::write(paths.binary("loopback"), "somebody else's").unwrap();
+        Binaries::default().install(&paths).unwrap();
+        assert_eq!(std::fs::read(paths.binary("towpath")).unwrap(), b"towpath.dev of today");
+        assert_eq!(std::fs::read(paths.binary("loopback")).unwrap(), b"somebody else's");
+        remove_all(&paths).unwrap();
+        assert!(!paths.binary("towpath").exists());
+        assert!(paths.binary("loopback").exists());
+    }
+
+    #[test]
+    fn the_configuration_file_is_written_once_and_again_only_where_it_was_altered() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths(root.path());
+        assert!(write_conflist(&paths).unwrap());
+        assert!(!write_conflist(&paths).unwrap());
+        std::fs::write(paths.conflist(), "{}").unwrap();
+        assert!(write_conflist(&paths).unwrap());
+        assert_eq!(std::fs::read_dir(&paths.cni_conf).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_binary_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths { cni_binary: "/nowhere/towpath".into(), ..paths(root.path()) };
+        assert!(Binaries::default().install(&paths).unwrap_err().to_string().contains("/nowhere/towpath"));
+    }
+}

@@ -1,0 +1,74 @@
+//! What the subcommands do.
+
+mod look;
+mod run;
+
+use thiserror::Error;
+
+use crate::args::{Action, Place};
+use crate::health::HealthError;
+use crate::memory::MemoryError;
+use crate::source::{Source, SourceError};
+use crate::worker::WorkerError;
+
+/// Why a subcommand ended in failure.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// Nobody said which node this is.
+    #[error("which node is this? Name it with --node or NODE_NAME, or give its state with --file")]
+    NoNode,
+    /// No way to the API server.
+    #[error("cannot find the API server: {0}")]
+    NoApi(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The node was told nothing yet.
+    #[error("this node has no NodeNetwork yet: is there a ClusterNetwork, and does the operator run?")]
+    NoState,
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The worker failed.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The kernel could not be read.
+    #[error(transparent)]
+    Kernel(#[from] towpath_kernel::kernel::KernelError),
+    /// The leases could not be read.
+    #[error(transparent)]
+    Leases(#[from] towpath_kernel::fs::Error),
+    /// The agent's own files could not be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Nothing could be served.
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    /// Signals could not be listened to.
+    #[error("cannot listen to signals: {0}")]
+    Signals(std::io::Error),
+    /// Something could not be said in YAML.
+    #[error("cannot say it in YAML: {0}")]
+    Yaml(#[from] serde_yaml_ng::Error),
+}
+
+/// Does what the command line says.
+pub async fn execute(action: Action) -> Result<(), CommandError> {
+    match action {
+        Action::Run(args) => run::run(args).await,
+        Action::Plan(place) => look::plan(place).await,
+        Action::Dump(place) => look::dump(place).await,
+    }
+}
+
+async fn client() -> Result<kube::Client, CommandError> {
+    let config = kube::Config::infer().await.map_err(|error| CommandError::NoApi(error.into()))?;
+    kube::Client::try_from(config).map_err(|error| CommandError::NoApi(error.into()))
+}
+
+/// Where the node's state comes from: the file, or the API server.
+async fn source(place: &Place) -> Result<(Source, Option<kube::Client>), CommandError> {
+    if let Some(path) = place.file.clone() {
+        return Ok((Source::file(path), None));
+    }
+    let node = place.node().ok_or(CommandError::NoNode)?;
+    let client = client().await?;
+    Ok((Source::api(client.clone(), node), Some(client)))
+}

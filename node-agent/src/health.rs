@@ -1,0 +1,92 @@
+//! Health, readiness and metrics over HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch::Receiver;
+
+use crate::snapshot::Snapshot;
+use crate::worker::Counts;
+
+/// Why nothing is served.
+#[derive(Debug, Error)]
+#[error("cannot serve health and metrics at {address}: {source}; choose another address with --listen")]
+pub struct HealthError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+struct Shared {
+    snapshots: Receiver<Snapshot>,
+    counts: Receiver<Counts>,
+}
+
+/// Serves until it fails.
+pub async fn serve(
+    address: SocketAddr,
+    snapshots: Receiver<Snapshot>,
+    counts: Receiver<Counts>,
+) -> Result<(), HealthError> {
+    let failed = |source| HealthError { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(Shared { snapshots, counts }));
+    axum::serve(listener, routes).await.map_err(failed)
+}
+
+/// The worker lives as long as it holds its end of the channel.
+async fn healthz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    match shared.counts.has_changed() {
+        Ok(_) => (StatusCode::OK, "ok\n"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the thread that owns the kernel has ended\n"),
+    }
+}
+
+/// Ready is who can take pods: with the configuration file in place, and the kernel as far as it can be.
+async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    let snapshot = shared.snapshots.borrow();
+    if snapshot.cni_installed {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let why = match snapshot.failures.first().or(snapshot.obstacles.first()) {
+        Some(why) => why.clone(),
+        None => "waiting for this node's NodeNetwork".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String, StatusCode> {
+    let counts = *shared.counts.borrow();
+    let snapshot = shared.snapshots.borrow().clone();
+    let mut registry = Registry::with_prefix("towpath_agent");
+    let mut set = |name: &str, help: &str, value: u64| {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    };
+    set("turns", "Comparisons of the kernel with what it should be, since the start", counts.turns);
+    set("kernel_writes", "Writes to the kernel since the start", counts.writes);
+    set("pods", "Pods of this node that have leases", counts.pods);
+    set("drift", "Objects put right since the start that others had altered", snapshot.drift.total());
+    set("programmed", "Whether the kernel has all that it should have", u64::from(snapshot.programmed));
+    set(
+        "obstacles",
+        "Parts of what is declared that cannot be on this node",
+        u64::try_from(snapshot.obstacles.len()).unwrap_or(u64::MAX),
+    );
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(text)
+}

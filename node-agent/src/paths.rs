@@ -1,0 +1,59 @@
+//! Where the agent keeps and finds files.
+
+use std::path::{Path, PathBuf};
+
+use towpath_kernel::leases::Store;
+
+/// The folders that the agent works in.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// Of the agent and the CNI binary, on tmpfs: gone after a reboot, as the pods are.
+    pub state: PathBuf,
+    /// The same as the CNI binary sees it: on the node, outside any container.
+    pub state_on_node: PathBuf,
+    /// Where the runtime looks for CNI configuration files.
+    pub cni_conf: PathBuf,
+    /// Where the runtime looks for CNI binaries.
+    pub cni_bin: PathBuf,
+    /// The CNI binary that is to be installed.
+    pub cni_binary: PathBuf,
+    /// Kernel settings of the node.
+    pub sysctls: PathBuf,
+}
+
+impl Paths {
+    /// What the CNI binary reads.
+    pub fn node_file(&self) -> PathBuf {
+        self.state.join("node.json")
+    }
+
+    /// The leases of this node's pods: where one changes, so does this folder.
+    pub fn leases(&self) -> PathBuf {
+        Store::below(&self.state).records()
+    }
+
+    /// The last state that the agent was given: what it starts from.
+    pub fn last_state(&self) -> PathBuf {
+        self.state.join("agent").join("state.json")
+    }
+
+    /// Settings as they were before the agent first changed them.
+    pub fn settings_before(&self) -> PathBuf {
+        self.state.join("agent").join("settings-before.json")
+    }
+
+    /// The CNI configuration file: before those of every plugin that is not a wrapper of others.
+    pub fn conflist(&self) -> PathBuf {
+        self.cni_conf.join("05-towpath.conflist")
+    }
+
+    /// A CNI binary.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.cni_bin.join(name)
+    }
+}
+
+/// The folder of a file.
+pub fn folder(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("/"))
+}

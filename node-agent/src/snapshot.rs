@@ -1,0 +1,105 @@
+//! What the worker tells of the node: the input of status, health and metrics.
+
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+use towpath_net::observed::{Observed, Subnet};
+use towpath_net::state::{NodeState, Revision, Transport};
+
+use crate::drift::DriftLog;
+
+/// A state from a source, with the generation of the object that it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Of the `NodeNetwork`; 0 where the source has none.
+    pub generation: i64,
+    /// What the node is told.
+    pub state: NodeState,
+}
+
+/// How the node is; changes only when something worth telling changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Of the assignment that was worked on last; nothing before the first.
+    pub applied: Option<Applied>,
+    /// Whether the kernel has all that it should have.
+    pub programmed: bool,
+    /// Whether the CNI configuration file is in place.
+    pub cni_installed: bool,
+    /// What cannot be, in words; empty when all is well.
+    pub obstacles: Vec<String>,
+    /// What failed in the last attempt, in words.
+    pub failures: Vec<String>,
+    /// What was put right.
+    pub drift: DriftLog,
+}
+
+/// What was worked on, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The generation of the assignment.
+    pub generation: i64,
+    /// Its revision.
+    pub revision: Revision,
+    /// By which pod packets leave, as the kernel's routes have it.
+    pub transport: Transport,
+    /// Of new pods, in bytes.
+    pub mtu: Option<u32>,
+    /// This node's pod CIDRs, as text.
+    pub pod_cidrs: Vec<String>,
+    /// The link that holds the node's address.
+    pub uplink: Option<Uplink>,
+    /// How many routes of ours the kernel has.
+    pub routes: usize,
+    /// A short hash of those routes.
+    pub digest: String,
+}
+
+/// The link that holds the node's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// The node's addresses there.
+    pub addresses: Vec<IpAddr>,
+    /// In bytes.
+    pub mtu: u32,
+}
+
+impl Applied {
+    /// What is to be told of `assignment`, given what the kernel has now.
+    pub fn new(assignment: &Assignment, mtu: Option<u32>, seen: &Observed) -> Self {
+        let spec = &assignment.state.spec;
+        let routes: Vec<String> =
+            seen.routes.iter().filter(|r| r.target.pod_link().is_none()).map(ToString::to_string).collect();
+        Self {
+            generation: assignment.generation,
+            revision: spec.revision.clone(),
+            transport: spec.transport.prefers.first().copied().unwrap_or(Transport::Direct),
+            mtu,
+            pod_cidrs: spec.pod_cidrs.iter().map(ToString::to_string).collect(),
+            uplink: towpath_net::render::uplink(&assignment.state, &seen.surroundings)
+                .map(|subnet| uplink(subnet, &assignment.state, seen)),
+            routes: routes.len(),
+            digest: digest(&routes),
+        }
+    }
+}
+
+fn uplink(subnet: &Subnet, state: &NodeState, seen: &Observed) -> Uplink {
+    let here = |address: &&IpAddr| seen.surroundings.holding(**address).is_some_and(|s| s.link == subnet.link);
+    Uplink {
+        name: subnet.link.clone(),
+        addresses: state.spec.addresses.iter().filter(here).copied().collect(),
+        mtu: subnet.mtu,
+    }
+}
+
+fn digest(lines: &[String]) -> String {
+    let mut hash = Sha256::new();
+    for line in lines {
+        hash.update(line);
+        hash.update("\n");
+    }
+    hash.finalize().iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}

@@ -1,0 +1,94 @@
+//! Where a node's state comes from: one seam, several sources.
+
+mod api;
+mod file;
+
+use std::path::PathBuf;
+
+use kube::Client;
+use thiserror::Error;
+use towpath_net::state::NodeName;
+
+use crate::snapshot::Assignment;
+
+pub use api::ApiSource;
+pub use file::FileSource;
+
+/// Why a source cannot give a state.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The API server refused, or cannot be reached.
+    #[error("cannot read NodeNetworks from the API server: {0}")]
+    Api(#[source] Box<kube::Error>),
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a node's state.
+    #[error("{path} is not a node's state: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// The file cannot be watched.
+    #[error("cannot watch {path}: {source}")]
+    Watch {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A `NodeNetwork` holds what its schema would have refused.
+    #[error("NodeNetwork {node}: {source}")]
+    Spec {
+        /// Its name.
+        node: NodeName,
+        /// What is wrong.
+        source: towpath_crds::SpecError,
+    },
+}
+
+/// Where a node's state comes from.
+pub enum Source {
+    /// The API server, by watch.
+    Api(ApiSource),
+    /// A file, read anew whenever it changes.
+    File(FileSource),
+}
+
+impl Source {
+    /// The state of `node` from the API server.
+    pub const fn api(client: Client, node: NodeName) -> Self {
+        Self::Api(ApiSource::new(client, node))
+    }
+
+    /// The state in a file of YAML or JSON.
+    pub const fn file(path: PathBuf) -> Self {
+        Self::File(FileSource::new(path))
+    }
+
+    /// The state as it is now; nothing where the node was told nothing yet.
+    pub async fn fetch(&self) -> Result<Option<Assignment>, SourceError> {
+        match self {
+            Self::Api(source) => source.fetch().await,
+            Self::File(source) => source.fetch(),
+        }
+    }
+
+    /// Hands each new state to `each`, for ever.
+    pub async fn follow(self, each: impl FnMut(Assignment) + Send) -> Result<(), SourceError> {
+        match self {
+            Self::Api(source) => {
+                source.follow(each).await;
+                Ok(())
+            }
+            Self::File(source) => source.follow(each).await,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The status of this node's `NodeNetwork`: written when something of it changed, and never as a heartbeat.
+
+mod claims;
+
+use std::time::{Duration, SystemTime};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use tokio::sync::watch::Receiver;
+use towpath_crds::{AGENT, Drift, NodeNetwork, NodeNetworkStatus, Routes, Uplink, conditions};
+use towpath_net::state::NodeName;
+use tracing::{debug, warn};
+
+use crate::snapshot::Snapshot;
+
+/// How far two writes are apart at least: a burst of changes is one write.
+const APART: Duration = Duration::from_millis(500);
+/// How long after a failed write the next is tried.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Writes the status of one node.
+pub struct StatusWriter {
+    api: Api<NodeNetwork>,
+    node: NodeName,
+    conditions: Vec<Condition>,
+    written: Option<NodeNetworkStatus>,
+}
+
+impl StatusWriter {
+    /// Writes the status of `node`.
+    pub fn new(client: Client, node: NodeName) -> Self {
+        Self { api: Api::all(client), node, conditions: Vec::new(), written: None }
+    }
+
+    /// Follows the worker for ever.
+    pub async fn follow(mut self, mut snapshots: Receiver<Snapshot>) {
+        while snapshots.wait_for(|s| s.applied.is_some()).await.is_ok() {
+            let snapshot = snapshots.borrow_and_update().clone();
+            match self.write(&snapshot).await {
+                Ok(()) => tokio::time::sleep(APART).await,
+                Err(error) => {
+                    warn!(%error, "cannot write the status; it is tried again");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+            if snapshots.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn write(&mut self, snapshot: &Snapshot) -> Result<(), kube::Error> {
+        if self.written.is_none() {
+            // Times of transitions outlive the agent.
+            let there = self.api.get_status(&self.node.0).await?;
+            self.conditions = there.status.map(|status| status.conditions).unwrap_or_default();
+        }
+        let status = self.status(snapshot);
+        if self.written.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let patch = serde_json::json!({
+            "apiVersion": "towpath.dev/v1alpha1",
+            "kind": "NodeNetwork",
+            "metadata": {"name": self.node},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(AGENT).force();
+        self.api.patch_status(&self.node.0, &parameters, &Patch::Apply(patch)).await?;
+        debug!("status written");
+        self.written = Some(status);
+        Ok(())
+    }
+
+    fn status(&mut self, snapshot: &Snapshot) -> NodeNetworkStatus {
+        let applied = snapshot.applied.as_ref();
+        let generation = applied.map(|a| a.generation);
+        for claim in claims::of(snapshot) {
+            conditions::set(&mut self.conditions, &claim, generation, Timestamp::now());
+        }
+        NodeNetworkStatus {
+            observed_generation: generation,
+            conditions: self.conditions.clone(),
+            observed_revision: applied.filter(|_| snapshot.programmed).map(|a| a.revision.to_string()).or_else(|| {
+                // What was in force last stays so until the new revision is wholly in the kernel.
+                self.written.as_ref().and_then(|status| status.observed_revision.clone())
+            }),
+            transport: applied.map(|a| a.transport.into()),
+            mtu: applied.and_then(|a| a.mtu).and_then(|mtu| i32::try_from(mtu).ok()),
+            pod_cidrs: applied.map(|a| a.pod_cidrs.join(",")),
+            uplink: applied.and_then(|a| a.uplink.as_ref()).map(|uplink| Uplink {
+                name: uplink.name.clone(),
+                addresses: uplink.addresses.iter().map(ToString::to_string).collect(),
+                mtu: i32::try_from(uplink.mtu).unwrap_or(i32::MAX),
+            }),
+            agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            routes: applied
+                .map(|a| Routes { count: i32::try_from(a.routes).unwrap_or(i32::MAX), digest: a.digest.clone() }),
+            drift: snapshot.drift.last().map(drift).collect(),
+            drift_total: i64::try_from(snapshot.drift.total()).ok(),
+        }
+    }
+}
+
+fn drift(drift: &crate::drift::Drift) -> Drift {
+    Drift {
+        time: Time(timestamp(drift.time)),
+        object: drift.object.chars().take(128).collect(),
+        change: drift.change.chars().take(256).collect(),
+    }
+}
+
+/// Whole seconds, as the API keeps them: what is read back equals what was written.
+fn timestamp(time: SystemTime) -> Timestamp {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
