@@ -51,10 +51,7 @@ pub struct ClusterNetworkSpec {
     /// must hold all of them. Can be changed at any time.
     #[serde(rename = "serviceCIDRs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::services")]
-    #[x_kube(
-        validation = rules::cidrs(), validation = rules::canonical(),
-        validation = rules::unreserved(), validation = rules::disjoint()
-    )]
+    #[x_kube(validation = rules::disjoint())]
     pub service_cidrs: Option<Vec<String>>,
 
     /// The ranges that a node's address is chosen from, at most 16, as in 172.16.30.0/24. For each family that is
@@ -62,10 +59,7 @@ pub struct ClusterNetworkSpec {
     /// InternalIP. Not masqueraded towards. Can be changed at any time; nodes follow within a second.
     #[serde(rename = "nodeCIDRs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::nodes")]
-    #[x_kube(
-        validation = rules::cidrs(), validation = rules::canonical(),
-        validation = rules::unreserved(), validation = rules::disjoint()
-    )]
+    #[x_kube(validation = rules::disjoint())]
     pub node_cidrs: Option<Vec<String>>,
 
     /// How a pod joins its node.
@@ -109,11 +103,8 @@ pub struct Ipam {
     /// which cuts them into blocks. With Adopt they may be left out; where given, a node's CIDRs must lie in them.
     /// Not masqueraded towards.
     #[serde(rename = "podCIDRs", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::one_per_family")]
-    #[x_kube(
-        validation = rules::cidrs(), validation = rules::canonical(),
-        validation = rules::unreserved(), validation = rules::one_per_family()
-    )]
+    #[schemars(schema_with = "schema::pods")]
+    #[x_kube(validation = rules::one_per_family())]
     pub pod_cidrs: Option<Vec<String>>,
 
     /// The prefix length of one node's block. Only for Allocate.
@@ -192,7 +183,7 @@ pub enum Mtu {
 }
 
 /// Which packets of pods leave with the node's address.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
     /// LeavingCluster: those to an address that is no pod, no node and in none of the declared ranges. Off: none; the
     /// network around the cluster routes pod addresses.
@@ -201,7 +192,6 @@ pub struct Masquerade {
     /// Destinations outside the cluster that see the pod's own address all the same, at most 64 CIDRs.
     #[serde(rename = "excludedCIDRs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::excluded")]
-    #[x_kube(validation = rules::cidrs(), validation = rules::canonical())]
     pub excluded_cidrs: Option<Vec<String>>,
 }
 

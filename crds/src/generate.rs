@@ -54,13 +54,16 @@ fn file(definition: &CustomResourceDefinition) -> Result<File, GenerateError> {
 }
 
 /// Takes out what the derivation adds and an API had better not promise: that absent and null are two things, and
-/// defaults, which could never be changed again.
+/// defaults, which could never be changed again; and line breaks, which `kubectl explain` makes itself.
 fn trim(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.remove("nullable");
             if map.get("default").is_some_and(|default| !default.is_object()) {
                 map.remove("default");
+            }
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                *text = text.replace('\n', " ");
             }
             map.values_mut().for_each(trim);
         }

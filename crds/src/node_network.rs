@@ -90,18 +90,14 @@ pub struct NodeNetworkSpec {
     pub revision: String,
 
     /// The addresses by which other nodes reach this one, at most one of each family.
-    #[schemars(schema_with = "schema::one_per_family")]
-    #[x_kube(validation = rules::addresses())]
+    #[schemars(schema_with = "schema::addresses")]
     pub addresses: Vec<String>,
 
     /// What the node's pods get addresses of, at most one of each family. Set once: delete the NodeNetwork to have
     /// the operator allocate anew.
     #[serde(rename = "podCIDRs")]
-    #[schemars(schema_with = "schema::one_per_family")]
-    #[x_kube(
-        validation = rules::cidrs(), validation = rules::canonical(),
-        validation = rules::one_per_family(), validation = rules::set_once()
-    )]
+    #[schemars(schema_with = "schema::pods")]
+    #[x_kube(validation = rules::one_per_family(), validation = rules::set_once())]
     pub pod_cidrs: Vec<String>,
 
     /// How pods are attached: Routed.
@@ -142,7 +138,6 @@ pub struct NodeMasquerade {
     /// Destinations that see the pod's own address: the user's and every declared range of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::all_excluded")]
-    #[x_kube(validation = rules::cidrs())]
     pub excluded: Option<Vec<String>>,
 }
 
@@ -213,7 +208,7 @@ pub struct Uplink {
     pub name: String,
 
     /// Its addresses that other nodes use.
-    #[schemars(schema_with = "schema::one_per_family")]
+    #[schemars(schema_with = "schema::addresses")]
     pub addresses: Vec<String>,
 
     /// Its MTU, in bytes.

@@ -25,9 +25,12 @@ fn rule(cel: impl Into<String>, message: impl Into<String>) -> Rule {
     Rule::new(cel).message(Message::Expression(message.into()))
 }
 
-/// A rule about each item of a list: `bad` is CEL over `c`, `says` CEL for what is said of a bad `c`.
-fn each(bad: &str, says: &str) -> Rule {
-    rule(format!("self.all(c, !{bad})"), format!("self.filter(c, {bad}).map(c, {says}).join(', ')"))
+/// A rule about a list: `bad` is CEL over the item `c`, `says` CEL for what is said of the first bad one.
+///
+/// The API server bounds what a message may cost; it knows the size of one item, but not of a list made of some.
+fn each(list: &str, bad: &str, says: &str) -> Rule {
+    let first = format!("{list}.filter(c, {bad})[0]");
+    rule(format!("{list}.all(c, !{bad})"), format!("[{first}].map(c, {says})[0]"))
 }
 
 /// The only `ClusterNetwork` is named `default`.
@@ -38,33 +41,43 @@ pub fn singleton() -> Rule {
     )
 }
 
-/// Every item is a CIDR.
-pub fn cidrs() -> Rule {
-    each(
-        "(!isCIDR(c))",
-        "\"'\" + c + \"' is not a CIDR; write an address and a prefix length, as in 10.244.0.0/16 or fd00:10:244::/56\"",
+/// What every text of a list of CIDRs must be; `usable` where addresses of it are used and not only compared.
+pub fn of_cidr(usable: bool) -> Vec<Rule> {
+    let mut rules = vec![cidr(), canonical()];
+    if usable {
+        rules.push(unreserved());
+    }
+    rules
+}
+
+fn cidr() -> Rule {
+    rule(
+        "isCIDR(self)",
+        "\"'\" + self + \"' is not a CIDR; write an address and a prefix length, as in 10.244.0.0/16 or fd00:10:244::/56\"",
     )
 }
 
-/// No item has bits set beyond its prefix.
-pub fn canonical() -> Rule {
-    each(
-        "(isCIDR(c) && cidr(c) != cidr(c).masked())",
-        "\"'\" + c + \"' has bits set beyond its prefix length; write \" + string(cidr(c).masked())",
+fn canonical() -> Rule {
+    rule(
+        "!isCIDR(self) || cidr(self) == cidr(self).masked()",
+        "\"'%s' has bits set beyond its prefix length; write %s\".format([self, string(cidr(self).masked())])",
     )
 }
 
-/// No item touches a range that nobody can have an address of.
-pub fn unreserved() -> Rule {
-    let bad = format!("{RESERVED}.exists(r, {})", overlap("r", "c"));
-    let touched = format!("{RESERVED}.filter(r, {})[0]", overlap("r", "c"));
-    each(
-        &bad,
-        &format!(
-            "\"'\" + c + \"' touches \" + {touched} + \", whose addresses no pod, Service or node can have; \
-             choose a private range, as in 10.244.0.0/16 or fd00:10:244::/56\""
+fn unreserved() -> Rule {
+    let touches = overlap("r", "self");
+    rule(
+        format!("!{RESERVED}.exists(r, {touches})"),
+        format!(
+            "\"'\" + self + \"' touches \" + {RESERVED}.filter(r, {touches})[0] + \", whose addresses no pod, Service or \
+             node can have; choose a private range, as in 10.244.0.0/16 or fd00:10:244::/56\""
         ),
     )
+}
+
+/// A text of a list of addresses is an address.
+pub fn of_address() -> Vec<Rule> {
+    vec![rule("isIP(self)", "\"'\" + self + \"' is not an IP address; write one as in 172.16.30.3 or fd00::3\"")]
 }
 
 /// At most one CIDR of each family.
@@ -79,38 +92,35 @@ pub fn one_per_family() -> Rule {
 /// No two items share an address.
 pub fn disjoint() -> Rule {
     let bad = format!("self.exists(d, d != c && {})", overlap("c", "d"));
-    each(&bad, "\"'\" + c + \"' overlaps another range of the list; choose ranges that share no address\"")
+    each("self", &bad, "\"'\" + c + \"' overlaps another range of the list; choose ranges that share no address\"")
 }
 
 /// No item of one list of the spec shares an address with an item of another.
-///
-/// `guard` is CEL for "both lists are there".
-fn apart(guard: &str, one: &str, other: &str) -> Rule {
-    let bad = format!("{other}.exists(b, {})", overlap("a", "b"));
-    let (one_name, other_name) = (one.replace("self.", "spec."), other.replace("self.", "spec."));
-    let met = format!("{other}.filter(b, {})[0]", overlap("a", "b"));
-    rule(
-        format!("!({guard}) || {one}.all(a, !{bad})"),
-        format!(
-            "{one}.filter(a, {bad}).map(a, \"{one_name} '\" + a + \"' overlaps {other_name} '\" + {met} + \
-             \"'; choose ranges that share no address\").join(', ')"
-        ),
-    )
+fn apart(one: &str, other: &str) -> Rule {
+    let (ours, theirs) = (format!("self.{one}"), format!("self.{other}"));
+    let bad = format!("{theirs}.exists(b, {})", overlap("c", "b"));
+    let met = format!("{theirs}.filter(b, {})[0]", overlap("c", "b"));
+    let says = format!(
+        "\"spec.{one} '\" + c + \"' overlaps spec.{other} '\" + {met} + \"'; choose ranges that share no address\""
+    );
+    let mut rule = each(&ours, &bad, &says);
+    rule.rule = format!("!has({ours}) || !has({theirs}) || {}", rule.rule);
+    rule
 }
 
 /// Services have no address that a pod could have.
 pub fn services_apart_from_pods() -> Rule {
-    apart("has(self.serviceCIDRs) && has(self.ipam.podCIDRs)", "self.serviceCIDRs", "self.ipam.podCIDRs")
+    apart("serviceCIDRs", "ipam.podCIDRs")
 }
 
 /// Nodes have no address that a pod could have.
 pub fn nodes_apart_from_pods() -> Rule {
-    apart("has(self.nodeCIDRs) && has(self.ipam.podCIDRs)", "self.nodeCIDRs", "self.ipam.podCIDRs")
+    apart("nodeCIDRs", "ipam.podCIDRs")
 }
 
 /// Nodes have no address that a Service could have.
 pub fn nodes_apart_from_services() -> Rule {
-    apart("has(self.nodeCIDRs) && has(self.serviceCIDRs)", "self.nodeCIDRs", "self.serviceCIDRs")
+    apart("nodeCIDRs", "serviceCIDRs")
 }
 
 /// The operator has something to allocate from.
@@ -128,14 +138,13 @@ pub fn mask_fits(family: u8, default: u8, longest: u8) -> Rule {
     let length = "cidr(c).prefixLength()";
     let bad =
         format!("({} && ({mask} < {length} || {mask} > {length} + 16 || {mask} > {longest}))", is_family("c", family));
-    rule(
-        format!("self.allocation != 'Allocate' || !has(self.podCIDRs) || self.podCIDRs.all(c, !{bad})"),
-        format!(
-            "self.podCIDRs.filter(c, {bad}).map(c, \"{field} \" + string({mask}) + \" does not fit the range '\" + c \
-             + \"': choose a mask from \" + string({length}) + \" to \" + string({length} + 16) + \", at most {longest}\"\
-             ).join(', ')"
-        ),
-    )
+    let says = format!(
+        "\"{field} \" + string(dyn({mask})) + \" does not fit the range '\" + c + \"': choose a mask from \" + \
+         string(dyn({length})) + \" to \" + string(dyn({length} + 16)) + \", at most {longest}\""
+    );
+    let mut rule = each("self.podCIDRs", &bad, &says);
+    rule.rule = format!("self.allocation != 'Allocate' || !has(self.podCIDRs) || {}", rule.rule);
+    rule
 }
 
 /// A node mask is only given where it has an effect.
@@ -148,7 +157,7 @@ pub fn mask_has_effect(family: u8) -> Rule {
             is_family("c", family)
         ),
         format!(
-            "\"{field} \" + string(self.{field}) + \" has no effect; remove it: \
+            "\"{field} \" + string(dyn(self.{field})) + \" has no effect; remove it: \
              it only cuts an IPv{family} range of podCIDRs with allocation Allocate\""
         ),
     )
@@ -184,13 +193,5 @@ pub fn set_once() -> Rule {
         "self == oldSelf",
         "\"cannot be changed from \" + oldSelf.join(', ') + \" to \" + self.join(', ') + \": pods have addresses of it; \
          delete the NodeNetwork to have the operator allocate anew\"",
-    )
-}
-
-/// Every item is an address.
-pub fn addresses() -> Rule {
-    rule(
-        "self.all(a, isIP(a))",
-        "\"'\" + self.filter(a, !isIP(a)).join(\"', '\") + \"' is not an IP address; write one as in 172.16.30.3 or fd00::3\"",
     )
 }

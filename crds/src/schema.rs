@@ -1,6 +1,10 @@
 //! Schemas that cannot be derived.
 
+use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::json;
+
+use crate::rules;
 
 /// `metav1.Condition` with the limits that upstream's own schema has and the binding's lacks.
 pub fn conditions(_: &mut SchemaGenerator) -> Schema {
@@ -48,7 +52,6 @@ pub fn conditions(_: &mut SchemaGenerator) -> Schema {
 pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
-        "anyOf": [{"type": "integer"}, {"type": "string"}],
         "maxLength": 16
     })
 }
@@ -56,31 +59,51 @@ pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
 /// The longest text of a CIDR: an IPv6 address of 39 characters, a slash and three digits.
 const LONGEST_CIDR: usize = 43;
 
-macro_rules! texts {
-    ($($(#[$doc:meta])* $name:ident: $most:literal, $kind:literal;)*) => {
-        $(
-            $(#[$doc])*
-            pub fn $name(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({
-                    "type": "array",
-                    "maxItems": $most,
-                    "x-kubernetes-list-type": $kind,
-                    "items": {"type": "string", "minLength": 2, "maxLength": LONGEST_CIDR}
-                })
-            }
-        )*
-    };
+/// How server-side apply merges a list.
+#[derive(Clone, Copy)]
+enum Merge {
+    Atomic,
+    Set,
 }
 
-texts! {
-    /// At most two CIDRs or addresses, one of each family.
-    one_per_family: 2, "atomic";
-    /// The cluster's Service ranges.
-    services: 8, "set";
-    /// The ranges that node addresses are chosen from.
-    nodes: 16, "set";
-    /// Ranges that are not masqueraded towards.
-    excluded: 64, "set";
-    /// What users excluded and every range of the cluster.
-    all_excluded: 96, "atomic";
+fn texts(most: usize, merge: Merge, rules: Vec<Rule>) -> Schema {
+    let mut item = json_schema!({"type": "string", "minLength": 2, "maxLength": LONGEST_CIDR});
+    if !rules.is_empty() {
+        item.insert("x-kubernetes-validations".to_owned(), json!(rules));
+    }
+    let kind = match merge {
+        Merge::Atomic => "atomic",
+        Merge::Set => "set",
+    };
+    json_schema!({"type": "array", "maxItems": most, "x-kubernetes-list-type": kind, "items": item})
+}
+
+/// The ranges of pods, one of each family.
+pub fn pods(_: &mut SchemaGenerator) -> Schema {
+    texts(2, Merge::Atomic, rules::of_cidr(true))
+}
+
+/// Addresses, one of each family.
+pub fn addresses(_: &mut SchemaGenerator) -> Schema {
+    texts(2, Merge::Atomic, rules::of_address())
+}
+
+/// Ranges of Services.
+pub fn services(_: &mut SchemaGenerator) -> Schema {
+    texts(8, Merge::Set, rules::of_cidr(true))
+}
+
+/// Ranges that node addresses are chosen from.
+pub fn nodes(_: &mut SchemaGenerator) -> Schema {
+    texts(16, Merge::Set, rules::of_cidr(true))
+}
+
+/// Ranges that are not masqueraded towards, as users give them.
+pub fn excluded(_: &mut SchemaGenerator) -> Schema {
+    texts(64, Merge::Set, rules::of_cidr(false))
+}
+
+/// Ranges that are not masqueraded towards, with every range of the cluster.
+pub fn all_excluded(_: &mut SchemaGenerator) -> Schema {
+    texts(96, Merge::Atomic, rules::of_cidr(false))
 }
