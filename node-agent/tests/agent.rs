@@ -1,0 +1,240 @@
+//! The agent as it runs on a node, in namespaces of its own, told its state by a file.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use towpath_kernel::testing::isolated;
+
+const AGENT: &str = env!("CARGO_BIN_EXE_towpath-agent");
+const STATE: &str = r#"
+node: n3
+spec:
+  revision: "7f3a91c"
+  addresses: ["172.16.30.3", "fd00:30::3"]
+  podCIDRs: ["10.244.3.0/24", "fd00:244:0:3::/64"]
+  attachment: Routed
+  transport: {prefers: [Direct], accepts: [Direct]}
+  masquerade: {mode: LeavingCluster}
+peers:
+  n4: {addresses: ["172.16.30.4", "fd00:30::4"], podCIDRs: ["10.244.4.0/24", "fd00:244:0:4::/64"], accepts: [Direct]}
+  n5: {addresses: ["172.16.30.5", "fd00:30::5"], podCIDRs: ["10.244.5.0/24", "fd00:244:0:5::/64"], accepts: [Direct]}
+"#;
+
+fn run(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits for a condition, and tells what was waited for where it does not come.
+#[track_caller]
+fn wait_for(what: &str, longest: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < longest, "{what} did not come within {longest:?}");
+        std::thread::yield_now();
+    }
+    start.elapsed()
+}
+
+/// A node with an uplink, and its folders.
+struct Node {
+    root: PathBuf,
+}
+
+impl Node {
+    fn make() -> Self {
+        run("ip link add eth0 type veth peer name wire");
+        run("ip address add 172.16.30.3/24 dev eth0");
+        run("ip address add fd00:30::3/64 dev eth0 nodad");
+        run("ip link set eth0 up");
+        run("ip link set wire up");
+        let root = PathBuf::from("/run/node");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("state.yaml"), STATE).unwrap();
+        fs::write(root.join("towpath"), "towpath.dev").unwrap();
+        Self { root }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.root.join(name).display().to_string()
+    }
+
+    fn command(&self, action: &str) -> Command {
+        let mut command = Command::new(AGENT);
+        command.args([action, "--file", &self.path("state.yaml"), "--state-dir", &self.path("towpath-state")]);
+        command.args(["--cni-conf-dir", &self.path("net.d"), "--cni-bin-dir", &self.path("bin")]);
+        command
+    }
+
+    fn start(&self) -> Agent {
+        let mut command = self.command("run");
+        command.args(["--cni-binary", &self.path("towpath"), "--listen", "127.0.0.1:9471"]);
+        let log = fs::File::create(self.root.join("log")).unwrap();
+        let agent = Agent(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        wait_for(&format!("readiness\n{}", self.log()), Duration::from_secs(10), || {
+            get("/readyz").starts_with("HTTP/1.1 200")
+        });
+        agent
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.root.join("log")).unwrap_or_default()
+    }
+}
+
+struct Agent(Child);
+
+impl Agent {
+    fn signal(mut self, signal: &str) {
+        run(&format!("kill -{signal} {}", self.0.id()));
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+fn get(path: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect("127.0.0.1:9471") else { return String::new() };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    let mut answer = String::new();
+    if stream.write_all(request.as_bytes()).is_ok() {
+        _ = stream.read_to_string(&mut answer);
+    }
+    answer
+}
+
+fn metric(name: &str) -> u64 {
+    let text = get("/metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("towpath_agent_{name} ")));
+    line.unwrap_or_else(|| panic!("no metric {name} in {text}")).parse().unwrap()
+}
+
+fn routes() -> String {
+    run("ip route show proto 117") + &run("ip -6 route show proto 117")
+}
+
+fn everything() -> String {
+    let settings = run("sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding");
+    ["ip address", "ip route", "ip -6 route", "ip rule", "nft list ruleset"].map(run).concat() + &settings
+}
+
+#[test]
+fn a_node_is_made_as_its_file_says_and_follows_it() {
+    isolated("a_node_is_made_as_its_file_says_and_follows_it", || {
+        let node = Node::make();
+        let _agent = node.start();
+        assert_eq!(
+            routes(),
+            "blackhole 10.244.3.0/24 \n\
+             10.244.4.0/24 via 172.16.30.4 dev eth0 \n\
+             10.244.5.0/24 via 172.16.30.5 dev eth0 \n\
+             blackhole fd00:244:0:3::/64 dev lo metric 1024 pref medium\n\
+             fd00:244:0:4::/64 via fd00:30::4 dev eth0 metric 1024 pref medium\n\
+             fd00:244:0:5::/64 via fd00:30::5 dev eth0 metric 1024 pref medium\n"
+        );
+        assert!(fs::read_to_string(node.path("net.d/05-towpath.conflist")).unwrap().contains("\"towpath\""));
+        assert!(fs::read_to_string(node.path("towpath-state/node.json")).unwrap().contains("\"mtu\": 1500"));
+        assert!(Path::new(&node.path("bin/towpath")).exists() && Path::new(&node.path("bin/loopback")).exists());
+        let moved = STATE.replace("172.16.30.4", "172.16.30.44");
+        fs::write(node.path("state.yaml"), &moved).unwrap();
+        wait_for("the new route", Duration::from_secs(2), || routes().contains("via 172.16.30.44"));
+        fs::write(node.path("state.yaml"), "node: {").unwrap();
+        fs::write(node.path("state.yaml"), moved.replace("172.16.30.44", "172.16.30.45")).unwrap();
+        wait_for("the newest route", Duration::from_secs(2), || routes().contains("via 172.16.30.45"));
+    });
+}
+
+#[test]
+fn what_is_altered_by_hand_is_healed_within_a_second_and_counted() {
+    isolated("what_is_altered_by_hand_is_healed_within_a_second_and_counted", || {
+        let node = Node::make();
+        let _agent = node.start();
+        let right = everything();
+        let mut healed = Vec::new();
+        for alteration in [
+            "ip route delete 10.244.4.0/24",
+            "ip route replace 10.244.4.0/24 via 172.16.30.5 proto 117",
+            "ip -6 route delete fd00:244:0:5::/64",
+            "ip route flush proto 117",
+            "sysctl -q -w net.ipv4.ip_forward=0",
+            "sysctl -q -w net.ipv6.conf.all.forwarding=0",
+            "nft flush chain inet towpath postrouting",
+            "nft delete table inet towpath",
+            "nft flush ruleset",
+        ] {
+            let before = metric("drift");
+            run(alteration);
+            healed.push(wait_for(alteration, Duration::from_secs(1), || everything() == right));
+            wait_for("the count", Duration::from_secs(1), || metric("drift") > before);
+        }
+        fs::remove_file(node.path("net.d/05-towpath.conflist")).unwrap();
+        wait_for("the configuration file", Duration::from_secs(1), || {
+            Path::new(&node.path("net.d/05-towpath.conflist")).exists()
+        });
+        fs::remove_file(node.path("bin/loopback")).unwrap();
+        wait_for("the binary", Duration::from_secs(1), || Path::new(&node.path("bin/loopback")).exists());
+        println!("healed and seen to be within {healed:?}");
+    });
+}
+
+#[test]
+fn an_agent_that_is_killed_and_started_again_writes_nothing_to_a_correct_kernel() {
+    isolated("an_agent_that_is_killed_and_started_again_writes_nothing_to_a_correct_kernel", || {
+        let node = Node::make();
+        let agent = node.start();
+        let right = everything();
+        agent.signal("KILL");
+        assert_eq!(everything(), right);
+        // Without its file the agent starts from its memory.
+        fs::rename(node.path("state.yaml"), node.path("away.yaml")).unwrap();
+        let agent = node.start();
+        assert_eq!(metric("kernel_writes"), 0, "{}", node.log());
+        agent.signal("TERM");
+        assert_eq!(everything(), right);
+        assert!(Path::new(&node.path("net.d/05-towpath.conflist")).exists());
+    });
+}
+
+#[test]
+fn plan_shows_what_would_change_and_changes_nothing() {
+    isolated("plan_shows_what_would_change_and_changes_nothing", || {
+        let node = Node::make();
+        let plan = |node: &Node| String::from_utf8(node.command("plan").output().unwrap().stdout).unwrap();
+        let before = everything();
+        let planned = plan(&node);
+        assert!(planned.contains("add route 10.244.4.0/24 via 172.16.30.4 dev eth0\n"), "{planned}");
+        assert!(planned.contains("set sysctl net/ipv4/ip_forward = 1\n"), "{planned}");
+        assert_eq!(everything(), before);
+        let agent = node.start();
+        assert_eq!(plan(&node), "nothing to change: the kernel is as it should be\n");
+        let dump = String::from_utf8(node.command("dump").output().unwrap().stdout).unwrap();
+        assert!(dump.starts_with("desired:\n") && dump.contains("observed:\n"), "{dump}");
+        drop(agent);
+        run("ip route delete 10.244.4.0/24");
+        assert_eq!(plan(&node), "add route 10.244.4.0/24 via 172.16.30.4 dev eth0\n");
+    });
+}
+
+#[test]
+fn a_file_that_is_no_state_is_refused_with_its_place() {
+    isolated("a_file_that_is_no_state_is_refused_with_its_place", || {
+        let node = Node::make();
+        fs::write(node.path("state.yaml"), STATE.replace("10.244.3.0/24", "10.244.300.0/24")).unwrap();
+        let output = node.command("plan").output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains("state.yaml") && error.contains("podCIDRs"), "{error}");
+    });
+}
