@@ -1,0 +1,28 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+.PHONY: help demo test check setup image generate clean-demo
+.DEFAULT_GOAL := help
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: setup ## Bring up a real three-node cluster that is networked by one ClusterNetwork, and leave it running
+	@scripts/demo.sh
+
+clean-demo: ## End the demo, and leave nothing of it
+	@scripts/demo.sh down
+
+test: setup ## Run all checks and tests
+	@scripts/check.sh
+	@scripts/test.sh
+
+check: setup ## Run the checks alone
+	@scripts/check.sh
+
+image: setup ## Build the static binaries, ready for an image builder
+	@scripts/image.sh
+
+generate: ## Write generated files anew
+	cargo run --quiet -p towpath-crds --bin crdgen
+
+setup: ## Install what is missing to build and test
+	@scripts/setup.sh

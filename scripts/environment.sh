@@ -1,0 +1,26 @@
+# Read by the other scripts: where the caches are, and which versions of tools are used.
+
+TOWPATH_CACHE=${TOWPATH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/towpath}
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$TOWPATH_CACHE/target}
+export TOWPATH_CACHE CARGO_TARGET_DIR
+export PATH="$TOWPATH_CACHE/tools/bin:$PATH:$HOME/.cargo/bin"
+
+RUST_VERSION=1.95.0
+CARGO_DENY_VERSION=0.20.2
+DEBIAN_PACKAGES=(
+  build-essential buildah ca-certificates conntrack debootstrap git iproute2 iputils-ping nftables procps python3-venv
+  runc
+)
+
+start=$SECONDS
+
+# A named step, with the time since the start.
+step() {
+  printf '\033[1m==> [%02d:%02d] %s\033[0m\n' $(((SECONDS - start) / 60)) $(((SECONDS - start) % 60)) "$*"
+}
+
+# Ends with an error that says what to do.
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Builds the static binaries, and puts them with the Containerfile into a folder that any image builder takes.
+set -euo pipefail
+source "$(dirname "$0")/environment.sh"
+cd "$(dirname "$0")/.."
+
+target=$(rustc -vV | sed -n 's/^host: //p')
+context="$TOWPATH_CACHE/image"
+step "build static binaries for $target"
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$target" \
+  -p towpath-cni -p towpath-node-agent -p towpath-operator
+mkdir -p "$context"
+for binary in towpath towpath-agent towpath-operator; do
+  install -m 755 "$CARGO_TARGET_DIR/$target/release/$binary" "$context/$binary"
+done
+install -m 644 Containerfile "$context/Containerfile"
+step "the image's folder is $context"
