@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::str::FromStr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -34,6 +35,22 @@ impl fmt::Display for Mac {
             separator = ":";
         }
         Ok(())
+    }
+}
+
+/// A text that is not an Ethernet address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an Ethernet address such as 02:00:5e:10:00:01")]
+pub struct NotAMac(String);
+
+impl FromStr for Mac {
+    type Err = NotAMac;
+
+    fn from_str(text: &str) -> Result<Self, NotAMac> {
+        let byte = |part: &str| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2 && !part.starts_with('+'));
+        let bytes: Option<Vec<u8>> = text.split(':').map(byte).collect();
+        let mac = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
+        mac.map(Self).ok_or_else(|| NotAMac(text.to_owned()))
     }
 }
 
@@ -244,5 +261,19 @@ fn kind(infos: &[LinkInfo]) -> Kind {
         None => Kind::Plain,
         Some(InfoKind::Veth) => Kind::Veth,
         Some(other) => Kind::Other(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_survives_the_way_through_its_text() {
+        let mac = Mac([2, 0, 0x5e, 0x10, 0, 0xff]);
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        for text in ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "02:00:5e:10:00:+1", "x"] {
+            assert!(text.parse::<Mac>().is_err(), "{text}");
+        }
     }
 }

@@ -28,7 +28,9 @@ pub enum Error {
 /// Ends an attachment: its host ports, its link, then its lease. The address is free only once the link is gone.
 pub fn release(mut held: Held, node: &mut Socket) -> Result<(), Error> {
     if held.lease.phase != Phase::Leaving {
-        held.advance(Phase::Leaving)?;
+        // A full disk must not keep an address taken: without this, the agent heals what is being removed until it
+        // finds the lease gone.
+        _ = held.advance(Phase::Leaving);
     }
     close_ports(&held.lease)?;
     delete_link(node, &held.lease.host_interface)?;

@@ -145,9 +145,11 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Route>, Error> {
         let mut message = RouteMessage::default();
         message.header.address_family = address_family(family);
         message.attributes.push(RouteAttribute::Table(RouteHeader::RT_TABLE_MAIN.into()));
-        let replies = socket
-            .dump(&RouteNetlinkMessage::GetRoute(message))
-            .map_err(|cause| Error::new(Operation::List, format!("{family} routes"), cause))?;
+        let replies = match socket.dump(&RouteNetlinkMessage::GetRoute(message)) {
+            // The kernel makes the table with its first route.
+            Err(cause) if cause.errno() == Some(rustix::io::Errno::NOENT) => Vec::new(),
+            other => other.map_err(|cause| Error::new(Operation::List, format!("{family} routes"), cause))?,
+        };
         routes.extend(replies.into_iter().filter_map(|reply| decode(family, reply)));
     }
     Ok(routes)

@@ -163,6 +163,7 @@ fn errors_carry_the_kernels_explanation() {
         let expected = "add route 10.0.0.0/8 via 192.0.2.1 dev #1: Network is unreachable (os error 101) \
                         (Nexthop has invalid gateway)";
         assert_eq!(error.to_string(), expected);
+        assert_eq!(route::list(&mut node).unwrap(), [], "a namespace without any route has no table");
         assert_eq!(link::find(&mut node, "nothing").unwrap(), None, "the socket is in step after an error");
     });
 }

@@ -117,7 +117,11 @@ impl Nft {
         &mut self,
         changes: impl IntoIterator<Item = (&'e str, &'e [Element], &'e [Element])>,
     ) -> Result<(), NftError> {
-        let sets = self.sets()?;
+        let sets = match self.sets() {
+            // Without a table there are no sets either.
+            Err(NftError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            other => other?,
+        };
         let table = self.table.clone();
         let mut encoder = Encoder::new(&table, 1);
         for (name, add, remove) in changes {

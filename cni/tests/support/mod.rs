@@ -1,0 +1,231 @@
+//! A node in namespaces of its own, and a runtime that calls the binary.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use towpath_kernel::leases::Store;
+use towpath_kernel::nft::Nft;
+use towpath_net::observed::Surroundings;
+use towpath_net::render::render;
+use towpath_net::state::{Attachment, Mtu, Revision};
+use towpath_net::state::{Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState, Transport, Transports};
+
+/// The folder of the node's state.
+pub const STATE: &str = "/run/towpath";
+/// How long anything may take before a test fails.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Runs a command line, which must succeed, and returns what it printed.
+pub fn sh(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}: {}{stderr}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same as lines without blanks at their ends.
+pub fn lines(line: &str) -> Vec<String> {
+    sh(line).lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Waits until a condition holds.
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Makes this namespace a node that the agent has rendered.
+pub fn node(pod_cidrs: &[&str]) {
+    write_node_json(&json!({
+        "version": 1, "revision": "7f3a91c", "attachment": "Routed", "mtu": 1450, "podCIDRs": pod_cidrs,
+    }));
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+}
+
+/// Writes `node.json`.
+pub fn write_node_json(content: &Value) {
+    fs::create_dir_all(STATE).unwrap();
+    fs::write(format!("{STATE}/node.json"), content.to_string()).unwrap();
+}
+
+/// Makes the agent's table.
+pub fn table() {
+    let spec = NodeSpec {
+        revision: Revision("7f3a91c".to_owned()),
+        addresses: Vec::new(),
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
+        attachment: Attachment::Routed,
+        transport: Transports::only(Transport::Direct),
+        mtu: Mtu::Auto,
+        masquerade: Masquerade { mode: MasqueradeMode::Off, excluded: Vec::new() },
+    };
+    let state = NodeState { node: NodeName::from("n1"), spec, peers: std::collections::BTreeMap::new() };
+    let desired = render(&state, &[], &Surroundings::default()).desired;
+    Nft::open().unwrap().replace(&desired.table.unwrap()).unwrap();
+}
+
+/// Makes a pod's namespace, with its loopback down as runtimes do, and returns its path.
+pub fn netns(name: &str) -> String {
+    sh(&format!("ip netns add {name}"));
+    format!("/run/netns/{name}")
+}
+
+/// All leases of the node.
+pub fn leases() -> Vec<towpath_net::lease::Lease> {
+    let listing = Store::below(Path::new(STATE)).read_all().unwrap();
+    assert!(listing.broken.is_empty(), "{:?}", listing.broken);
+    listing.leases
+}
+
+/// Everything that attachments leave traces in.
+pub fn traces() -> String {
+    let links = sh("ip -o link | sed 's/.*: \\(.*\\): <.*/\\1/'");
+    let rest = sh("ip route show table all; ip -6 route show table all; ip -o addr; ip rule");
+    let table = sh("nft list ruleset");
+    let leases = sh(&format!("find {STATE} -mindepth 3 2>/dev/null | sort; true"));
+    format!("{links}{rest}{table}{leases}")
+}
+
+/// The configuration that the agent writes, in version 1.1.0.
+pub fn config() -> Value {
+    json!({
+        "cniVersion": "1.1.0", "name": "towpath", "type": "towpath", "stateDir": STATE,
+        "capabilities": {"portMappings": true}, "dns": {},
+    })
+}
+
+/// The same with host ports, as containerd sends them.
+pub fn config_with_ports(mappings: &Value) -> Value {
+    let mut config = config();
+    config["runtimeConfig"] = json!({"portMappings": mappings});
+    config
+}
+
+/// One call of the binary.
+pub struct Call {
+    program: String,
+    environment: Vec<(String, String)>,
+    input: String,
+}
+
+/// What the binary answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its exit status.
+    pub status: i32,
+    /// What it printed, where that is a document.
+    pub document: Value,
+    /// All that it printed.
+    pub stdout: String,
+    /// What it logged.
+    pub stderr: String,
+}
+
+impl Call {
+    /// A call of a verb with the usual configuration.
+    pub fn new(verb: &str) -> Self {
+        let program = env!("CARGO_BIN_EXE_towpath").to_owned();
+        Self { program, environment: Vec::new(), input: config().to_string() }.with("CNI_COMMAND", verb)
+    }
+
+    /// A call for an attachment.
+    pub fn of(verb: &str, container: &str, netns: &str) -> Self {
+        let call = Self::new(verb).with("CNI_CONTAINERID", container).with("CNI_IFNAME", "eth0");
+        call.with("CNI_NETNS", netns).with("CNI_PATH", "/opt/cni/bin")
+    }
+
+    /// With an environment variable.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With another configuration.
+    pub fn config(self, config: &Value) -> Self {
+        self.input(&config.to_string())
+    }
+
+    /// With any input.
+    pub fn input(self, input: &str) -> Self {
+        Self { input: input.to_owned(), ..self }
+    }
+
+    /// As another program.
+    pub fn program(self, program: &str) -> Self {
+        Self { program: program.to_owned(), ..self }
+    }
+
+    /// Starts the binary and gives it its input.
+    pub fn start(&self) -> Child {
+        let mut command = Command::new(&self.program);
+        command.env_clear().envs(self.environment.iter().cloned());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It may end without reading.
+        _ = child.stdin.take().unwrap().write_all(self.input.as_bytes());
+        child
+    }
+
+    /// Runs the binary.
+    pub fn run(&self) -> Answer {
+        let output = self.start().wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        Answer {
+            status: output.status.code().unwrap_or(-1),
+            document: serde_json::from_str(&stdout).unwrap_or(Value::Null),
+            stdout,
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs the binary, which must succeed.
+    pub fn succeed(&self) -> Answer {
+        let answer = self.run();
+        assert_eq!(answer.status, 0, "{answer:?}");
+        assert_eq!(answer.stderr, "", "{answer:?}");
+        answer
+    }
+
+    /// Runs the binary, which must fail with a code; returns its message.
+    pub fn fail(&self, code: u32) -> String {
+        let answer = self.run();
+        assert_eq!(answer.status, 1, "{answer:?}");
+        assert_eq!(answer.document["code"], code, "{answer:?}");
+        let details = answer.document["details"].as_str().unwrap_or_default();
+        format!("{} {details}", answer.document["msg"].as_str().unwrap())
+    }
+}
+
+/// Attaches a pod in a new namespace of its own name; returns the result.
+pub fn add(name: &str) -> Value {
+    Call::of("ADD", name, &netns(name)).succeed().document
+}
+
+/// Detaches a pod.
+pub fn del(name: &str) {
+    let answer = Call::of("DEL", name, &format!("/run/netns/{name}")).succeed();
+    assert_eq!(answer.stdout, "");
+}
+
+/// The configuration of CHECK after a result.
+pub fn config_after(result: &Value) -> Value {
+    let mut config = config();
+    config["prevResult"] = result.clone();
+    config
+}
+
+/// Sends one packet and waits for its answer.
+pub fn ping(from: &str, to: &str) -> String {
+    sh(&format!("{from} ping -n -c 1 -W 5 {to}"))
+}
