@@ -21,6 +21,7 @@ pub mod preflight;
 pub mod process;
 pub mod progress;
 pub mod run;
+pub mod snapshot;
 pub mod space;
 pub mod wait;
 pub mod wire;
@@ -28,4 +29,5 @@ pub mod wire;
 pub use crate::{
     config::{LabConfig, LabName, NodeName, Wire},
     lab::{Lab, LabError, Manner},
+    snapshot::HostSnapshot,
 };

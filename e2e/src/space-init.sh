@@ -13,6 +13,12 @@ mount --rbind /usr usr
 mount -o remount,bind,ro usr
 mount --rbind /dev dev
 mount -t proc proc proc
+# The kubelet sets these for the whole machine. In a space it sets copies: the machine stays as it is.
+for name in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+  mkdir -p "var/lib/lab-sysctl/${name%/*}"
+  cat "/proc/sys/$name" >"var/lib/lab-sysctl/$name"
+  mount --bind "var/lib/lab-sysctl/$name" "proc/sys/$name"
+done
 mount -t sysfs sysfs sys
 mount --rbind /sys/fs/cgroup sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs run

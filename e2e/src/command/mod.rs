@@ -86,6 +86,12 @@ enum Verb {
         #[arg(long)]
         specs: bool,
     },
+    /// Print what this machine looks like, or compare it with what was printed before.
+    Snapshot {
+        /// What was printed before.
+        #[arg(long, value_name = "FILE")]
+        compare: Option<PathBuf>,
+    },
     /// Join the host and the cluster (started by `up`).
     #[command(hide = true)]
     Gateway {
@@ -192,6 +198,7 @@ impl Command {
             Verb::Logs { component, follow } => logs::show(&name, &component, follow),
             Verb::Node(verb) => cluster::node(&name, verb),
             Verb::LoadImage(ImageArguments { archive, build, tag }) => cluster::load_image(&name, archive, build, &tag),
+            Verb::Snapshot { compare } => show::snapshot(compare.as_deref()),
             Verb::Prepare { specs } => cluster::prepare(&name, specs),
             Verb::Gateway { listen, namespace, kubeconfig } => {
                 gateway::run(listen, &namespace, &kubeconfig)?;

@@ -3,13 +3,15 @@
 use std::{
     io::{self, Write as _},
     net::IpAddr,
+    path::Path,
     process::ExitCode,
 };
 
 use super::CommandError;
 use crate::{
     config::LabName,
-    lab::{ComponentStatus, Lab, Manner, Status},
+    lab::{ComponentStatus, Lab, LabError, Manner, Status, read},
+    snapshot::HostSnapshot,
 };
 
 const MIB: u64 = 1 << 20;
@@ -54,4 +56,16 @@ pub(super) fn status(name: &LabName) -> Result<ExitCode, CommandError> {
     writeln!(out, "\n{processes} processes, {} MiB in all. Logs: {}", memory / MIB, lab.folder().logs().display())?;
     let dead = components.iter().any(|component| component.process.is_some() && !component.alive);
     Ok(if dead { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+pub(super) fn snapshot(before: Option<&Path>) -> Result<ExitCode, CommandError> {
+    let now = HostSnapshot::take().map_err(LabError::from)?;
+    let mut out = io::stdout().lock();
+    let Some(before) = before else {
+        serde_json::to_writer_pretty(&mut out, &now).map_err(io::Error::from)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let difference = read::<HostSnapshot>(before)?.difference(&now);
+    write!(out, "{difference}")?;
+    Ok(if difference.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

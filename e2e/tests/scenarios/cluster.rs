@@ -1,0 +1,201 @@
+//! A lab with Towpath installed in it as a user installs it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use towpath_e2e::wait::Look;
+use towpath_e2e::{Lab, LabConfig, Wire};
+
+/// What upstream's specs run in pods; it has a shell, ping and curl around it.
+const POD_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
+/// The image that `config/overlays/lab` names.
+const IMAGE: &str = "localhost/towpath:dev";
+
+/// The top of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A lab, and Towpath in it.
+pub struct Cluster {
+    /// The lab; it ends with this value.
+    pub lab: Lab,
+}
+
+impl Cluster {
+    /// A lab of three nodes on a wire of both families, without a pod network; Towpath's image is loaded.
+    pub fn bare(name: &str) -> Self {
+        Self::bare_with(name, |_| {})
+    }
+
+    /// The same with other parameters.
+    pub fn bare_with(name: &str, change: impl FnOnce(&mut LabConfig)) -> Self {
+        let mut config = LabConfig::new(name.parse().unwrap());
+        config.wire = Wire::Dual;
+        change(&mut config);
+        let lab = Lab::up(config).unwrap_or_else(|error| panic!("{error}"));
+        let folder = PathBuf::from(env::var("TOWPATH_IMAGE_FOLDER").expect("TOWPATH_IMAGE_FOLDER: `make test` sets it"));
+        lab.build_and_load(&folder.join("Containerfile"), &folder, IMAGE).unwrap_or_else(|error| panic!("{error}"));
+        Self { lab }
+    }
+
+    /// A cluster with the network of `config/samples/kindnet.yaml`, ready.
+    pub fn up(name: &str) -> Self {
+        let cluster = Self::bare(name);
+        cluster.install();
+        cluster.declare("config/samples/kindnet.yaml");
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// Installs Towpath.
+    pub fn install(&self) {
+        self.kubectl(&format!("apply --server-side -k {}", repository().join("config/overlays/lab").display()));
+        self.kubectl("wait --for=condition=Established crd/clusternetworks.towpath.dev crd/nodenetworks.towpath.dev --timeout=30s");
+    }
+
+    /// Declares a network from a file of the repository.
+    pub fn declare(&self, file: &str) {
+        self.kubectl(&format!("apply --server-side --force-conflicts -f {}", repository().join(file).display()));
+    }
+
+    /// Waits until the network and every node are ready.
+    pub fn wait_ready(&self) {
+        self.kubectl("wait --for=condition=Ready clusternetwork/default --timeout=90s");
+        self.kubectl("wait --for=condition=Ready node --all --timeout=60s");
+    }
+
+    /// Runs `kubectl` with words that have no blanks in them.
+    #[track_caller]
+    pub fn kubectl(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.lab.kubectl(&words).unwrap_or_else(|error| panic!("{error}\n{}", self.state()))
+    }
+
+    /// What somebody would look at first when something is wrong.
+    fn state(&self) -> String {
+        let looks = ["get cnet,nnet,nodes -o wide", "get pods -A -o wide", "-n towpath-system logs -l app.kubernetes.io/name=towpath-agent --tail=15 --prefix", "-n towpath-system logs -l app.kubernetes.io/name=towpath-operator --tail=15 --prefix"];
+        looks.map(|look| {
+            let words: Vec<&str> = look.split_whitespace().collect();
+            self.lab.kubectl(&words).unwrap_or_else(|error| error.to_string())
+        }).join("\n")
+    }
+
+    /// Applies manifests.
+    #[track_caller]
+    pub fn apply(&self, manifests: &str) {
+        self.lab.apply(manifests).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Runs a command on a node; the words have no blanks in them.
+    #[track_caller]
+    pub fn on(&self, node: &str, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let output = self.lab.node(node).and_then(|n| n.exec(&words)).unwrap_or_else(|error| panic!("{error}"));
+        assert!(output.status.success(), "{node}: {line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A pod on a node that answers HTTP on port 8080, ready.
+    #[track_caller]
+    pub fn pod(&self, name: &str, node: &str) -> Pod {
+        self.start_pod(name, node, "");
+        self.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=60s"));
+        self.pod_seen(name)
+    }
+
+    /// Starts a pod on a node; `port` is more of its port's YAML.
+    pub fn start_pod(&self, name: &str, node: &str, port: &str) {
+        self.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{app: {name}}}}}, spec: {{\
+             nodeName: {node}, terminationGracePeriodSeconds: 1, containers: [{{name: netexec, image: {POD_IMAGE}, \
+             args: [netexec, --http-port=8080], ports: [{{containerPort: 8080{port}}}]}}]}}}}"
+        ));
+    }
+
+    /// A pod as the API has it.
+    pub fn pod_seen(&self, name: &str) -> Pod {
+        let line = format!("get pod {name} -o jsonpath={{.spec.nodeName}}|{{.status.podIPs[*].ip}}");
+        let seen = self.kubectl(&line);
+        let (node, addresses) = seen.split_once('|').unwrap();
+        let addresses = addresses.split_whitespace().map(|a| a.parse().unwrap()).collect();
+        Pod { name: name.to_owned(), node: node.to_owned(), addresses }
+    }
+
+    /// Runs a command in a pod and returns what it printed; it is tried again for a moment where it fails.
+    #[track_caller]
+    pub fn in_pod(&self, pod: &str, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        eventually(&format!("{pod}: {line}"), Duration::from_secs(20), || {
+            let output = self.lab.pod_exec("default", pod, &words).unwrap();
+            if output.success { Ok(output.stdout) } else { Err(output.stderr + &output.stdout) }
+        })
+    }
+
+    /// One field of an object.
+    pub fn field(&self, object: &str, path: &str) -> String {
+        self.kubectl(&format!("get {object} -o jsonpath={{{path}}}"))
+    }
+
+    /// Waits for what the lab's own way of waiting knows to end early.
+    pub fn wait_for(&self, what: &str, limit: Duration, mut look: impl FnMut() -> Result<(), String>) {
+        let found = self.lab.wait_for(what, limit, || Ok(match look() {
+            Ok(()) => Look::Found(()),
+            Err(instead) => Look::NotYet(instead),
+        }));
+        found.unwrap_or_else(|error| panic!("{error}\n{}", self.state()));
+    }
+
+    /// The process ids of the agents' containers, with their nodes.
+    pub fn agent_pid(&self, node: &str) -> Option<u32> {
+        self.pid_of(node, "towpath-agent")
+    }
+
+    /// The process id of a program in the network namespace of a node.
+    pub fn pid_of(&self, node: &str, program: &str) -> Option<u32> {
+        let here = std::fs::metadata(self.lab.node(node).ok()?.netns_path().ok()?).ok()?;
+        let processes = std::fs::read_dir("/proc").ok()?.flatten();
+        processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
+            use std::os::unix::fs::MetadataExt as _;
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let there = std::fs::metadata(format!("/proc/{pid}/ns/net"));
+            name.trim_end() == program && there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()))
+        })
+    }
+}
+
+/// Ends a process that this test knows by its id.
+pub fn kill(pid: u32) {
+    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "process {pid} had ended already");
+}
+
+/// A pod.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub name: String,
+    pub node: String,
+    pub addresses: Vec<std::net::IpAddr>,
+}
+
+/// An address as it stands in a URL.
+pub fn in_url(address: std::net::IpAddr) -> String {
+    match address {
+        std::net::IpAddr::V4(a) => a.to_string(),
+        std::net::IpAddr::V6(a) => format!("[{a}]"),
+    }
+}
+
+/// Tries until it succeeds.
+#[track_caller]
+pub fn eventually<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => assert!(Instant::now() < deadline, "{what}: not within {limit:?}: {error}"),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What is altered by hand comes back within a second and is reported; what is foreign stays.
+
+use std::time::{Duration, Instant};
+
+use crate::cluster::Cluster;
+
+/// How soon everything must be back.
+const HEALED: Duration = Duration::from_secs(1);
+
+/// Everything of Towpath's on a node, and nothing else.
+fn ours(cluster: &Cluster, node: &str, veth: &str) -> String {
+    [
+        "ip route show proto 117".to_owned(),
+        "ip -6 route show proto 117".to_owned(),
+        format!("ip address show dev {veth}"),
+        "nft list table inet towpath".to_owned(),
+        "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding".to_owned(),
+        "ls /etc/cni/net.d /opt/cni/bin".to_owned(),
+    ]
+    .map(|look| cluster.lab.node(node).unwrap().exec(&look.split_whitespace().collect::<Vec<_>>()).unwrap().stdout)
+    .map(|text| stable(&String::from_utf8_lossy(&text)))
+    .join("\n")
+}
+
+/// Without what the kernel counts down.
+fn stable(text: &str) -> String {
+    text.lines().filter(|line| !line.contains("valid_lft")).map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn foreign(cluster: &Cluster) -> String {
+    let looks = ["ip route show table 77", "ip rule", "ip route show proto static", "nft list table inet foreign"];
+    looks.map(|look| cluster.on("n1", look)).concat()
+}
+
+#[test]
+fn whatever_is_altered_is_back_within_a_second_and_reported() {
+    let cluster = Cluster::up("drift");
+    cluster.on("n1", "ip route add 192.0.2.0/24 via 172.30.0.12 proto static");
+    cluster.on("n1", "ip rule add from 192.0.2.1 table 77");
+    cluster.on("n1", "ip route add 198.51.100.0/24 via 172.30.0.12 table 77");
+    cluster.on("n1", "nft add table inet foreign");
+    let foreign_before = foreign(&cluster);
+    cluster.start_pod("server", "n1", ", hostPort: 8088");
+    cluster.kubectl("wait --for=condition=Ready pod/server --timeout=60s");
+    let pod = cluster.pod_seen("server");
+    let (v4, v6) = (pod.addresses[0], pod.addresses[1]);
+    let route = cluster.on("n1", &format!("ip route show {v4}"));
+    let veth = route.split_whitespace().skip_while(|word| *word != "dev").nth(1).unwrap().to_owned();
+    let gateway = cluster.on("n1", &format!("ip -4 -o address show dev {veth}"));
+    let gateway = gateway.split_whitespace().nth(3).unwrap().to_owned();
+    let peer = cluster.field("nodenetwork/n2", ".spec.podCIDRs[0]");
+    let peer6 = cluster.field("nodenetwork/n2", ".spec.podCIDRs[1]");
+    let own = cluster.field("nodenetwork/n1", ".spec.podCIDRs[0]");
+    let mut slowest = Duration::ZERO;
+    for alteration in [
+        format!("ip route delete {peer}"),
+        format!("ip route replace {peer} via 172.30.0.13 proto 117"),
+        format!("ip -6 route delete {peer6}"),
+        format!("ip route delete blackhole {own}"),
+        format!("ip route delete {v4}"),
+        format!("ip -6 route delete {v6}"),
+        "ip route flush proto 117".to_owned(),
+        "ip -6 route flush proto 117".to_owned(),
+        format!("ip address delete {gateway} dev {veth}"),
+        format!("ip link set {veth} down"),
+        format!("ip link set {veth} mtu 1400"),
+        "sysctl -q -w net.ipv4.ip_forward=0".to_owned(),
+        "sysctl -q -w net.ipv6.conf.all.forwarding=0".to_owned(),
+        "nft delete table inet towpath".to_owned(),
+        "nft flush chain inet towpath postrouting".to_owned(),
+        "nft insert rule inet towpath prerouting counter".to_owned(),
+        "nft flush map inet towpath hostports-v4".to_owned(),
+        "nft add element inet towpath pods-v4 { 10.9.0.0/16 }".to_owned(),
+        "rm /etc/cni/net.d/05-towpath.conflist".to_owned(),
+        "rm /opt/cni/bin/towpath".to_owned(),
+    ] {
+        let right = ours(&cluster, "n1", &veth);
+        let start = Instant::now();
+        cluster.on("n1", &alteration);
+        cluster.wait_for(&format!("healing of `{alteration}`"), HEALED, || {
+            let now = ours(&cluster, "n1", &veth);
+            if now == right { Ok(()) } else { Err(difference(&right, &now)) }
+        });
+        slowest = slowest.max(start.elapsed());
+    }
+    println!("the slowest of all was back, and seen to be, after {slowest:?}");
+    it_is_reported(&cluster, &peer);
+    assert_eq!(foreign(&cluster), foreign_before);
+    assert_eq!(cluster.in_pod("server", "curl -sS -m 3 http://172.30.255.2:8080/hostname").is_empty(), false);
+}
+
+fn it_is_reported(cluster: &Cluster, route: &str) {
+    let before: u64 = cluster.field("nodenetwork/n1", ".status.driftTotal").parse().unwrap_or(0);
+    cluster.on("n1", &format!("ip route delete {route}"));
+    cluster.wait_for("the report", Duration::from_secs(5), || {
+        let total: u64 = cluster.field("nodenetwork/n1", ".status.driftTotal").parse().unwrap_or(0);
+        let newest = cluster.field("nodenetwork/n1", ".status.drift[0].object");
+        let time = cluster.field("nodenetwork/n1", ".status.drift[0].time");
+        if total > before && newest == format!("route {route}") && !time.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{total} in all, the newest {newest} at {time}"))
+    });
+    let kept = cluster.field("nodenetwork/n1", ".status.drift[*].object").split(' ').count();
+    assert!(kept <= 2 * 10 + 10, "the list of drift is not bounded: {kept} words");
+}
+
+fn difference(right: &str, now: &str) -> String {
+    let missing = right.lines().filter(|line| !now.contains(line)).map(|line| format!("- {line}\n"));
+    let surplus = now.lines().filter(|line| !right.contains(line)).map(|line| format!("+ {line}\n"));
+    missing.chain(surplus).collect()
+}

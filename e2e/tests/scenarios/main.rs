@@ -1,0 +1,12 @@
+//! Scenarios: Towpath on real clusters, each on a lab of its own that leaves nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod cluster;
+mod connectivity;
+mod drift;
+mod nodes;
+mod operators;
+mod refusal;
+mod removal;
+mod survival;

@@ -1,0 +1,140 @@
+//! Traffic goes on without the agent, without the operator and without the API server.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use towpath_e2e::component::{ComponentId, Kind};
+
+use crate::cluster::{Cluster, Pod, kill};
+
+/// Packets a second.
+const RATE: u32 = 1000;
+
+/// Sequence-numbered packets from one pod to another, until it is stopped.
+struct Stream {
+    ping: Child,
+}
+
+impl Stream {
+    /// Starts in the pod's own namespaces, so that no API server is needed on the way.
+    fn start(cluster: &Cluster, from: &Pod, to: &Pod, seconds: u32) -> Self {
+        let pid = pod_process(cluster, from);
+        let count = (seconds * RATE).to_string();
+        let address = to.addresses[0].to_string();
+        let ping = std::process::Command::new("nsenter")
+            .args(["--target", &pid.to_string(), "--net", "--", "ping", "-q", "-i", "0.001", "-c", &count, "-W", "2", &address])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { ping }
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.ping.try_wait().unwrap().is_none()
+    }
+
+    /// How many were sent, and how many answers came.
+    fn finish(self) -> (u32, u32) {
+        let output = self.ping.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find(|line| line.contains("packets transmitted")).unwrap_or_else(|| panic!("{text}"));
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        (numbers[0], numbers[1])
+    }
+}
+
+/// A process in the pod's network namespace: the one that holds its address.
+fn pod_process(cluster: &Cluster, pod: &Pod) -> u32 {
+    let address = pod.addresses[0].to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let agnhost = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "agnhost")
+    });
+    let holds = |pid: &u32| {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/fib_trie")).unwrap_or_default();
+        table.contains(&format!("|-- {address}\n"))
+    };
+    let _ = cluster;
+    // A node routes the address, but only the pod has it as its own: its table is the smallest.
+    agnhost
+        .filter(holds)
+        .min_by_key(|pid| std::fs::read_to_string(format!("/proc/{pid}/net/fib_trie")).unwrap_or_default().len())
+        .unwrap_or_else(|| panic!("no process has {address}"))
+}
+
+#[test]
+fn no_packet_is_lost_while_the_agent_is_killed_fifty_times() {
+    let cluster = Cluster::up("killed");
+    let (a, b) = (cluster.pod("a", "n1"), cluster.pod("b", "n2"));
+    let mut stream = Stream::start(&cluster, &a, &b, 120);
+    let mut kills = 0;
+    let mut waited = 37;
+    while kills < 50 {
+        assert!(stream.is_running(), "the stream ended after {kills} kills");
+        let node = ["n1", "n2"][kills % 2];
+        let pid = wait_for_agent(&cluster, node);
+        // Moments that differ from start to start: at once, while it applies, when it has settled.
+        waited = (waited * 7919) % 211;
+        let moment = Instant::now();
+        while moment.elapsed() < Duration::from_millis(waited) {
+            std::thread::yield_now();
+        }
+        kill(pid);
+        kills += 1;
+    }
+    let (sent, answered) = stream.finish();
+    println!("{kills} kills, {sent} packets sent, {answered} answered");
+    assert_eq!(sent, answered);
+    assert!(sent >= 100_000);
+}
+
+fn wait_for_agent(cluster: &Cluster, node: &str) -> u32 {
+    let mut found = None;
+    cluster.wait_for(&format!("the agent of {node}"), Duration::from_secs(30), || {
+        found = cluster.agent_pid(node);
+        found.map(drop).ok_or_else(|| "no such process".to_owned())
+    });
+    found.unwrap()
+}
+
+#[test]
+fn traffic_and_deletion_go_on_without_operator_and_api_server() {
+    let cluster = Cluster::up("alone");
+    let (a, b) = (cluster.pod("a", "n1"), cluster.pod("b", "n2"));
+    let c = cluster.pod("c", "n3");
+    let mut stream = Stream::start(&cluster, &a, &b, 90);
+    cluster.kubectl("-n towpath-system scale deployment towpath-operator --replicas=0");
+    cluster.kubectl("-n towpath-system wait --for=delete pod -l app.kubernetes.io/name=towpath-operator --timeout=30s");
+    cluster.kubectl("delete pod c --wait=false");
+    let api = ComponentId::single(Kind::ApiServer);
+    cluster.lab.stop_component(&api).unwrap();
+    let down = Instant::now();
+    // An agent that is killed now starts from its memory, and heals what is altered meanwhile.
+    let route = cluster.on("n1", &format!("ip route get {}", b.addresses[0]));
+    kill(wait_for_agent(&cluster, "n1"));
+    wait_for_agent(&cluster, "n1");
+    cluster.on("n3", "ip route flush proto 117 table main root 172.30.0.0/16");
+    while down.elapsed() < Duration::from_secs(60) {
+        assert!(stream.is_running(), "the stream ended");
+        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    assert_eq!(first_line(&cluster.on("n1", &format!("ip route get {}", b.addresses[0]))), first_line(&route));
+    cluster.lab.start_component(&api).unwrap();
+    cluster.wait_for("the API server", Duration::from_secs(30), || {
+        cluster.lab.kubectl(&["get", "nodes"]).map(drop).map_err(|error| error.to_string())
+    });
+    cluster.kubectl("-n towpath-system scale deployment towpath-operator --replicas=2");
+    cluster.wait_ready();
+    cluster.wait_for("the end of pod c", Duration::from_secs(60), || {
+        let left = cluster.on("n3", &format!("ip route show {}", c.addresses[0]));
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+    let (sent, answered) = stream.finish();
+    println!("{sent} packets sent, {answered} answered");
+    assert_eq!(sent, answered);
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
