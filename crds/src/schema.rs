@@ -66,7 +66,7 @@ enum Merge {
     Set,
 }
 
-fn texts(most: usize, merge: Merge, rules: Vec<Rule>) -> Schema {
+fn texts(most: usize, merge: Merge, rules: &[Rule]) -> Schema {
     let mut item = json_schema!({"type": "string", "minLength": 2, "maxLength": LONGEST_CIDR});
     if !rules.is_empty() {
         item.insert("x-kubernetes-validations".to_owned(), json!(rules));
@@ -80,30 +80,30 @@ fn texts(most: usize, merge: Merge, rules: Vec<Rule>) -> Schema {
 
 /// The ranges of pods, one of each family.
 pub fn pods(_: &mut SchemaGenerator) -> Schema {
-    texts(2, Merge::Atomic, rules::of_cidr(true))
+    texts(2, Merge::Atomic, &rules::of_cidr(true))
 }
 
 /// Addresses, one of each family.
 pub fn addresses(_: &mut SchemaGenerator) -> Schema {
-    texts(2, Merge::Atomic, rules::of_address())
+    texts(2, Merge::Atomic, &rules::of_address())
 }
 
 /// Ranges of Services.
 pub fn services(_: &mut SchemaGenerator) -> Schema {
-    texts(8, Merge::Set, rules::of_cidr(true))
+    texts(8, Merge::Set, &rules::of_cidr(true))
 }
 
 /// Ranges that node addresses are chosen from.
 pub fn nodes(_: &mut SchemaGenerator) -> Schema {
-    texts(16, Merge::Set, rules::of_cidr(true))
+    texts(16, Merge::Set, &rules::of_cidr(true))
 }
 
 /// Ranges that are not masqueraded towards, as users give them.
 pub fn excluded(_: &mut SchemaGenerator) -> Schema {
-    texts(64, Merge::Set, rules::of_cidr(false))
+    texts(64, Merge::Set, &rules::of_cidr(false))
 }
 
 /// Ranges that are not masqueraded towards, with every range of the cluster.
 pub fn all_excluded(_: &mut SchemaGenerator) -> Schema {
-    texts(96, Merge::Atomic, rules::of_cidr(false))
+    texts(96, Merge::Atomic, &rules::of_cidr(false))
 }

@@ -1,0 +1,103 @@
+//! Events: what a person should know, when it changes and not before.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+use towpath_crds::conditions::{ConditionType, find, is_true};
+use towpath_crds::{ClusterNetwork, ClusterNetworkStatus, OPERATOR};
+
+/// The longest note that the API takes is 1 kB.
+const LONGEST_NOTE: usize = 1000;
+
+/// One thing to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Whether it is bad.
+    pub bad: bool,
+    /// In one word.
+    pub reason: String,
+    /// In a sentence.
+    pub note: String,
+}
+
+/// What is new between two statuses. Pure.
+pub fn news(before: Option<&ClusterNetworkStatus>, after: &ClusterNetworkStatus) -> Vec<News> {
+    let earlier = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let mut news = Vec::new();
+    if after.revision.is_some() && before.and_then(|status| status.revision.as_ref()) != after.revision.as_ref() {
+        let note =
+            format!("revision {} is accepted and told to the nodes", after.revision.as_deref().unwrap_or_default());
+        news.push(News { bad: false, reason: "RevisionAccepted".to_owned(), note });
+    }
+    if let Some(stalled) = find(&after.conditions, ConditionType::Stalled).filter(|c| c.status == "True") {
+        let said = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| c.message == stalled.message;
+        if !find(earlier, ConditionType::Stalled).is_some_and(said) {
+            news.push(News { bad: true, reason: stalled.reason.clone(), note: stalled.message.clone() });
+        }
+    }
+    let (was, is) = (is_true(earlier, ConditionType::Ready), is_true(&after.conditions, ConditionType::Ready));
+    if let Some(ready) = find(&after.conditions, ConditionType::Ready).filter(|_| was != is) {
+        let stalled = is_true(&after.conditions, ConditionType::Stalled);
+        if is {
+            news.push(News { bad: false, reason: "Ready".to_owned(), note: ready.message.clone() });
+        } else if was && !stalled {
+            news.push(News { bad: true, reason: "NotReady".to_owned(), note: ready.message.clone() });
+        }
+    }
+    news
+}
+
+/// What is told when the `ClusterNetwork` is deleted.
+pub fn kept() -> News {
+    News {
+        bad: true,
+        reason: "NetworkKept".to_owned(),
+        note: "the ClusterNetwork was deleted; the nodes keep the running network, new nodes get none".to_owned(),
+    }
+}
+
+/// Writes events.
+#[derive(Clone)]
+pub struct Herald {
+    recorder: Recorder,
+}
+
+impl std::fmt::Debug for Herald {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Herald")
+    }
+}
+
+impl Herald {
+    /// Events come from this replica.
+    pub fn new(client: Client, identity: &str) -> Self {
+        let reporter = Reporter { controller: OPERATOR.to_owned(), instance: Some(identity.to_owned()) };
+        Self { recorder: Recorder::new(client, reporter) }
+    }
+
+    /// Tells news about an object. That the API server does not take them holds nothing up.
+    pub async fn tell(&self, about: &ObjectReference, news: News) {
+        let event = Event {
+            type_: if news.bad { EventType::Warning } else { EventType::Normal },
+            reason: news.reason,
+            note: Some(cut(news.note)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, about).await {
+            tracing::warn!(reason = event.reason, %error, "event not written");
+        }
+    }
+}
+
+fn cut(mut note: String) -> String {
+    while note.len() > LONGEST_NOTE {
+        note.pop();
+    }
+    note
+}
+
+/// How events name a network.
+pub fn reference(network: &ClusterNetwork) -> ObjectReference {
+    network.object_ref(&())
+}
