@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use towpath_kernel::fs;
 use towpath_net::observed::Sysctl;
-use towpath_net::state::NodeState;
 
 use crate::paths::{Paths, folder};
+use crate::snapshot::Assignment;
 
 /// A file of the agent's that could not be read or written.
 #[derive(Debug, Error)]
@@ -38,12 +38,12 @@ pub enum MemoryError {
 }
 
 /// The last state that was given, if any.
-pub fn last_state(paths: &Paths) -> Result<Option<NodeState>, MemoryError> {
+pub fn last_state(paths: &Paths) -> Result<Option<Assignment>, MemoryError> {
     read(&paths.last_state())
 }
 
 /// Keeps the state that was given.
-pub fn keep_state(paths: &Paths, state: &NodeState) -> Result<(), MemoryError> {
+pub fn keep_state(paths: &Paths, state: &Assignment) -> Result<(), MemoryError> {
     if matches!(last_state(paths), Ok(Some(kept)) if kept == *state) {
         return Ok(());
     }

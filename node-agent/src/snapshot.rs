@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use towpath_net::observed::{Observed, Subnet};
 use towpath_net::state::{NodeState, Revision, Transport};
@@ -9,7 +10,7 @@ use towpath_net::state::{NodeState, Revision, Transport};
 use crate::drift::DriftLog;
 
 /// A state from a source, with the generation of the object that it came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// Of the `NodeNetwork`; 0 where the source has none.
     pub generation: i64,

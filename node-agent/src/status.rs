@@ -4,7 +4,7 @@ mod claims;
 
 use std::time::{Duration, SystemTime};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
@@ -13,6 +13,7 @@ use towpath_crds::{AGENT, Drift, NodeNetwork, NodeNetworkStatus, Routes, Uplink,
 use towpath_net::state::NodeName;
 use tracing::{debug, warn};
 
+use crate::drift::KEPT;
 use crate::snapshot::Snapshot;
 
 /// How far two writes are apart at least: a burst of changes is one write.
@@ -24,14 +25,23 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct StatusWriter {
     api: Api<NodeNetwork>,
     node: NodeName,
-    conditions: Vec<Condition>,
-    written: Option<NodeNetworkStatus>,
+    /// As the API has it; nothing before it was read.
+    last: Option<NodeNetworkStatus>,
+    /// What earlier agents of this node put right.
+    earlier: Earlier,
+}
+
+/// What earlier agents of this node put right.
+#[derive(Default)]
+struct Earlier {
+    drift: Vec<Drift>,
+    total: i64,
 }
 
 impl StatusWriter {
     /// Writes the status of `node`.
     pub fn new(client: Client, node: NodeName) -> Self {
-        Self { api: Api::all(client), node, conditions: Vec::new(), written: None }
+        Self { api: Api::all(client), node, last: None, earlier: Earlier::default() }
     }
 
     /// Follows the worker for ever.
@@ -53,13 +63,13 @@ impl StatusWriter {
     }
 
     async fn write(&mut self, snapshot: &Snapshot) -> Result<(), kube::Error> {
-        if self.written.is_none() {
-            // Times of transitions outlive the agent.
-            let there = self.api.get_status(&self.node.0).await?;
-            self.conditions = there.status.map(|status| status.conditions).unwrap_or_default();
-        }
-        let status = self.status(snapshot);
-        if self.written.as_ref() == Some(&status) {
+        let last = match self.last.take() {
+            Some(last) => last,
+            None => self.read().await?,
+        };
+        let status = self.status(snapshot, &last);
+        if status == last {
+            self.last = Some(last);
             return Ok(());
         }
         let patch = serde_json::json!({
@@ -71,23 +81,32 @@ impl StatusWriter {
         let parameters = PatchParams::apply(AGENT).force();
         self.api.patch_status(&self.node.0, &parameters, &Patch::Apply(patch)).await?;
         debug!("status written");
-        self.written = Some(status);
+        self.last = Some(status);
         Ok(())
     }
 
-    fn status(&mut self, snapshot: &Snapshot) -> NodeNetworkStatus {
+    /// What an earlier agent wrote outlives it: times of transitions, and what was put right.
+    async fn read(&mut self) -> Result<NodeNetworkStatus, kube::Error> {
+        let last = self.api.get_status(&self.node.0).await?.status.unwrap_or_default();
+        self.earlier = Earlier { drift: last.drift.clone(), total: last.drift_total.unwrap_or_default() };
+        Ok(last)
+    }
+
+    fn status(&self, snapshot: &Snapshot, last: &NodeNetworkStatus) -> NodeNetworkStatus {
         let applied = snapshot.applied.as_ref();
         let generation = applied.map(|a| a.generation);
+        let mut conditions = last.conditions.clone();
         for claim in claims::of(snapshot) {
-            conditions::set(&mut self.conditions, &claim, generation, Timestamp::now());
+            conditions::set(&mut conditions, &claim, generation, Timestamp::now());
         }
         NodeNetworkStatus {
             observed_generation: generation,
-            conditions: self.conditions.clone(),
-            observed_revision: applied.filter(|_| snapshot.programmed).map(|a| a.revision.to_string()).or_else(|| {
-                // What was in force last stays so until the new revision is wholly in the kernel.
-                self.written.as_ref().and_then(|status| status.observed_revision.clone())
-            }),
+            conditions,
+            // What was in force last stays so until the new revision is wholly in the kernel.
+            observed_revision: applied
+                .filter(|_| snapshot.programmed)
+                .map(|a| a.revision.to_string())
+                .or_else(|| last.observed_revision.clone()),
             transport: applied.map(|a| a.transport.into()),
             mtu: applied.and_then(|a| a.mtu).and_then(|mtu| i32::try_from(mtu).ok()),
             pod_cidrs: applied.map(|a| a.pod_cidrs.join(",")),
@@ -99,8 +118,8 @@ impl StatusWriter {
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             routes: applied
                 .map(|a| Routes { count: i32::try_from(a.routes).unwrap_or(i32::MAX), digest: a.digest.clone() }),
-            drift: snapshot.drift.last().map(drift).collect(),
-            drift_total: i64::try_from(snapshot.drift.total()).ok(),
+            drift: snapshot.drift.last().map(drift).chain(self.earlier.drift.iter().cloned()).take(KEPT).collect(),
+            drift_total: i64::try_from(snapshot.drift.total()).ok().map(|total| total + self.earlier.total),
         }
     }
 }

@@ -49,9 +49,9 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
 /// The last state is good until a source says otherwise: the node heals before any API server answers.
 fn start_from_memory(paths: &Paths, worker: &Worker) -> Result<(), CommandError> {
     match memory::last_state(paths) {
-        Ok(Some(state)) => {
-            info!(revision = %state.spec.revision, "starting from the last state");
-            worker.inbox.put(Task::Assign(Box::new(Assignment { generation: 0, state })));
+        Ok(Some(last)) => {
+            info!(revision = %last.state.spec.revision, "starting from the last state");
+            worker.inbox.put(Task::Assign(Box::new(last)));
         }
         Ok(None) => info!("waiting for this node's state"),
         Err(error @ memory::MemoryError::Damaged { .. }) => warn!(%error, "waiting for this node's state"),

@@ -57,7 +57,7 @@ impl<K: Kernel> Turns<K> {
 
     /// What the next turn is to bring about.
     pub fn assign(&mut self, assignment: Assignment) {
-        if let Err(error) = memory::keep_state(&self.paths, &assignment.state) {
+        if let Err(error) = memory::keep_state(&self.paths, &assignment) {
             warn!(%error, "cannot keep the state for the next start");
         }
         self.assignment = Some(assignment);
