@@ -36,7 +36,8 @@ impl Cluster {
         config.wire = Wire::Dual;
         change(&mut config);
         let lab = Lab::up(config).unwrap_or_else(|error| panic!("{error}"));
-        let folder = PathBuf::from(env::var("TOWPATH_IMAGE_FOLDER").expect("TOWPATH_IMAGE_FOLDER: `make test` sets it"));
+        let folder =
+            PathBuf::from(env::var("TOWPATH_IMAGE_FOLDER").expect("TOWPATH_IMAGE_FOLDER: `make test` sets it"));
         lab.build_and_load(&folder.join("Containerfile"), &folder, IMAGE).unwrap_or_else(|error| panic!("{error}"));
         Self { lab }
     }
@@ -76,11 +77,18 @@ impl Cluster {
 
     /// What somebody would look at first when something is wrong.
     fn state(&self) -> String {
-        let looks = ["get cnet,nnet,nodes -o wide", "get pods -A -o wide", "-n towpath-system logs -l app.kubernetes.io/name=towpath-agent --tail=15 --prefix", "-n towpath-system logs -l app.kubernetes.io/name=towpath-operator --tail=15 --prefix"];
-        looks.map(|look| {
-            let words: Vec<&str> = look.split_whitespace().collect();
-            self.lab.kubectl(&words).unwrap_or_else(|error| error.to_string())
-        }).join("\n")
+        let looks = [
+            "get cnet,nnet,nodes -o wide",
+            "get pods -A -o wide",
+            "-n towpath-system logs -l app.kubernetes.io/name=towpath-agent --tail=15 --prefix",
+            "-n towpath-system logs -l app.kubernetes.io/name=towpath-operator --tail=15 --prefix",
+        ];
+        looks
+            .map(|look| {
+                let words: Vec<&str> = look.split_whitespace().collect();
+                self.lab.kubectl(&words).unwrap_or_else(|error| error.to_string())
+            })
+            .join("\n")
     }
 
     /// Applies manifests.
@@ -141,10 +149,12 @@ impl Cluster {
 
     /// Waits for what the lab's own way of waiting knows to end early.
     pub fn wait_for(&self, what: &str, limit: Duration, mut look: impl FnMut() -> Result<(), String>) {
-        let found = self.lab.wait_for(what, limit, || Ok(match look() {
-            Ok(()) => Look::Found(()),
-            Err(instead) => Look::NotYet(instead),
-        }));
+        let found = self.lab.wait_for(what, limit, || {
+            Ok(match look() {
+                Ok(()) => Look::Found(()),
+                Err(instead) => Look::NotYet(instead),
+            })
+        });
         found.unwrap_or_else(|error| panic!("{error}\n{}", self.state()));
     }
 
@@ -161,7 +171,8 @@ impl Cluster {
             use std::os::unix::fs::MetadataExt as _;
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let there = std::fs::metadata(format!("/proc/{pid}/ns/net"));
-            name.trim_end() == program && there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()))
+            name.trim_end() == program
+                && there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()))
         })
     }
 }

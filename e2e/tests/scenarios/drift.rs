@@ -86,7 +86,7 @@ fn whatever_is_altered_is_back_within_a_second_and_reported() {
     println!("the slowest of all was back, and seen to be, after {slowest:?}");
     it_is_reported(&cluster, &peer);
     assert_eq!(foreign(&cluster), foreign_before);
-    assert_eq!(cluster.in_pod("server", "curl -sS -m 3 http://172.30.255.2:8080/hostname").is_empty(), false);
+    assert!(!cluster.in_pod("server", "curl -sS -m 3 http://172.30.255.2:8080/hostname").is_empty());
 }
 
 fn it_is_reported(cluster: &Cluster, route: &str) {

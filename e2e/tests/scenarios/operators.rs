@@ -61,7 +61,8 @@ fn running_out_of_ranges_names_the_node_and_frees_with_it() {
 #[test]
 fn nothing_is_written_when_nothing_changed() {
     let cluster = Cluster::up("quiet");
-    let versions = || cluster.kubectl("get clusternetworks,nodenetworks -o jsonpath={.items[*].metadata.resourceVersion}");
+    let versions =
+        || cluster.kubectl("get clusternetworks,nodenetworks -o jsonpath={.items[*].metadata.resourceVersion}");
     let before = versions();
     // Both replicas start anew, and so do the agents.
     cluster.kubectl("-n towpath-system rollout restart deployment/towpath-operator daemonset/towpath-agent");

@@ -22,21 +22,21 @@ fn all() -> Vec<Bad> {
 
 fn read(path: PathBuf) -> Bad {
     let text = fs::read_to_string(&path).unwrap();
-    let expectation = text.lines().next().and_then(|line| line.strip_prefix("# expect: ")).unwrap_or_else(|| panic!("{path:?}"));
+    let expectation =
+        text.lines().next().and_then(|line| line.strip_prefix("# expect: ")).unwrap_or_else(|| panic!("{}", path.display()));
     let (outcome, words) = expectation.split_once(' ').unwrap();
     let refused = match outcome {
         "refused" => true,
         "condition" => false,
-        other => panic!("{path:?} expects {other}"),
+        other => panic!("{} expects {other}", path.display()),
     };
     Bad { path, refused, words: words.split_whitespace().map(str::to_owned).collect() }
 }
 
 /// What runs, as the nodes and the API have it.
 fn running(cluster: &Cluster) -> String {
-    let kernel = ["n1", "n2", "n3"].map(|node| {
-        cluster.on(node, "ip route show proto 117") + &cluster.on(node, "nft list table inet towpath")
-    });
+    let kernel = ["n1", "n2", "n3"]
+        .map(|node| cluster.on(node, "ip route show proto 117") + &cluster.on(node, "nft list table inet towpath"));
     kernel.concat() + &cluster.kubectl("get nodenetworks -o jsonpath={.items[*].spec}")
 }
 
@@ -64,9 +64,11 @@ fn thirty_bad_networks_say_what_is_wrong_and_touch_nothing() {
 }
 
 fn it_ends_in_a_condition(cluster: &Cluster, file: &Bad) {
-    let ready = |field: &str| cluster.field("clusternetwork/default", &format!(".status.conditions[?(@.type==\"Ready\")].{field}"));
+    let ready = |field: &str| {
+        cluster.field("clusternetwork/default", &format!(".status.conditions[?(@.type==\"Ready\")].{field}"))
+    };
     let generation = cluster.field("clusternetwork/default", ".metadata.generation");
-    cluster.wait_for(&format!("the condition of {:?}", file.path), Duration::from_secs(10), || {
+    cluster.wait_for(&format!("the condition of {}", file.path.display()), Duration::from_secs(10), || {
         let observed = cluster.field("clusternetwork/default", ".status.observedGeneration");
         let status = ready("status");
         if status == "False" && observed == generation { Ok(()) } else { Err(format!("{status} at {observed}")) }
@@ -77,6 +79,6 @@ fn it_ends_in_a_condition(cluster: &Cluster, file: &Bad) {
 #[track_caller]
 fn assert_words(file: &Bad, message: &str) {
     for word in &file.words {
-        assert!(message.contains(word.as_str()), "{:?}: no {word:?} in: {message}", file.path);
+        assert!(message.contains(word.as_str()), "{}: no {word:?} in: {message}", file.path.display());
     }
 }

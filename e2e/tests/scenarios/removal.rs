@@ -18,7 +18,8 @@ fn node(cluster: &Cluster, name: &str) -> String {
         "find /etc/cni /opt/cni /run/towpath",
     ];
     // `find` fails where a folder was never made: what it prints is what counts.
-    let run = |look: &str| cluster.lab.node(name).unwrap().exec(&look.split_whitespace().collect::<Vec<_>>()).unwrap().stdout;
+    let run =
+        |look: &str| cluster.lab.node(name).unwrap().exec(&look.split_whitespace().collect::<Vec<_>>()).unwrap().stdout;
     looks.map(|look| format!("{look}:\n{}", String::from_utf8_lossy(&run(look)))).concat()
 }
 

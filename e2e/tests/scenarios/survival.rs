@@ -22,7 +22,21 @@ impl Stream {
         let count = (seconds * RATE).to_string();
         let address = to.addresses[0].to_string();
         let ping = std::process::Command::new("nsenter")
-            .args(["--target", &pid.to_string(), "--net", "--", "ping", "-q", "-i", "0.001", "-c", &count, "-W", "2", &address])
+            .args([
+                "--target",
+                &pid.to_string(),
+                "--net",
+                "--",
+                "ping",
+                "-q",
+                "-i",
+                "0.001",
+                "-c",
+                &count,
+                "-W",
+                "2",
+                &address,
+            ])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -106,7 +120,7 @@ fn traffic_and_deletion_go_on_without_operator_and_api_server() {
     cluster.kubectl("-n towpath-system scale deployment towpath-operator --replicas=0");
     cluster.kubectl("-n towpath-system wait --for=delete pod -l app.kubernetes.io/name=towpath-operator --timeout=30s");
     cluster.kubectl("delete pod c --wait=false");
-    let api = ComponentId::single(Kind::ApiServer);
+    let api = ComponentId::single(Kind::KubeApiserver);
     cluster.lab.stop_component(&api).unwrap();
     let down = Instant::now();
     // An agent that is killed now starts from its memory, and heals what is altered meanwhile.
