@@ -184,7 +184,9 @@ impl Store {
         let path = self.record(attachment);
         let failed = |source| FileError::new(Operation::Lock, &path, source);
         loop {
-            let Some(file) = open(&path)? else { return Ok(None) };
+            let Some(file) = open(&path)? else {
+                return self.remove_unborn(&path).map(|()| None);
+            };
             let lock = Lock::take(file).map_err(failed)?;
             // Whoever had it may have replaced or removed it.
             if lock.is_at(&path).map_err(failed)? {
@@ -251,6 +253,16 @@ impl Store {
 
     fn lock_names(&self) -> Result<Lock, FileError> {
         Lock::wait(&self.folder.join("lock"))
+    }
+
+    /// Removes what a process was writing that died before its record had a name.
+    fn remove_unborn(&self, record: &Path) -> Result<(), FileError> {
+        let unborn = aside(record);
+        if !unborn.exists() {
+            return Ok(());
+        }
+        let _names = self.lock_names()?;
+        crate::fs::remove(&unborn)
     }
 
     fn refuse_duplicate(&self, attachment: &AttachmentId) -> Result<(), Error> {
@@ -347,13 +359,20 @@ impl Held {
                 crate::fs::remove(&claim)?;
             }
         }
-        crate::fs::remove(&self.store.record(&attachment))
+        let record = self.store.record(&attachment);
+        crate::fs::remove(&aside(&record))?;
+        crate::fs::remove(&record)
     }
 }
 
-/// Writes a lease under a hidden name beside `record`, locked before anybody can find it.
+/// The hidden name that a record is written under: one is enough, for names come and go under a lock.
+fn aside(record: &Path) -> PathBuf {
+    record.with_file_name(format!(".{}", record.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// Writes a lease under its hidden name, locked before anybody can find it.
 fn write_locked(record: &Path, lease: &Lease) -> Result<(PathBuf, Lock), FileError> {
-    let aside = crate::fs::aside(record);
+    let aside = aside(record);
     let failed = |source| FileError::new(Operation::Write, &aside, source);
     let content = serde_json::to_vec(lease).map_err(|error| failed(error.into()))?;
     _ = crate::fs::remove(&aside);

@@ -85,6 +85,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is administratively up (`IFF_UP`).
     pub up: bool,
+    /// Whether packets pass: it is up, so is its other end, and the kernel has taken note (`IFF_RUNNING`, RFC 2863).
+    pub running: bool,
     /// Whether it is the loopback (`IFF_LOOPBACK`).
     pub loopback: bool,
     /// What it is.
@@ -226,6 +228,7 @@ fn decode(reply: RouteNetlinkMessage) -> Option<Link> {
         name: String::new(),
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        running: message.header.flags.contains(LinkFlags::Running),
         loopback: message.header.flags.contains(LinkFlags::Loopback),
         kind: Kind::Plain,
         alias: None,

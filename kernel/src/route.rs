@@ -142,17 +142,32 @@ pub const fn default_metric(family: Family) -> u32 {
 pub fn list(socket: &mut Socket) -> Result<Vec<Route>, Error> {
     let mut routes = Vec::new();
     for family in Family::ALL {
-        let mut message = RouteMessage::default();
-        message.header.address_family = address_family(family);
-        message.attributes.push(RouteAttribute::Table(RouteHeader::RT_TABLE_MAIN.into()));
-        let replies = match socket.dump(&RouteNetlinkMessage::GetRoute(message)) {
-            // The kernel makes the table with its first route.
-            Err(cause) if cause.errno() == Some(rustix::io::Errno::NOENT) => Vec::new(),
-            other => other.map_err(|cause| Error::new(Operation::List, format!("{family} routes"), cause))?,
-        };
-        routes.extend(replies.into_iter().filter_map(|reply| decode(family, reply)));
+        routes.extend(table(socket, family, RouteHeader::RT_TABLE_MAIN)?);
     }
     Ok(routes)
+}
+
+/// `RT_TABLE_LOCAL`: the addresses that the namespace takes packets for.
+const LOCAL: u8 = 255;
+
+/// Lists the addresses of a family that the kernel takes packets for. An IPv6 address becomes one some time after it
+/// was given to its link, when the kernel's own work queue gets to it (`addrconf_dad_work`).
+pub fn local_addresses(socket: &mut Socket, family: Family) -> Result<Vec<IpAddr>, Error> {
+    let local = u8::from(RouteType::Local);
+    let routes = table(socket, family, LOCAL)?;
+    Ok(routes.into_iter().filter(|r| r.kind == Kind::Other(local)).map(|r| r.destination.addr()).collect())
+}
+
+fn table(socket: &mut Socket, family: Family, table: u8) -> Result<Vec<Route>, Error> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(family);
+    message.attributes.push(RouteAttribute::Table(table.into()));
+    match socket.dump(&RouteNetlinkMessage::GetRoute(message)) {
+        Ok(replies) => Ok(replies.into_iter().filter_map(|reply| decode(family, table, reply)).collect()),
+        // The kernel makes the table with its first route.
+        Err(cause) if cause.errno() == Some(rustix::io::Errno::NOENT) => Ok(Vec::new()),
+        Err(cause) => Err(Error::new(Operation::List, format!("{family} routes"), cause)),
+    }
 }
 
 /// Adds a route; refused ([`Error::is_taken`]) where there is one to the same destination with the same metric.
@@ -212,7 +227,7 @@ fn encode(route: &Route) -> RouteMessage {
     message
 }
 
-fn decode(family: Family, reply: RouteNetlinkMessage) -> Option<Route> {
+fn decode(family: Family, wanted: u8, reply: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = reply else { return None };
     let header = &message.header;
     if header.flags.contains(RouteFlags::Cloned) {
@@ -253,7 +268,7 @@ fn decode(family: Family, reply: RouteNetlinkMessage) -> Option<Route> {
     if route.kind != Kind::Unicast {
         route.link = None;
     }
-    (table == u32::from(RouteHeader::RT_TABLE_MAIN)).then_some(route)
+    (table == u32::from(wanted)).then_some(route)
 }
 
 const fn plain(address: &RouteAddress) -> Option<IpAddr> {

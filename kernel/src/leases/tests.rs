@@ -164,7 +164,7 @@ fn every_place_to_die_at_while_a_lease_is_made_leaves_what_can_be_released() {
         for leased in lease.addresses.iter().skip(kept) {
             fs::remove_file(fixture.store().claim(leased.address.addr())).unwrap();
         }
-        fs::write(fixture.folder.path().join("leases/attachments/.a:eth0.1"), "{").unwrap();
+        fs::write(fixture.folder.path().join("leases/attachments/.a:eth0"), "{").unwrap();
         let other = fixture.create("b").unwrap();
         fixture.store().tidy(|_| true).unwrap();
         fixture.store().hold(&id("a")).unwrap().unwrap().release().unwrap();
@@ -188,11 +188,6 @@ fn an_address_that_another_took_meanwhile_is_not_released_with_a_dead_lease() {
 #[test]
 fn a_broken_record_is_reported_and_released_by_what_its_claims_tell() {
     let fixture = Fixture::new(&["10.244.1.0/24"]);
-    drop(fixture.create("a").unwrap());
-    fs::write(fixture.store().record(&id("a")), "{").unwrap();
-    // Written through the record's name, the claim is broken as well; a record replaced by rename leaves it whole.
-    fs::remove_file(fixture.store().record(&id("a"))).unwrap();
-    fs::remove_file(fixture.store().claim("10.244.1.2".parse().unwrap())).unwrap();
     let mut held = fixture.create("a").unwrap();
     held.advance(Phase::Ready).unwrap();
     drop(held);
@@ -201,6 +196,15 @@ fn a_broken_record_is_reported_and_released_by_what_its_claims_tell() {
     assert!(listing.leases.is_empty());
     assert!(listing.broken[0].to_string().contains("a:eth0: EOF"), "{}", listing.broken[0]);
     fixture.store().hold(&id("a")).unwrap().unwrap().release().unwrap();
+    assert!(fixture.names().is_empty());
+}
+
+#[test]
+fn what_was_never_born_is_removed_with_its_attachment() {
+    let fixture = Fixture::new(&["10.244.1.0/24"]);
+    fixture.create("b").unwrap().release().unwrap();
+    fs::write(fixture.folder.path().join("leases/attachments/.a:eth0"), "{").unwrap();
+    assert!(fixture.store().hold(&id("a")).unwrap().is_none());
     assert!(fixture.names().is_empty());
 }
 
