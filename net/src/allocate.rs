@@ -54,16 +54,16 @@ pub fn allocate(intent: &Intent, facts: &Facts) -> Allocations {
 fn keep_existing(intent: &Intent, facts: &Facts, taken: &mut Taken, out: &mut Allocations) {
     for (name, node) in facts.nodes.iter().filter(|(_, node)| !node.existing.is_empty()) {
         let mut findings = Vec::new();
-        let field = format!("NodeNetwork {name} spec.podCIDRs");
+        let field = "NodeNetwork.spec.podCIDRs";
         for cidr in &node.existing {
             if let Some(other) = taken.holder(cidr) {
-                findings.push(Finding::new(&field, cidr, Problem::TakenBy { node: other.clone() }));
+                findings.push(Finding::new(field, cidr, Problem::TakenBy { node: other.clone() }));
             }
-            findings.extend(outside(intent, &field, cidr));
+            findings.extend(outside(intent, field, cidr));
             taken.take(cidr, name);
         }
-        findings.extend(missing(intent, &field, &node.existing));
-        findings.extend(differs(intent, &field, node));
+        findings.extend(missing(intent, field, &node.existing));
+        findings.extend(differs(intent, field, node));
         out.blocks.insert(name.clone(), node.existing.clone());
         report(out, name, findings);
     }
@@ -104,15 +104,15 @@ fn adopt<'a>(
     out: &mut Allocations,
 ) {
     for (name, node) in waiting {
-        let field = format!("Node {name} spec.podCIDRs");
-        let mut findings = own_address(intent, name, node);
+        let field = "Node.spec.podCIDRs";
+        let mut findings = own_address(intent, node);
         if node.pod_cidrs.is_empty() {
-            findings.push(Finding::absent(&field, Problem::NothingToAdopt));
+            findings.push(Finding::absent(field, Problem::NothingToAdopt));
         } else {
-            findings.extend(missing(intent, &field, &node.pod_cidrs));
+            findings.extend(missing(intent, field, &node.pod_cidrs));
         }
         for cidr in &node.pod_cidrs {
-            findings.extend(unfit(intent, within, &field, cidr, taken));
+            findings.extend(unfit(intent, within, field, cidr, taken));
         }
         if findings.is_empty() {
             commit(name, node.pod_cidrs.clone(), taken, out);
@@ -137,10 +137,11 @@ fn unfit(intent: &Intent, within: &[IpNet], field: &str, cidr: &IpNet, taken: &T
 }
 
 /// That a node's own address lies in a range of pods: whatever block it were given, it could not be reached.
-fn own_address(intent: &Intent, name: &NodeName, node: &NodeFacts) -> Vec<Finding> {
-    let field = format!("Node {name} status.addresses");
+fn own_address(intent: &Intent, node: &NodeFacts) -> Vec<Finding> {
     let inside = node.addresses.iter().filter_map(|a| intent.pod_range_of(*a).map(|range| (a, range)));
-    inside.map(|(address, range)| Finding::new(&field, address, Problem::AddressOfPods { range })).collect()
+    inside
+        .map(|(address, range)| Finding::new("Node.status.addresses", address, Problem::AddressOfPods { range }))
+        .collect()
 }
 
 fn commit(name: &NodeName, blocks: Vec<IpNet>, taken: &mut Taken, out: &mut Allocations) {
@@ -160,7 +161,7 @@ fn give<'a>(
 ) {
     let mut cursors: Vec<Cursor<'_>> = pools.iter().enumerate().map(|(index, pool)| Cursor::new(index, pool)).collect();
     for (name, node) in waiting {
-        let mut findings = own_address(intent, name, node);
+        let mut findings = own_address(intent, node);
         if findings.is_empty() {
             let mut blocks = Vec::with_capacity(cursors.len());
             for cursor in &mut cursors {

@@ -18,6 +18,8 @@ pub struct NodeFacts {
     pub pod_cidrs: Vec<IpNet>,
     /// What was allocated to this very Node: `NodeNetwork.spec.podCIDRs`, or an allocation not yet published.
     pub existing: Vec<IpNet>,
+    /// By which its peers were told to reach it: `NodeNetwork.spec.addresses`.
+    pub published: Vec<IpAddr>,
 }
 
 /// CIDRs of somebody who is not a Node any more, and may still use them.

@@ -14,6 +14,9 @@ use crate::family::{Family, PerFamily};
 use crate::intent::{Finding, Intent, Problem, join, overlap, reserved};
 use crate::state::{Masquerade, NodeName, NodeSpec, Transports};
 
+/// The field that a node's addresses come from.
+const ADDRESSES: &str = "Node.status.addresses";
+
 /// Each node's part, and what is wrong with some.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
@@ -39,7 +42,18 @@ pub fn conflicts(intent: &Intent, facts: &Facts) -> Vec<Finding> {
             found.push(Finding::new("spec.serviceCIDRs", join(declared), problem));
         }
     }
+    found.extend(Family::ALL.into_iter().filter_map(|family| nodes_elsewhere(intent, facts, family)));
     found
+}
+
+/// That the ranges of nodes hold the address of no node at all.
+fn nodes_elsewhere(intent: &Intent, facts: &Facts, family: Family) -> Option<Finding> {
+    let mut addresses =
+        facts.nodes.values().flat_map(|n| &n.addresses).filter(|a| Family::of(**a) == family).peekable();
+    addresses.peek()?;
+    let ranges = of_family(&intent.node_cidrs, family);
+    let elsewhere = !ranges.is_empty() && !addresses.any(|address| eligible(intent, *address));
+    elsewhere.then(|| Finding::new("spec.nodeCIDRs", join(&ranges), Problem::NoNodeWithin { family }))
 }
 
 /// Makes each node's part of what it was allocated.
@@ -49,7 +63,7 @@ pub fn resolve(intent: &Intent, facts: &Facts, allocations: &Allocations) -> Res
     let mut out = Resolved { specs: BTreeMap::new(), findings: allocations.findings.clone() };
     for (name, blocks) in &allocations.blocks {
         let Some(node) = facts.nodes.get(name) else { continue };
-        let (addresses, findings) = addresses(intent, name, node, blocks);
+        let (addresses, findings) = addresses(intent, node, blocks);
         if !findings.is_empty() {
             out.findings.entry(name.clone()).or_default().extend(findings);
         }
@@ -71,28 +85,32 @@ pub fn resolve(intent: &Intent, facts: &Facts, allocations: &Allocations) -> Res
 }
 
 /// The node's address of each family that its pods have.
-fn addresses(intent: &Intent, name: &NodeName, node: &NodeFacts, blocks: &[IpNet]) -> (Vec<IpAddr>, Vec<Finding>) {
-    let field = format!("Node {name} status.addresses");
+///
+/// Where a Node has none that can be used, what the node was told before stays: a running network is not torn down
+/// because somebody erred.
+fn addresses(intent: &Intent, node: &NodeFacts, blocks: &[IpNet]) -> (Vec<IpAddr>, Vec<Finding>) {
+    let before = PerFamily::first_of(node.published.iter().copied());
     let chosen = PerFamily::first_of(node.addresses.iter().copied().filter(|address| eligible(intent, *address)));
     let mut addresses = Vec::new();
     let mut findings = Vec::new();
     for (family, address) in chosen.iter().filter(|(family, _)| blocks.iter().any(|b| Family::of_net(b) == *family)) {
         let Some(address) = address else {
-            findings.push(no_address(intent, &field, node, family));
+            findings.push(no_address(intent, node, family));
+            addresses.extend(*before.get(family));
             continue;
         };
         if let Some(range) = blocks.iter().find(|block| block.contains(address)) {
-            findings.push(Finding::new(&field, address, Problem::AddressOfPods { range: *range }));
+            findings.push(Finding::new(ADDRESSES, address, Problem::AddressOfPods { range: *range }));
         }
         addresses.push(*address);
     }
     (addresses, findings)
 }
 
-fn no_address(intent: &Intent, field: &str, node: &NodeFacts, family: Family) -> Finding {
+fn no_address(intent: &Intent, node: &NodeFacts, family: Family) -> Finding {
     let written = node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let within = join(&of_family(&intent.node_cidrs, family));
-    Finding::new(field, written, Problem::NoInternalIp { family, within })
+    Finding::new(ADDRESSES, written, Problem::NoInternalIp { family, within })
 }
 
 /// Whether others may reach a node by this address: ranges restrict the families that they are of.

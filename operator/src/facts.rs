@@ -23,7 +23,10 @@ pub fn facts(seen: &Seen, pending: &Pending) -> Facts {
         service_ranges: seen.service_ranges.iter().flat_map(|range| service_ranges(range)).collect(),
     };
     for network in &seen.node_networks {
-        give(&mut facts, network.name_any().into_name(), owner(network), cidrs(&network.spec.pod_cidrs));
+        let name = NodeName(network.name_any());
+        if let Some(node) = give(&mut facts, name, owner(network), cidrs(&network.spec.pod_cidrs)) {
+            node.published = network.spec.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        }
     }
     for (name, promise) in &pending.0 {
         let published = |node: &NodeFacts| node.uid == promise.uid && !node.existing.is_empty();
@@ -34,22 +37,15 @@ pub fn facts(seen: &Seen, pending: &Pending) -> Facts {
     facts
 }
 
-trait IntoName {
-    fn into_name(self) -> NodeName;
-}
-
-impl IntoName for String {
-    fn into_name(self) -> NodeName {
-        NodeName(self)
-    }
-}
-
 /// To the Node that they were meant for, or to nobody: then they are held.
-fn give(facts: &mut Facts, name: NodeName, owner: Option<&str>, cidrs: Vec<IpNet>) {
-    match facts.nodes.get_mut(&name) {
-        Some(node) if owner.is_none_or(|uid| uid == node.uid) => node.existing = cidrs,
-        _ => facts.held.push(HeldCidrs { by: name, cidrs }),
+fn give<'a>(facts: &'a mut Facts, name: NodeName, owner: Option<&str>, cidrs: Vec<IpNet>) -> Option<&'a mut NodeFacts> {
+    let node = facts.nodes.get_mut(&name).filter(|node| owner.is_none_or(|uid| uid == node.uid));
+    if let Some(node) = node {
+        node.existing = cidrs;
+        return Some(node);
     }
+    facts.held.push(HeldCidrs { by: name, cidrs });
+    None
 }
 
 /// The uid of the Node that a part belongs to.
@@ -69,7 +65,7 @@ fn node_facts(node: &Node) -> (NodeName, NodeFacts) {
         uid: node.uid().unwrap_or_default(),
         addresses: internal.filter_map(|address| address.address.parse::<IpAddr>().ok()).collect(),
         pod_cidrs: cidrs(node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten())),
-        existing: Vec::new(),
+        ..NodeFacts::default()
     };
     (NodeName(node.name_any()), facts)
 }

@@ -18,8 +18,6 @@ pub enum Kind {
     ClusterNetworkStatus,
     /// The allocation lock.
     AllocationLock,
-    /// An event.
-    Event,
 }
 
 /// What was done.

@@ -1,23 +1,23 @@
 //! One pass over the whole cluster, as named steps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use towpath_crds::{CLUSTER_NETWORK, ClusterNetwork, ClusterNetworkStatus};
 use towpath_net::allocate::{Allocations, allocate};
 use towpath_net::facts::Facts;
-use towpath_net::intent::{Draft, Finding, Intent, validate};
+use towpath_net::intent::{Draft, Finding, Intent, Problem, validate};
 use towpath_net::resolve::{Resolved, conflicts, resolve};
 use towpath_net::state::NodeName;
 
 use crate::cache::{Caches, Seen};
 use crate::cluster::{Cluster, Error};
 use crate::events::{Herald, kept, news, reference};
-use crate::facts::facts;
+use crate::facts::{by_name, facts};
 use crate::grant::{Pending, grant};
 use crate::metrics::NodeState;
 use crate::publish::{publish, remove_gone};
@@ -25,6 +25,12 @@ use crate::status::{Judgement, assess};
 
 /// How often mere counts are written: while many nodes come up, each changes them.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
+
+/// For how long a Node may lack what others fill in.
+const YOUNG: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is wrong, by node.
+type Findings = BTreeMap<NodeName, Vec<Finding>>;
 
 /// What passes need.
 #[derive(Debug)]
@@ -69,6 +75,7 @@ pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, E
         return Ok(Next::Wait);
     };
     memory.network = Some(reference(&network));
+    let now = Timestamp::now();
     let judgement = match accept(&network, &facts(&seen, &Pending::default())) {
         //                                                                             validate; client: no
         Err(findings) => Judgement::Refused(findings),
@@ -76,10 +83,11 @@ pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, E
             give(cluster, &intent, &mut seen).await?; //                               allocate; client: only to give
             let resolved = settle(&intent, &seen).1; //                                resolve;  client: no
             publish(cluster, &seen, &resolved.specs).await?; //                        publish;  client: yes
-            Judgement::Accepted { intent: Box::new(intent), findings: resolved.findings }
+            let findings = lasting(resolved.findings, &seen, now); //                  ripen;    client: no
+            Judgement::Accepted { intent: Box::new(intent), findings }
         }
     };
-    let status = assess(&network, &judgement, &seen, Timestamp::now()); //             assess;   client: no
+    let status = assess(&network, &judgement, &seen, now); //                          assess;   client: no
     measure(cluster, &judgement, &status);
     report(context, memory, &network, status).await //                                 status;   client: yes
 }
@@ -100,6 +108,23 @@ fn accept(network: &ClusterNetwork, facts: &Facts) -> Result<Intent, Vec<Finding
     let intent = validate(&Draft::from(&network.spec))?;
     let conflicts = conflicts(&intent, facts);
     if conflicts.is_empty() { Ok(intent) } else { Err(conflicts) }
+}
+
+/// Without what will mend itself: a Node gets its addresses and CIDRs within seconds of being made.
+fn lasting(mut findings: Findings, seen: &Seen, now: Timestamp) -> Findings {
+    let nodes = by_name(&seen.nodes);
+    let is_young = |name: &NodeName| {
+        let made = nodes.get(&name.0).and_then(|node| node.metadata.creation_timestamp.as_ref());
+        made.is_some_and(|made| now.duration_since(made.0) < YOUNG)
+    };
+    let mends = |problem: &Problem| matches!(problem, Problem::NothingToAdopt | Problem::NoInternalIp { .. });
+    for (name, list) in &mut findings {
+        if is_young(name) {
+            list.retain(|finding| !mends(&finding.problem));
+        }
+    }
+    findings.retain(|_, list| !list.is_empty());
+    findings
 }
 
 fn settle(intent: &Intent, seen: &Seen) -> (Allocations, Resolved) {

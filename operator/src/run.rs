@@ -25,7 +25,7 @@ const GATHER: Duration = Duration::from_millis(50);
 /// The longest time between two looks at whether anything is to be done.
 const IDLE: Duration = Duration::from_secs(10);
 /// Between two passes without a change: a safety net, as every change is notified.
-const RESYNC: Duration = Duration::from_mins(1);
+const RESYNC: Duration = Duration::from_secs(30);
 /// The longest that a pass may take; a rollout to 5,000 nodes takes a fraction of it per pass.
 const LONGEST_PASS: Duration = Duration::from_mins(2);
 /// Between a failure and the next pass, doubling from the first to the second.

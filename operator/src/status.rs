@@ -189,7 +189,7 @@ fn allocated(findings: &BTreeMap<NodeName, Vec<Finding>>, census: &Census<'_>) -
         return Claim::new(about, false, reason(&first.problem), grouped(findings));
     }
     if !census.without.is_empty() {
-        let message = format!("no pod CIDRs yet: {}", names(refs(&census.without)));
+        let message = format!("no pod CIDRs or no InternalIP yet: {}", names(refs(&census.without)));
         return Claim::new(about, false, "Allocating", message);
     }
     Claim::new(about, true, "AllAllocated", format!("{} of {0} nodes have pod CIDRs and an address", census.desired))

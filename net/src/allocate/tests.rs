@@ -87,7 +87,7 @@ fn a_block_with_a_nodes_address_is_never_given() {
     let given = allocate(&dual(), &facts);
     assert_eq!(given.blocks["n1"][0], nets(&["10.244.1.0/24"])[0]);
     let said = given.findings["n2"][0].to_string();
-    assert!(said.contains(r#"Node n2 status.addresses "10.244.0.9": lies in the pod range 10.244.0.0/16"#), "{said}");
+    assert!(said.contains(r#"Node.status.addresses "10.244.0.9": lies in the pod range 10.244.0.0/16"#), "{said}");
 }
 
 #[test]

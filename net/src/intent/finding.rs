@@ -10,7 +10,7 @@ use crate::state::NodeName;
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// The path of the field, as in `spec.ipam.podCIDRs[0]` or `Node n1 spec.podCIDRs`.
+    /// The path of the field, as in `spec.ipam.podCIDRs[0]` or `Node.spec.podCIDRs`.
     pub field: String,
     /// What it holds; empty where it holds nothing.
     pub value: String,
@@ -147,6 +147,12 @@ pub enum Problem {
         /// The ranges that addresses are chosen from; empty where any will do.
         within: String,
     },
+    /// The ranges of nodes hold no node.
+    #[error("holds the {family} InternalIP of no node")]
+    NoNodeWithin {
+        /// The family.
+        family: Family,
+    },
     /// A node's address is one that a pod could get.
     #[error("lies in the pod range {range}")]
     AddressOfPods {
@@ -183,6 +189,9 @@ impl Problem {
                 format!("give the kubelet an {family} --node-ip")
             }
             Self::NoInternalIp { within, .. } => format!("give the node an address in {within}, or correct spec.nodeCIDRs"),
+            Self::NoNodeWithin { .. } => {
+                "write ranges that hold the nodes' addresses, or leave the field out".to_owned()
+            }
             Self::AddressOfPods { .. } => "choose pod ranges that hold no node's address, or readdress the node".to_owned(),
         }
     }

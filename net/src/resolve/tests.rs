@@ -50,7 +50,13 @@ fn node_ranges_choose_among_a_nodes_addresses() {
     let facts = facts(&[("n1", &["10.0.0.9", "172.16.30.3", "fd00:172::3"])]);
     let out = resolved(&draft, &facts);
     assert_eq!(out.specs["n1"].addresses, ["172.16.30.3", "fd00:172::3"].map(|a| a.parse::<IpAddr>().unwrap()));
+    assert_eq!(conflicts(&validate(&draft).unwrap(), &facts), []);
     draft.node_cidrs = vec!["172.16.31.0/24".to_owned()];
+    let said = conflicts(&validate(&draft).unwrap(), &facts)[0].to_string();
+    assert!(
+        said.contains("holds the IPv4 InternalIP of no node; write ranges that hold the nodes' addresses"),
+        "{said}"
+    );
     let said = resolved(&draft, &facts).findings["n1"][0].to_string();
     assert!(
         said.contains("holds no IPv4 InternalIP that can be used; give the node an address in 172.16.31.0/24"),
@@ -84,4 +90,13 @@ fn the_clusters_own_service_ranges_are_respected() {
     facts.service_ranges[0].cidr = "10.97.0.0/16".parse().unwrap();
     let said = conflicts(&validate(&draft).unwrap(), &facts)[0].to_string();
     assert!(said.contains("does not hold 10.97.0.0/16 of ServiceCIDR kubernetes"), "{said}");
+}
+
+#[test]
+fn what_a_node_was_told_stays_where_nothing_better_is_known() {
+    let mut facts = facts(&[("n1", &["172.16.30.9"])]);
+    facts.nodes.get_mut("n1").unwrap().published = ["172.16.30.3", "fd00:172::3"].map(|a| a.parse().unwrap()).to_vec();
+    let out = resolved(&draft(), &facts);
+    assert_eq!(out.specs["n1"].addresses, ["172.16.30.9", "fd00:172::3"].map(|a| a.parse::<IpAddr>().unwrap()));
+    assert_eq!(out.findings["n1"].len(), 1);
 }
