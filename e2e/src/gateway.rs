@@ -68,7 +68,7 @@ pub enum GatewayError {
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Marks the gateway's routes (`rtm_protocol`, rtnetlink(7)); the lab's other routes are static ones.
-const PROTOCOL: &str = "99";
+const PROTOCOL: &str = "111";
 
 /// Works until it is killed.
 ///

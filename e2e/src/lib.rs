@@ -14,6 +14,7 @@ pub mod config;
 pub mod control_plane;
 pub mod gateway;
 pub mod images;
+pub mod isolated;
 pub mod lab;
 pub mod node;
 pub mod pki;

@@ -100,6 +100,8 @@ fn fresh(families: &[Family]) -> Vec<(&'static str, &'static str)> {
                 ("net/ipv4/ip_forward", "0"),
                 ("net/ipv4/conf/all/rp_filter", "0"),
                 ("net/ipv4/conf/default/rp_filter", "0"),
+                // Or a second address of a subnet goes when the first one does, and takes its routes along.
+                ("net/ipv4/conf/all/promote_secondaries", "1"),
             ],
             Family::V6 => vec![
                 ("net/ipv6/conf/all/disable_ipv6", "0"),

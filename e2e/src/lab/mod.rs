@@ -18,6 +18,7 @@ mod folder;
 mod interrupt;
 mod nodes;
 mod pods;
+mod registered;
 mod status;
 mod up;
 

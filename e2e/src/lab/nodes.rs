@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, process::Output, thread::ScopedJoinHandle, time::Duration};
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::{Lab, LabError, read, write};
 use crate::{
     component::{Component, Kind},
@@ -113,6 +115,7 @@ impl Lab {
 
     /// Space, wire, files and programs of a node that is not running. Without `images` it keeps those that it has.
     fn begin_node(&self, node: &Node, images: Option<&ImageStore>) -> Result<(), LabError> {
+        let began = Timestamp::now();
         let space = self.create_space(node.name.as_str())?;
         wire::attach(&self.space(WIRE)?, &space, node.port(), &self.config)?;
         if let Some(images) = images {
@@ -123,7 +126,7 @@ impl Lab {
             self.launch_node(node, Kind::Containerd)?;
         }
         self.start_agents(node)?;
-        self.wait_for_nodes(&[node.name.to_string()])
+        self.wait_for_nodes(std::slice::from_ref(node), began)
     }
 
     /// Takes a node away: its `Node` object, its processes, its folder.
@@ -189,7 +192,9 @@ impl Lab {
             for kind in [Kind::Kubelet, Kind::KubeProxy] {
                 self.stop_component(&crate::component::ComponentId::on(name, kind))?;
             }
-            self.start_agents(&new)
+            let began = Timestamp::now();
+            self.start_agents(&new)?;
+            self.wait_for_nodes(std::slice::from_ref(&new), began)
         })?;
         Ok(new)
     }

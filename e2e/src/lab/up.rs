@@ -2,13 +2,11 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use k8s_openapi::api::core::v1::Node as ApiNode;
-use kube::{Api as Objects, ResourceExt, api::ListParams};
+use k8s_openapi::jiff::Timestamp;
 
 use super::{Lab, LabError, Manner, command_path, dns, down, folder::Folder, nodes, write};
 use crate::{
     address::HostNumber,
-    api::Api,
     binaries::Binaries,
     component::{Component, ComponentId, Kind},
     config::LabConfig,
@@ -24,7 +22,6 @@ use crate::{
 };
 
 const API_LIMIT: Duration = Duration::from_secs(90);
-const NODE_LIMIT: Duration = Duration::from_secs(90);
 
 pub(super) fn up(config: LabConfig, manner: &Manner) -> Result<Lab, LabError> {
     preflight::check()?;
@@ -54,6 +51,7 @@ fn begin(folder: &Folder) -> Result<(), LabError> {
 
 impl Lab {
     fn bring_up(&self, images: &ImageStore) -> Result<(), LabError> {
+        let began = Timestamp::now();
         write(&self.folder.config(), &self.config)?;
         let authority = Authority::open(&self.folder.pki())?;
         let nodes: Vec<Node> =
@@ -71,8 +69,7 @@ impl Lab {
         }
         nodes.iter().try_for_each(|node| self.start_agents(node))?;
         self.progress.step("cluster DNS", || dns::deploy(self))?;
-        let names: Vec<String> = nodes.iter().map(|node| node.name.to_string()).collect();
-        self.progress.step("nodes registered", || self.wait_for_nodes(&names))?;
+        self.progress.step("nodes registered", || self.wait_for_nodes(&nodes, began))?;
         self.load_configured_images()
     }
 
@@ -190,32 +187,6 @@ impl Lab {
             })
         })
     }
-
-    /// Waits until the API server knows these nodes.
-    pub(super) fn wait_for_nodes(&self, names: &[String]) -> Result<(), LabError> {
-        let api = self.api()?;
-        self.wait_for("nodes to register", NODE_LIMIT, || {
-            let known = registered(&api)?;
-            let missing: Vec<&str> = names.iter().filter(|name| !known.contains(name)).map(String::as_str).collect();
-            Ok(if missing.is_empty() {
-                Look::Found(())
-            } else {
-                Look::NotYet(format!("{} missing", missing.join(", ")))
-            })
-        })
-    }
-}
-
-/// The names of the `Node`s that have an address: their kubelet has spoken.
-fn registered(api: &Api) -> Result<Vec<String>, LabError> {
-    let nodes =
-        api.ask(
-            "list nodes",
-            |client| async move { Objects::<ApiNode>::all(client).list(&ListParams::default()).await },
-        )?;
-    let spoken =
-        |node: &ApiNode| node.status.as_ref().is_some_and(|status| status.addresses.iter().flatten().next().is_some());
-    Ok(nodes.iter().filter(|node| spoken(node)).map(ResourceExt::name_any).collect())
 }
 
 /// Memory matters more than a few percent of a core: three nodes share one machine.
