@@ -15,6 +15,7 @@ pub mod error;
 pub mod gc;
 pub mod loopback;
 pub mod node;
+pub mod ready;
 pub mod result;
 pub mod status;
 pub mod version;

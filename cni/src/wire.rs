@@ -10,10 +10,7 @@
 //!
 //! Both families alike. What is here as data is made by ADD and compared by CHECK.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use towpath_kernel::address;
@@ -25,6 +22,8 @@ use towpath_kernel::sysctl::{self, Sysctls};
 use towpath_net::Family;
 use towpath_net::lease::Lease;
 use towpath_net::observed::Sysctl;
+
+use crate::ready;
 
 /// Why a pod could not be wired.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +47,8 @@ pub enum Error {
     #[error(transparent)]
     Sysctl(#[from] sysctl::Error),
     /// The kernel has not set the pair up in good time.
-    #[error("link {0} was not ready within {1:?}")]
-    NotReady(String, Duration),
+    #[error(transparent)]
+    NotReady(ready::Error),
     /// A link that was just made has gone.
     #[error("link {0} was removed while it was set up")]
     Gone(String),
@@ -107,54 +106,16 @@ pub fn set_up(node: &mut Socket, lease: &Lease, namespace: &Namespace) -> Result
     set_up_node(node, lease)?;
     namespace.run(|| set_up_pod(lease))??;
     // The node's end was up before it had another end that was: only now the kernel begins to use it.
-    let addresses: Vec<IpAddr> = lease.node_addresses().iter().map(IpNet::addr).collect();
-    wait_until(&lease.host_interface, || {
-        let running = link::find(node, &lease.host_interface)?.is_some_and(|link| link.running);
-        Ok(running && takes_packets_for(node, &addresses)?)
-    })
-    .map_err(|error| error.on(Error::Node))
+    let ready = ready::wait_for_link(node, &lease.host_interface)
+        .and_then(|()| ready::wait_for_addresses(node, &lease.host_interface, lease.node_addresses()));
+    ready.map_err(|error| not_ready(error, Error::Node))
 }
 
-/// How long the kernel may take; it needs a few milliseconds, more where many links change at once.
-const READY: Duration = Duration::from_secs(10);
-
-/// How long to wait before looking again.
-const PAUSE: Duration = Duration::from_micros(500);
-
-/// Why the wait ended in vain.
-enum Waited {
-    Failed(netlink::Error),
-    NotReady(String),
-}
-
-impl Waited {
-    fn on(self, side: impl FnOnce(netlink::Error) -> Error) -> Error {
-        match self {
-            Self::Failed(error) => side(error),
-            Self::NotReady(link) => Error::NotReady(link, READY),
-        }
+fn not_ready(error: ready::Error, side: impl FnOnce(netlink::Error) -> Error) -> Error {
+    match error {
+        ready::Error::Netlink(error) => side(error),
+        ready::Error::NotReady(..) => Error::NotReady(error),
     }
-}
-
-fn wait_until(link: &str, mut ready: impl FnMut() -> Result<bool, netlink::Error>) -> Result<(), Waited> {
-    let end = Instant::now() + READY;
-    while !ready().map_err(Waited::Failed)? {
-        if Instant::now() > end {
-            return Err(Waited::NotReady(link.to_owned()));
-        }
-        thread::sleep(PAUSE);
-    }
-    Ok(())
-}
-
-/// Whether the kernel delivers packets to all of these addresses; it does to those of IPv4 at once.
-fn takes_packets_for(socket: &mut Socket, addresses: &[IpAddr]) -> Result<bool, netlink::Error> {
-    let mut sixth = addresses.iter().filter(|address| Family::of(**address) == Family::V6).peekable();
-    if sixth.peek().is_none() {
-        return Ok(true);
-    }
-    let local = route::local_addresses(socket, Family::V6)?;
-    Ok(sixth.all(|address| local.contains(address)))
 }
 
 fn set_up_node(node: &mut Socket, lease: &Lease) -> Result<(), Error> {
@@ -188,8 +149,8 @@ fn set_up_pod(lease: &Lease) -> Result<(), Error> {
         // A second interface of the pod leads to the same destinations.
         route::append(&mut pod, &route).map_err(Error::Pod)?;
     }
-    let addresses: Vec<IpAddr> = pod_addresses(lease).map(|address| address.addr()).collect();
-    wait_until(&lease.interface, || takes_packets_for(&mut pod, &addresses)).map_err(|error| error.on(Error::Pod))
+    let ready = ready::wait_for_addresses(&mut pod, &lease.interface, pod_addresses(lease));
+    ready.map_err(|error| not_ready(error, Error::Pod))
 }
 
 fn find(socket: &mut Socket, name: &str) -> Result<Option<Index>, netlink::Error> {

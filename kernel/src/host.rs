@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use towpath_net::Family;
-use towpath_net::lease::LINK_PREFIX;
+use towpath_net::lease::{LINK_PREFIX, NODE_LINK_LOCAL};
 use towpath_net::observed::{Address, Link, Observed, Route, Subnet, Surroundings, Sysctl, Target};
 use towpath_net::ops::Op;
 
@@ -112,7 +112,7 @@ impl Kernel for HostKernel {
         }
         for seen in &addresses {
             if let Some(link) = names.get(&seen.link).filter(|name| name.starts_with(LINK_PREFIX))
-                && !is_link_local(seen.address)
+                && (!is_link_local(seen.address) || seen.address.addr() == NODE_LINK_LOCAL)
             {
                 observed.addresses.insert(Address { link: (*link).to_owned(), address: seen.address });
             }
@@ -137,7 +137,7 @@ impl Kernel for HostKernel {
     }
 }
 
-/// The kernel gives a link such an address by itself.
+/// The kernel may give a link such an address by itself.
 fn is_link_local(address: IpNet) -> bool {
     matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local())
 }

@@ -89,7 +89,8 @@ fn a_ready_pod_has_its_link_gateway_route_and_host_port() {
     let link = "tow0123456789ab";
     assert_eq!(rendered.desired.links[link], Link { up: true, mtu: 1500 });
     let addresses: Vec<String> = rendered.desired.addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, [format!("10.244.3.1/32 dev {link}"), format!("fd00:244:0:3::1/128 dev {link}")]);
+    let expected = ["10.244.3.1/32", "fd00:244:0:3::1/128", "fe80::1/128"].map(|a| format!("{a} dev {link}"));
+    assert_eq!(addresses, expected);
     assert!(routes(&rendered).contains(&format!("10.244.3.2/32 dev {link}")));
     let element = Element::Key {
         key: vec![Value::Protocol(Protocol::Tcp), Value::Port(8080)],
