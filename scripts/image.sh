@@ -7,11 +7,12 @@ cd "$(dirname "$0")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
 context="$TOWPATH_CACHE/image"
 step "build static binaries for $target"
-RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$target" \
-  -p towpath-cni -p towpath-node-agent -p towpath-operator
+export RUSTFLAGS="-C target-feature=+crt-static"
+cargo build --release --locked --target "$target" -p towpath-node-agent -p towpath-operator
+cargo build --profile cni --locked --target "$target" -p towpath-cni
 mkdir -p "$context"
-for binary in towpath towpath-agent towpath-operator; do
-  install -m 755 "$CARGO_TARGET_DIR/$target/release/$binary" "$context/$binary"
+for binary in release/towpath-agent release/towpath-operator cni/towpath; do
+  install -m 755 "$CARGO_TARGET_DIR/$target/$binary" "$context/${binary#*/}"
 done
 install -m 644 Containerfile "$context/Containerfile"
 step "the image's folder is $context"

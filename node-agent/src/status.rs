@@ -87,7 +87,7 @@ impl StatusWriter {
 
     /// What an earlier agent wrote outlives it: times of transitions, and what was put right.
     async fn read(&mut self) -> Result<NodeNetworkStatus, kube::Error> {
-        let last = self.api.get_status(&self.node.0).await?.status.unwrap_or_default();
+        let last = self.api.get(&self.node.0).await?.status.unwrap_or_default();
         self.earlier = Earlier { drift: last.drift.clone(), total: last.drift_total.unwrap_or_default() };
         Ok(last)
     }
