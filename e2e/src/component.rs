@@ -195,6 +195,11 @@ impl Component {
         Ok(process)
     }
 
+    /// The end of its log.
+    pub fn last_lines(&self) -> String {
+        tail(&self.launch.log, LINES)
+    }
+
     /// The error that tells of its death, if it died.
     pub fn died(&self) -> Option<ComponentError> {
         let process = self.process?;
@@ -202,7 +207,7 @@ impl Component {
             return None;
         }
         let (component, log) = (self.id.clone(), self.launch.log.clone());
-        Some(ComponentError::Died { component, lines: tail(&log, LINES), log })
+        Some(ComponentError::Died { component, lines: self.last_lines(), log })
     }
 
     fn save(&self, records: &Path) -> Result<(), ComponentError> {

@@ -3,7 +3,7 @@
 
 use std::{
     env, io,
-    path::PathBuf,
+    path::Path,
     process::{Command, ExitStatus},
 };
 
@@ -42,22 +42,22 @@ const FIRST: &str = r#"ip link set lo up; "$@"; exit $?"#;
 ///
 /// # Errors
 /// When the test fails in there.
-pub fn isolated(test: &str, labs: &PathBuf, body: impl FnOnce()) -> Result<(), IsolationError> {
+pub fn isolated(test: &str, labs: &Path, body: impl FnOnce()) -> Result<(), IsolationError> {
     if env::var_os(GUARD).is_some() {
         body();
         return Ok(());
     }
-    let started = |source| IsolationError::Start { test: test.to_owned(), source };
-    let own = env::current_exe().map_err(started)?;
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]);
-    command.args(["sh", "-c", FIRST, "first"]).arg(own).args(["--exact", test, "--nocapture", "--test-threads=1"]);
-    command.env(GUARD, "1").env("TOWPATH_LAB_DIR", labs);
-    let output = command.output().map_err(started)?;
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let failed = |source| IsolationError::Start { test: test.to_owned(), source };
+    let own = env::current_exe().map_err(failed)?;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]);
+    unshare.args(["sh", "-c", FIRST, "first"]).arg(own).args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    unshare.env(GUARD, "1").env("TOWPATH_LAB_DIR", labs);
+    let output = unshare.output().map_err(failed)?;
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     // A name that selects nothing succeeds too.
-    if output.status.success() && text.contains("1 passed") {
+    if output.status.success() && printed.contains("1 passed") {
         return Ok(());
     }
-    Err(IsolationError::Failed { test: test.to_owned(), status: output.status, output: last_lines(&text, LINES) })
+    Err(IsolationError::Failed { test: test.to_owned(), status: output.status, output: last_lines(&printed, LINES) })
 }

@@ -58,8 +58,8 @@ impl Port {
 
     fn address_lines(self, config: &LabConfig) -> Vec<String> {
         let link = self.link();
-        let line = |address| format!("address add {address} dev {link}{}", no_dad(&address));
-        self.addresses(config).into_iter().map(line).collect()
+        let add = |address| format!("address add {address} dev {link}{}", no_dad(&address));
+        self.addresses(config).into_iter().map(add).collect()
     }
 
     /// The way to everything else leads over the router of the first link's subnet.

@@ -1,5 +1,7 @@
 //! The lab itself: it comes up, its nodes come and go, and nothing of it stays.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

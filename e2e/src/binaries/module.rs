@@ -172,9 +172,8 @@ fn version_flags(version: &str) -> String {
         ("gitTreeState", "clean".to_owned()),
     ];
     let packages = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
-    let flag =
-        |package: &str| values.iter().map(|(name, value)| format!(" -X {package}.{name}={value}")).collect::<String>();
-    packages.map(flag).concat()
+    let of = |package: &'static str| values.iter().map(move |(name, value)| format!(" -X {package}.{name}={value}"));
+    packages.into_iter().flat_map(of).collect::<Vec<_>>().concat()
 }
 
 /// A short digest of several texts, each apart from the next.

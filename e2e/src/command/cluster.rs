@@ -85,9 +85,9 @@ pub(super) fn load_image(
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn prepare(name: &LabName, specs: bool) -> Result<ExitCode, CommandError> {
+pub(super) fn prepare(specs: bool) -> Result<ExitCode, CommandError> {
     let manner = shown()?;
-    let binaries = Lab::prepare(name, &manner)?;
+    let binaries = Lab::prepare(&manner)?;
     if specs {
         Binaries::specs(&manner.progress).map_err(LabError::from)?;
     }

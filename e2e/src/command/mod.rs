@@ -199,7 +199,7 @@ impl Command {
             Verb::Node(verb) => cluster::node(&name, verb),
             Verb::LoadImage(ImageArguments { archive, build, tag }) => cluster::load_image(&name, archive, build, &tag),
             Verb::Snapshot { compare } => show::snapshot(compare.as_deref()),
-            Verb::Prepare { specs } => cluster::prepare(&name, specs),
+            Verb::Prepare { specs } => cluster::prepare(specs),
             Verb::Gateway { listen, namespace, kubeconfig } => {
                 gateway::run(listen, &namespace, &kubeconfig)?;
                 Ok(ExitCode::SUCCESS)

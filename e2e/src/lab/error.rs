@@ -1,7 +1,11 @@
 //! What can go wrong with a lab as a whole.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
+use super::waiting::{Testimony, shown};
 use crate::{
     api::ApiError,
     binaries::BinariesError,
@@ -47,6 +51,14 @@ pub enum LabError {
     /// All ordinals are taken.
     #[error("lab {0} has no room for another node: 64 are the most")]
     Full(LabName),
+    /// The lab did not come up and is gone.
+    #[error("{source}\nThe lab was taken down again; its logs are kept in {logs}", logs = logs.display())]
+    NotUp {
+        /// What failed.
+        source: Box<LabError>,
+        /// Where the logs are.
+        logs: PathBuf,
+    },
     /// Not root.
     #[error("the lab makes namespaces and mounts: run it as root")]
     NotRoot,
@@ -84,13 +96,15 @@ pub enum LabError {
     /// A component is not as it should be.
     #[error(transparent)]
     Component(#[from] ComponentError),
-    /// A wait ended; with what the components that were waited for said last.
-    #[error("{source}\n{hint}")]
+    /// A wait ended; with what was said by the components that were waited for.
+    #[error("{source}{}\nThe logs of all components are in {logs}", shown(said), logs = logs.display())]
     Waited {
         /// The wait's end.
         source: WaitError,
-        /// Where to look.
-        hint: String,
+        /// What the components said last.
+        said: Vec<Testimony>,
+        /// Where all logs are.
+        logs: PathBuf,
     },
     /// A wait ended.
     #[error(transparent)]
@@ -128,6 +142,18 @@ pub enum LabError {
 }
 
 impl LabError {
+    /// The same error with the logs that it names in another folder.
+    pub(crate) fn with_logs_in(self, folder: &Path) -> Self {
+        match self {
+            Self::Component(ComponentError::Died { component, lines, log }) => {
+                let log = folder.join(log.file_name().unwrap_or_default());
+                ComponentError::Died { component, lines, log }.into()
+            }
+            Self::Waited { source, said, .. } => Self::Waited { source, said, logs: folder.to_owned() },
+            other => other,
+        }
+    }
+
     /// A failed file operation.
     pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -21,6 +21,7 @@ mod pods;
 mod registered;
 mod status;
 mod up;
+mod waiting;
 
 use std::{
     fs,
@@ -39,6 +40,7 @@ pub use self::{
     nodes::NodeHandle,
     pods::PodOutput,
     status::{ComponentStatus, Status},
+    waiting::Testimony,
 };
 use crate::{
     address::{HostNumber, Subnet},
@@ -152,11 +154,13 @@ impl Lab {
     ///
     /// # Errors
     /// What could not be built.
-    pub fn prepare(name: &LabName, manner: &Manner) -> Result<Binaries, LabError> {
+    pub fn prepare(manner: &Manner) -> Result<Binaries, LabError> {
         let binaries = Binaries::find(None, &manner.progress)?;
-        let cgroups = CgroupTree::of(name)?;
-        ImageStore::find(&binaries, &cgroups, &manner.progress)?;
+        // A name of its own: ending its cgroups must not end a lab.
+        let cgroups = CgroupTree::of(&format!("prepare-{}", std::process::id()).try_into()?)?;
+        let images = ImageStore::find(&binaries, &cgroups, &manner.progress);
         cgroups.destroy(None)?;
+        images?;
         Ok(binaries)
     }
 
@@ -297,32 +301,6 @@ impl Lab {
         let Some(process) = process else { return Ok(()) };
         wait::until(&format!("{id} to end"), Duration::from_secs(10), &self.interrupt, || {
             Ok(if process.alive() { Look::NotYet("it runs".to_owned()) } else { Look::Found(()) })
-        })
-    }
-
-    /// Waits for a condition and fails early when a component of the lab dies.
-    ///
-    /// # Errors
-    /// `look`'s own error, a component's death, or the deadline.
-    pub fn wait_for<T>(
-        &self,
-        what: &str,
-        limit: Duration,
-        mut look: impl FnMut() -> Result<Look<T>, LabError>,
-    ) -> Result<T, LabError> {
-        let records = self.folder.records();
-        let result = wait::until(what, limit, &self.interrupt, || {
-            match Component::all(&records).iter().find_map(Component::died) {
-                Some(died) => Err(died.into()),
-                None => look(),
-            }
-        });
-        let logs = self.folder.logs();
-        result.map_err(|error| match error {
-            LabError::Wait(source) => {
-                LabError::Waited { source, hint: format!("The logs of all components are in {}", logs.display()) }
-            }
-            other => other,
         })
     }
 }

@@ -248,7 +248,7 @@ impl Lab {
 
     fn import(&self, node: &Node, archive: &std::path::Path) -> Result<(), LabError> {
         let space = self.space(node.name.as_str())?;
-        self.wait_for(&format!("containerd on {}", node.name), CONTAINERD_LIMIT, || {
+        self.wait_on(&[Kind::Containerd], &format!("containerd on {}", node.name), CONTAINERD_LIMIT, || {
             let ready = images::containerd_ready(&space)?;
             Ok(if ready { Look::Found(()) } else { Look::NotYet("no answer".to_owned()) })
         })?;

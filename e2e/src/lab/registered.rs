@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::{Api as Objects, Client, ResourceExt as _, api::ListParams};
 
 use super::{Lab, LabError};
-use crate::{node::Node, wait::Look};
+use crate::{component::Kind, node::Node, wait::Look};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -27,7 +27,7 @@ impl Lab {
     /// Waits until the API server shows these nodes at their addresses, has heard of each since then, and takes pods.
     pub(super) fn wait_for_nodes(&self, nodes: &[Node], since: Timestamp) -> Result<(), LabError> {
         let api = self.api()?;
-        self.wait_for("nodes to register", LIMIT, || {
+        self.wait_on(&[Kind::Kubelet], "nodes to register", LIMIT, || {
             let known = api.ask("list nodes and leases", Known::ask)?;
             let missing = nodes.iter().find_map(|node| known.lacks(node, &node.addresses(&self.config), since));
             Ok(missing.map_or(Look::Found(()), Look::NotYet))
@@ -37,9 +37,9 @@ impl Lab {
 
 impl Known {
     async fn ask(client: Client) -> Result<Self, kube::Error> {
-        let all = ListParams::default();
-        let nodes = Objects::<ApiNode>::all(client.clone()).list(&all).await?.items;
-        let leases = Objects::<Lease>::namespaced(client.clone(), "kube-node-lease").list(&all).await?.items;
+        let nodes = Objects::<ApiNode>::all(client.clone()).list(&ListParams::default()).await?.items;
+        let leases =
+            Objects::<Lease>::namespaced(client.clone(), "kube-node-lease").list(&ListParams::default()).await?.items;
         // Pods are refused before their namespace has its account.
         let account = Objects::<ServiceAccount>::namespaced(client, "default").get_opt("default").await?;
         Ok(Self { nodes, leases, pods_admitted: account.is_some() })
@@ -54,14 +54,19 @@ impl Known {
         if shown != addresses {
             return Some(format!("Node {name} with addresses {shown:?} in place of {addresses:?}"));
         }
-        let heard = |lease: &Lease| {
-            lease.name_any() == name
-                && lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).is_some_and(|time| time.0 >= since)
-        };
-        if !self.leases.iter().any(heard) {
+        if !self.heard_of(found, since) {
             return Some(format!("kubelet on {name} not heard of"));
         }
         (!self.pods_admitted).then(|| "namespace default without its service account".to_owned())
+    }
+
+    /// A kubelet that starts renews its lease at once, but makes that of a new node only some seconds later.
+    fn heard_of(&self, node: &ApiNode, since: Timestamp) -> bool {
+        let lease = self.leases.iter().find(|lease| lease.name_any() == node.name_any());
+        let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
+        let created = node.metadata.creation_timestamp.as_ref();
+        renewed.is_some_and(|time| time.0 >= since)
+            || created.is_some_and(|time| time.0.as_second() >= since.as_second())
     }
 }
 

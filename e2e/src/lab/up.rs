@@ -9,7 +9,7 @@ use crate::{
     address::HostNumber,
     binaries::Binaries,
     component::{Component, ComponentId, Kind},
-    config::LabConfig,
+    config::{LabConfig, LabName},
     control_plane::{self, api_url},
     images::ImageStore,
     node::Node,
@@ -17,7 +17,7 @@ use crate::{
     preflight,
     process::{Launch, Place},
     space::{Blueprint, Space},
-    wait::Look,
+    wait::{Look, WaitError},
     wire::{self, CONTROL_PLANE, OUTSIDE, Port, WIRE},
 };
 
@@ -26,27 +26,45 @@ const API_LIMIT: Duration = Duration::from_secs(90);
 pub(super) fn up(config: LabConfig, manner: &Manner) -> Result<Lab, LabError> {
     preflight::check()?;
     let folder = Folder::of(&config.name);
-    if folder.path().exists() {
-        return Err(LabError::Exists(config.name));
-    }
     let binaries = Binaries::find(config.binaries.as_deref(), &manner.progress)?;
     let name = config.name.clone();
-    let result = begin(&folder).and_then(|()| {
-        let lab = Lab::assemble(config, binaries, manner)?;
+    begin(&name, &folder)?;
+    let result = Lab::assemble(config, binaries, manner).and_then(|lab| {
         lab.bring_up(&lab.image_store()?)?;
         Ok(lab)
     });
-    if let Err(error) = &result
-        && !matches!(error, LabError::Exists(_))
-        && let Err(left) = down::down(&name)
-    {
-        tracing::error!(error = %left, lab = %name, "Lab not removed");
-    }
-    result
+    result.map_err(|error| take_down(&name, &folder, error))
 }
 
-fn begin(folder: &Folder) -> Result<(), LabError> {
-    folder.create().map_err(|(path, source)| LabError::Io { operation: "create", path, source })
+/// Removes what there is of a lab that did not come up, but for its logs: they tell why.
+fn take_down(name: &LabName, folder: &Folder, error: LabError) -> LabError {
+    let logs = std::env::temp_dir().join(format!("towpath-lab-{name}-logs"));
+    let asked_for = matches!(error, LabError::Wait(WaitError::Interrupted { .. }));
+    let kept = !asked_for && keep(&folder.logs(), &logs).is_ok();
+    if let Err(error) = down::down(name) {
+        tracing::error!(%error, lab = %name, "Lab not removed");
+    }
+    if kept { LabError::NotUp { source: Box::new(error.with_logs_in(&logs)), logs } } else { error }
+}
+
+/// Copies logs, in the place of those that an earlier failure left.
+fn keep(logs: &Path, to: &Path) -> std::io::Result<()> {
+    let entries = std::fs::read_dir(logs)?.collect::<Result<Vec<_>, _>>()?;
+    if entries.is_empty() {
+        return Err(std::io::ErrorKind::NotFound.into());
+    }
+    if to.exists() {
+        std::fs::remove_dir_all(to)?;
+    }
+    std::fs::create_dir(to)?;
+    entries.iter().try_for_each(|entry| std::fs::copy(entry.path(), to.join(entry.file_name())).map(drop))
+}
+
+fn begin(name: &LabName, folder: &Folder) -> Result<(), LabError> {
+    folder.create().map_err(|(path, source)| match source.kind() {
+        std::io::ErrorKind::AlreadyExists if path == folder.path() => LabError::Exists(name.clone()),
+        _ => LabError::Io { operation: "create", path, source },
+    })
 }
 
 impl Lab {
@@ -180,7 +198,7 @@ impl Lab {
 
     fn wait_for_api(&self) -> Result<(), LabError> {
         let api = self.api()?;
-        self.wait_for("the API server to be ready", API_LIMIT, || {
+        self.wait_on(&[Kind::Etcd, Kind::KubeApiserver], "the API server to be ready", API_LIMIT, || {
             Ok(match api.get("ask whether the API server is ready", "/readyz") {
                 Ok(_) => Look::Found(()),
                 Err(error) => Look::NotYet(error.to_string()),
