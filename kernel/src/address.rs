@@ -1,15 +1,26 @@
 //! Addresses of links.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use towpath_net::Family;
 
 use crate::link::Index;
-use crate::netlink::{Error, Operation, Socket};
+use crate::netlink::attributes::Attributes;
+use crate::netlink::{Error, Message, Operation, Socket};
+
+/// Messages (`linux/rtnetlink.h`).
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+/// Attributes (`linux/if_addr.h`).
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+/// Flags of an address.
+const IFA_F_NODAD: u32 = 0x02;
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_TENTATIVE: u32 = 0x40;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 
 /// An address as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,65 +33,69 @@ pub struct Address {
     pub usable: bool,
 }
 
-/// The kernel's name for a family.
-pub(crate) const fn address_family(family: Family) -> AddressFamily {
+/// The kernel's number of a family: `AF_INET`, `AF_INET6`.
+pub(crate) const fn address_family(family: Family) -> u8 {
     match family {
-        Family::V4 => AddressFamily::Inet,
-        Family::V6 => AddressFamily::Inet6,
+        Family::V4 => 2,
+        Family::V6 => 10,
     }
 }
 
 /// Lists all addresses of the socket's namespace.
 pub fn list(socket: &mut Socket) -> Result<Vec<Address>, Error> {
-    let message = AddressMessage::default();
-    let replies = socket
-        .dump(&RouteNetlinkMessage::GetAddress(message))
-        .map_err(|cause| Error::new(Operation::List, "addresses", cause))?;
-    Ok(replies.into_iter().filter_map(decode).collect())
+    let request = Message { kind: RTM_GETADDR, body: header(0, 0, Index(0)).to_vec() };
+    let replies = socket.dump(&request).map_err(|cause| Error::new(Operation::List, "addresses", cause))?;
+    Ok(replies.iter().filter_map(decode).collect())
 }
 
 /// Gives a link an address, or leaves it as it is where the link has it.
 ///
 /// It can be used at once (`IFA_F_NODAD`), and the kernel adds no route for its prefix (`IFA_F_NOPREFIXROUTE`).
 pub fn add(socket: &mut Socket, link: Index, address: IpNet) -> Result<(), Error> {
-    let mut message = identify(link, address);
-    message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Noprefixroute));
+    let mut attributes = identify(link, address);
+    attributes.put_number(IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
+    let request = Message { kind: RTM_NEWADDR, body: attributes.into_bytes() };
     socket
-        .write(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+        .write(&request, NLM_F_CREATE | NLM_F_REPLACE)
         .map_err(|cause| Error::new(Operation::Add, format!("address {address} of link {link}"), cause))
 }
 
 /// Takes an address from a link.
 pub fn delete(socket: &mut Socket, link: Index, address: IpNet) -> Result<(), Error> {
+    let request = Message { kind: RTM_DELADDR, body: identify(link, address).into_bytes() };
     socket
-        .write(RouteNetlinkMessage::DelAddress(identify(link, address)), 0)
+        .write(&request, 0)
         .map_err(|cause| Error::new(Operation::Delete, format!("address {address} of link {link}"), cause))
 }
 
-fn identify(link: Index, address: IpNet) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = address_family(Family::of_net(&address));
-    message.header.prefix_len = address.prefix_len();
-    message.header.index = link.0;
-    message.attributes = vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr())];
-    message
+/// `struct ifaddrmsg`: family, prefix length, flags, scope, link.
+const HEADER: usize = 8;
+
+fn header(family: u8, prefix_length: u8, link: Index) -> [u8; HEADER] {
+    let [a, b, c, d] = link.0.to_ne_bytes();
+    [family, prefix_length, 0, 0, a, b, c, d]
 }
 
-fn decode(reply: RouteNetlinkMessage) -> Option<Address> {
-    let RouteNetlinkMessage::NewAddress(message) = reply else { return None };
-    let mut local: Option<IpAddr> = None;
-    let mut remote: Option<IpAddr> = None;
-    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
-    for attribute in message.attributes {
-        match attribute {
-            AddressAttribute::Local(address) => local = Some(address),
-            AddressAttribute::Address(address) => remote = Some(address),
-            AddressAttribute::Flags(all) => flags = all,
+fn identify(link: Index, address: IpNet) -> Attributes {
+    let family = address_family(Family::of_net(&address));
+    let mut attributes = Attributes::after(&header(family, address.prefix_len(), link));
+    attributes.put_address(IFA_LOCAL, address.addr()).put_address(IFA_ADDRESS, address.addr());
+    attributes
+}
+
+fn decode(reply: &Message) -> Option<Address> {
+    let [_, prefix_length, flags, _, link @ ..] = *reply.header::<HEADER>()?;
+    let (mut local, mut remote, mut flags) = (None, None, u32::from(flags));
+    for attribute in reply.attributes(HEADER) {
+        match attribute.kind {
+            IFA_LOCAL => local = attribute.address(),
+            IFA_ADDRESS => remote = attribute.address(),
+            IFA_FLAGS => flags = attribute.number()?,
             _ => {}
         }
     }
     // Of a point-to-point address, IFA_ADDRESS is the other end's; IPv6 has no IFA_LOCAL otherwise.
-    let address = IpNet::new(local.or(remote)?, message.header.prefix_len).ok()?;
-    let usable = !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
-    Some(Address { link: Index(message.header.index), address, usable })
+    let address = IpNet::new(local.or(remote)?, prefix_length).ok()?;
+    let usable = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0;
+    Some(Address { link: Index(u32::from_ne_bytes(link)), address, usable })
 }

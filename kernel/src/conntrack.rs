@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use towpath_net::Family;
 use towpath_net::lease::{HostPort, Lease, Protocol};
 
+use crate::address::address_family;
 use crate::netlink::attributes::Attributes;
-use crate::netlink::{self, Error, Operation, RawMessage, Socket};
+use crate::netlink::{self, Error, Message, Operation, Socket};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE` (`linux/netfilter/nfnetlink_conntrack.h`).
 const CT_DELETE: u16 = 1 << 8 | 2;
@@ -30,14 +31,6 @@ const BY_DESTINATION: u32 = 1 << 1;
 const BY_PROTOCOL: u32 = 1 << 3;
 const BY_PORT: u32 = 1 << 5;
 
-/// `AF_INET`, `AF_INET6`.
-const fn number(family: Family) -> u8 {
-    match family {
-        Family::V4 => 2,
-        Family::V6 => 10,
-    }
-}
-
 /// Forgets the UDP flows to the host ports of a lease. A flow of TCP or SCTP ends by itself; one of UDP lives as long
 /// as its client sends, and keeps going where it went when it began (the kernel rewrites only a flow's first packet).
 pub fn forget_host_ports(lease: &Lease) -> Result<(), Error> {
@@ -57,8 +50,8 @@ pub fn forget_host_ports(lease: &Lease) -> Result<(), Error> {
 
 fn forget(socket: &mut Socket, family: Family, port: &HostPort) -> Result<(), Error> {
     let destination = port.host_ip.filter(|address| !address.is_unspecified());
-    let message = RawMessage { message_type: CT_DELETE, body: filter(family, destination, port) };
-    match socket.write(message, 0) {
+    let message = Message { kind: CT_DELETE, body: filter(family, destination, port) };
+    match socket.write(&message, 0) {
         Ok(()) => Ok(()),
         Err(cause) => match Error::new(Operation::Delete, format!("{family} flows to {port}"), cause) {
             error if error.is_missing() => Ok(()),
@@ -68,16 +61,11 @@ fn forget(socket: &mut Socket, family: Family, port: &HostPort) -> Result<(), Er
 }
 
 fn filter(family: Family, destination: Option<IpAddr>, port: &HostPort) -> Vec<u8> {
-    let mut message = Attributes::after(&[number(family), 0, 0, 0]);
+    let mut message = Attributes::after(&[address_family(family), 0, 0, 0]);
     message.nest(TUPLE_ORIG, |tuple| {
-        match destination {
-            Some(IpAddr::V4(address)) => {
-                tuple.nest(TUPLE_IP, |ip| _ = ip.put(IP_V4_DST, &address.octets()));
-            }
-            Some(IpAddr::V6(address)) => {
-                tuple.nest(TUPLE_IP, |ip| _ = ip.put(IP_V6_DST, &address.octets()));
-            }
-            None => {}
+        if let Some(address) = destination {
+            let kind = if address.is_ipv4() { IP_V4_DST } else { IP_V6_DST };
+            tuple.nest(TUPLE_IP, |ip| _ = ip.put_address(kind, address));
         }
         tuple.nest(TUPLE_PROTO, |proto| {
             proto.put(PROTO_NUM, &[port.protocol.number()]);
@@ -86,6 +74,6 @@ fn filter(family: Family, destination: Option<IpAddr>, port: &HostPort) -> Vec<u
     });
     let flags = BY_PROTOCOL | BY_PORT | if destination.is_some() { BY_DESTINATION } else { 0 };
     // The only number of netfilter that is in the machine's byte order.
-    message.nest(FILTER, |filter| _ = filter.put(FILTER_ORIG_FLAGS, &flags.to_ne_bytes()));
+    message.nest(FILTER, |filter| _ = filter.put_number(FILTER_ORIG_FLAGS, flags));
     message.into_bytes()
 }

@@ -5,13 +5,42 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::str::FromStr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags,
-    LinkInfo, LinkMessage,
-};
 
-use crate::netlink::{Cause, Error, Operation, Socket};
+use crate::netlink::attributes::Attributes;
+use crate::netlink::{Cause, Error, Message, Operation, Socket};
+
+/// Messages (`linux/rtnetlink.h`).
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+/// Attributes (`linux/if_link.h`).
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_EXT_MASK: u16 = 29;
+const IFLA_LINK_NETNSID: u16 = 37;
+/// Within `IFLA_LINKINFO`.
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+/// `linux/veth.h`.
+const VETH_INFO_PEER: u16 = 1;
+/// Within `IFLA_AF_SPEC`: `AF_INET6`, and in that `IFLA_INET6_ADDR_GEN_MODE`.
+const AF_INET6: u16 = 10;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+/// `RTEXT_FILTER_SKIP_STATS`: statistics are large, and nobody here reads them.
+const SKIP_STATS: u32 = 1 << 3;
+/// Flags of a link (`linux/if.h`).
+const IFF_UP: u32 = 1;
+const IFF_LOOPBACK: u32 = 1 << 3;
+const IFF_RUNNING: u32 = 1 << 6;
 
 /// The number of a link in its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,28 +162,26 @@ pub struct Change<'a> {
 
 /// Lists the links of the socket's namespace.
 pub fn list(socket: &mut Socket) -> Result<Vec<Link>, Error> {
-    let failed = |cause| Error::new(Operation::List, "links", cause);
-    let replies = socket.dump(&RouteNetlinkMessage::GetLink(query())).map_err(failed)?;
-    Ok(replies.into_iter().filter_map(decode).collect())
+    let request = message(RTM_GETLINK, query(Index(0)));
+    let replies = socket.dump(&request).map_err(|cause| Error::new(Operation::List, "links", cause))?;
+    Ok(replies.iter().filter_map(decode).collect())
 }
 
 /// Finds a link by its name.
 pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
-    let mut message = query();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    get(socket, message, || format!("link {name}"))
+    let mut attributes = query(Index(0));
+    attributes.put_text(IFLA_IFNAME, name);
+    get(socket, &message(RTM_GETLINK, attributes), || format!("link {name}"))
 }
 
 /// Finds a link by its number.
 pub fn by_index(socket: &mut Socket, index: Index) -> Result<Option<Link>, Error> {
-    let mut message = query();
-    message.header.index = index.0;
-    get(socket, message, || format!("link {index}"))
+    get(socket, &message(RTM_GETLINK, query(index)), || format!("link {index}"))
 }
 
-fn get(socket: &mut Socket, message: LinkMessage, object: impl Fn() -> String) -> Result<Option<Link>, Error> {
-    match socket.get(RouteNetlinkMessage::GetLink(message)) {
-        Ok(reply) => Ok(reply.and_then(decode)),
+fn get(socket: &mut Socket, request: &Message, object: impl Fn() -> String) -> Result<Option<Link>, Error> {
+    match socket.get(request) {
+        Ok(reply) => Ok(reply.as_ref().and_then(decode)),
         Err(cause) => match Error::new(Operation::List, object(), cause) {
             error if error.is_missing() => Ok(None),
             error => Err(error),
@@ -162,74 +189,85 @@ fn get(socket: &mut Socket, message: LinkMessage, object: impl Fn() -> String) -
     }
 }
 
-fn query() -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    message
+fn query(index: Index) -> Attributes {
+    let mut attributes = Attributes::after(&header(index, 0, 0));
+    attributes.put_number(IFLA_EXT_MASK, SKIP_STATS);
+    attributes
 }
 
-/// Makes a pair, both ends complete and down, in one message: after it there are both ends or none.
+fn message(kind: u16, attributes: Attributes) -> Message {
+    Message { kind, body: attributes.into_bytes() }
+}
+
+/// Makes a pair, both ends down, in one message: after it there are both ends or none.
 pub fn create_veth(socket: &mut Socket, pair: &VethPair<'_>) -> Result<(), Error> {
-    let mut peer = LinkMessage::default();
-    peer.attributes = vec![
-        LinkAttribute::IfName(pair.peer_name.to_owned()),
-        LinkAttribute::Address(pair.peer_mac.0.to_vec()),
-        LinkAttribute::Mtu(pair.mtu),
-        LinkAttribute::NetNsFd(pair.peer_namespace.as_raw_fd()),
-    ];
-    let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(pair.name.to_owned()),
-        LinkAttribute::Address(pair.mac.0.to_vec()),
-        LinkAttribute::Mtu(pair.mtu),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]),
-    ];
+    let mut peer = Attributes::after(&header(Index(0), 0, 0));
+    peer.put_text(IFLA_IFNAME, pair.peer_name).put(IFLA_ADDRESS, &pair.peer_mac.0).put_number(IFLA_MTU, pair.mtu);
+    peer.put(IFLA_NET_NS_FD, &pair.peer_namespace.as_raw_fd().to_ne_bytes());
+    let mut attributes = Attributes::after(&header(Index(0), 0, 0));
+    attributes.put_text(IFLA_IFNAME, pair.name).put(IFLA_ADDRESS, &pair.mac.0).put_number(IFLA_MTU, pair.mtu);
+    attributes.nest(IFLA_LINKINFO, |info| {
+        info.put_text(IFLA_INFO_KIND, "veth");
+        info.nest(IFLA_INFO_DATA, |data| _ = data.put(VETH_INFO_PEER, &peer.into_bytes()));
+    });
     let object = || format!("pair of links {} and {}", pair.name, pair.peer_name);
     socket
-        .write(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+        .write(&message(RTM_NEWLINK, attributes), NLM_F_CREATE | NLM_F_EXCL)
         .map_err(|cause| Error::new(Operation::Add, object(), cause))
 }
 
 /// Changes a link.
 pub fn change(socket: &mut Socket, index: Index, change: Change<'_>) -> Result<(), Error> {
-    let mut message = LinkMessage::default();
-    message.header.index = index.0;
-    if let Some(up) = change.up {
-        message.header.change_mask = LinkFlags::Up;
-        message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+    let flags = if change.up == Some(true) { IFF_UP } else { 0 };
+    let mask = if change.up.is_some() { IFF_UP } else { 0 };
+    let mut attributes = Attributes::after(&header(index, flags, mask));
+    if let Some(alias) = change.alias {
+        attributes.put(IFLA_IFALIAS, alias.as_bytes());
     }
-    message.attributes.extend(change.alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
-    message.attributes.extend(change.mtu.map(LinkAttribute::Mtu));
+    if let Some(mtu) = change.mtu {
+        attributes.put_number(IFLA_MTU, mtu);
+    }
     if change.no_generated_addresses {
-        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+        attributes.nest(IFLA_AF_SPEC, |families| {
+            families.nest(AF_INET6, |inet6| _ = inet6.put(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]));
+        });
     }
     socket
-        .write(RouteNetlinkMessage::SetLink(message), 0)
+        .write(&message(RTM_SETLINK, attributes), 0)
         .map_err(|cause| Error::new(Operation::Change, format!("link {index}"), cause))
 }
 
 /// Deletes a link, and with it the other end of a pair. Returns when both are gone.
 pub fn delete(socket: &mut Socket, name: &str) -> Result<(), Error> {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    let mut attributes = Attributes::after(&header(Index(0), 0, 0));
+    attributes.put_text(IFLA_IFNAME, name);
     socket
-        .write(RouteNetlinkMessage::DelLink(message), 0)
+        .write(&message(RTM_DELLINK, attributes), 0)
         .map_err(|cause: Cause| Error::new(Operation::Delete, format!("link {name}"), cause))
 }
 
-fn decode(reply: RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = reply else { return None };
+/// `struct ifinfomsg`: family, type, index, flags, which flags to change.
+const HEADER: usize = 16;
+
+fn header(index: Index, flags: u32, mask: u32) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    for (to, number) in bytes.chunks_exact_mut(4).skip(1).zip([index.0, flags, mask]) {
+        to.copy_from_slice(&number.to_ne_bytes());
+    }
+    bytes
+}
+
+fn decode(reply: &Message) -> Option<Link> {
+    let header = reply.header::<HEADER>()?;
+    let number = |at: usize| header.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+    let flags = number(8)?;
     let mut link = Link {
-        index: Index(message.header.index),
+        index: Index(number(4)?),
         name: String::new(),
         mtu: 0,
-        up: message.header.flags.contains(LinkFlags::Up),
-        running: message.header.flags.contains(LinkFlags::Running),
-        loopback: message.header.flags.contains(LinkFlags::Loopback),
+        up: flags & IFF_UP != 0,
+        running: flags & IFF_RUNNING != 0,
+        loopback: flags & IFF_LOOPBACK != 0,
         kind: Kind::Plain,
         alias: None,
         mac: None,
@@ -237,16 +275,19 @@ fn decode(reply: RouteNetlinkMessage) -> Option<Link> {
         controller: None,
     };
     let mut namespace = None;
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-            LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac),
-            LinkAttribute::Link(index) => link.peer = Some(Peer { index: Index(index), namespace: None }),
-            LinkAttribute::LinkNetNsId(id) => namespace = Some(id),
-            LinkAttribute::Controller(index) => link.controller = Some(Index(index)),
-            LinkAttribute::LinkInfo(infos) => link.kind = kind(&infos),
+    for attribute in reply.attributes(HEADER) {
+        match attribute.kind {
+            IFLA_IFNAME => link.name = attribute.text(),
+            IFLA_MTU => link.mtu = attribute.number()?,
+            IFLA_IFALIAS => link.alias = Some(attribute.text()),
+            IFLA_ADDRESS => link.mac = <[u8; 6]>::try_from(attribute.value).ok().map(Mac),
+            IFLA_LINK => link.peer = Some(Peer { index: Index(attribute.number()?), namespace: None }),
+            IFLA_LINK_NETNSID => namespace = attribute.number().map(u32::cast_signed),
+            IFLA_MASTER => link.controller = attribute.number().map(Index),
+            IFLA_LINKINFO => {
+                let name = attribute.nested().find(|info| info.kind == IFLA_INFO_KIND).map(|info| info.text());
+                link.kind = name.map_or(Kind::Plain, Kind::named);
+            }
             _ => {}
         }
     }
@@ -255,15 +296,9 @@ fn decode(reply: RouteNetlinkMessage) -> Option<Link> {
     Some(link)
 }
 
-fn kind(infos: &[LinkInfo]) -> Kind {
-    let kind = infos.iter().find_map(|info| match info {
-        LinkInfo::Kind(kind) => Some(kind),
-        _ => None,
-    });
-    match kind {
-        None => Kind::Plain,
-        Some(InfoKind::Veth) => Kind::Veth,
-        Some(other) => Kind::Other(other.to_string()),
+impl Kind {
+    fn named(name: String) -> Self {
+        if name == "veth" { Self::Veth } else { Self::Other(name) }
     }
 }
 

@@ -2,19 +2,16 @@
 
 pub mod attributes;
 mod error;
-mod raw;
+mod message;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer};
 use netlink_sys::SocketAddr;
 
 pub use error::{Cause, Error, Operation};
-pub use raw::RawMessage;
+pub use message::{Attribute, Message, attributes as read_attributes};
 
 /// What a datagram of a dump may hold: the kernel fills at most 32 KiB (`af_netlink.c`), events may be larger.
 const DATAGRAM: usize = 64 * 1024;
@@ -132,29 +129,20 @@ impl Socket {
     }
 
     /// Sends a request that changes something, and waits for the kernel's answer.
-    pub fn write<M>(&mut self, message: M, flags: u16) -> Result<(), Cause>
-    where
-        M: NetlinkSerializable + NetlinkDeserializable,
-    {
+    pub fn write(&mut self, message: &Message, flags: u16) -> Result<(), Cause> {
         self.writes += 1;
         self.request(message, flags | NLM_F_ACK).map(drop)
     }
 
     /// Asks for one object.
-    pub fn get<M>(&mut self, message: M) -> Result<Option<M>, Cause>
-    where
-        M: NetlinkSerializable + NetlinkDeserializable,
-    {
+    pub fn get(&mut self, message: &Message) -> Result<Option<Message>, Cause> {
         Ok(self.request(message, NLM_F_ACK)?.into_iter().next())
     }
 
     /// Asks for all objects. What the kernel marks as torn by a change in between is asked for again.
-    pub fn dump<M>(&mut self, message: &M) -> Result<Vec<M>, Cause>
-    where
-        M: NetlinkSerializable + NetlinkDeserializable + Clone,
-    {
+    pub fn dump(&mut self, message: &Message) -> Result<Vec<Message>, Cause> {
         for _ in 0..DUMP_ATTEMPTS {
-            match self.request(message.clone(), NLM_F_DUMP) {
+            match self.request(message, NLM_F_DUMP) {
                 Err(Cause::Torn) => {}
                 result => return result,
             }
@@ -162,31 +150,17 @@ impl Socket {
         Err(Cause::Torn)
     }
 
-    fn request<M>(&mut self, message: M, flags: u16) -> Result<Vec<M>, Cause>
-    where
-        M: NetlinkSerializable + NetlinkDeserializable,
-    {
+    fn request(&mut self, message: &Message, flags: u16) -> Result<Vec<Message>, Cause> {
         let sequence = self.next_sequence();
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = sequence;
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        self.send(&bytes).map_err(Cause::Io)?;
+        self.send(&message.with_header(NLM_F_REQUEST | flags, sequence)).map_err(Cause::Io)?;
         self.answer(sequence)
     }
 
     /// Collects the answer to one request. It is always read to its end, so that the next one finds nothing of it.
-    fn answer<M>(&mut self, sequence: u32) -> Result<Vec<M>, Cause>
-    where
-        M: NetlinkDeserializable,
-    {
-        let mut answer = Answer { objects: Vec::new(), torn: false, broken: None };
+    fn answer(&mut self, sequence: u32) -> Result<Vec<Message>, Cause> {
+        let mut answer = Answer::default();
         loop {
-            let datagram = self.receive(Wait::Block).map_err(Cause::Io)?.unwrap_or_default();
-            let mut rest = datagram;
+            let mut rest = self.receive(Wait::Block).map_err(Cause::Io)?.unwrap_or_default();
             while !rest.is_empty() {
                 let (message, after) = split(rest)?;
                 rest = after;
@@ -214,13 +188,13 @@ pub fn split(datagram: &[u8]) -> Result<(NetlinkBuffer<&[u8]>, &[u8]), Cause> {
     Ok((NetlinkBuffer::new(this), rest))
 }
 
-struct Answer<M> {
-    objects: Vec<M>,
+#[derive(Default)]
+struct Answer {
+    objects: Vec<Message>,
     torn: bool,
-    broken: Option<Cause>,
 }
 
-impl<M: NetlinkDeserializable> Answer<M> {
+impl Answer {
     /// Takes one message; the result of the request where it was the last one.
     fn take(&mut self, message: &NetlinkBuffer<&[u8]>) -> Option<Result<(), Cause>> {
         self.torn |= message.flags() & NLM_F_DUMP_INTR != 0;
@@ -228,30 +202,14 @@ impl<M: NetlinkDeserializable> Answer<M> {
             netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE => {
                 Some(error::outcome(message.flags(), message.payload()))
             }
-            _ => {
-                match parse(message) {
-                    Ok(object) => self.objects.extend(object),
-                    Err(cause) => self.broken = Some(cause),
-                }
+            kind => {
+                self.objects.push(Message { kind, body: message.payload().to_vec() });
                 None
             }
         }
     }
 
-    fn finish(self) -> Result<Vec<M>, Cause> {
-        match self.broken {
-            Some(cause) => Err(cause),
-            None if self.torn => Err(Cause::Torn),
-            None => Ok(self.objects),
-        }
-    }
-}
-
-fn parse<M: NetlinkDeserializable>(message: &NetlinkBuffer<&[u8]>) -> Result<Option<M>, Cause> {
-    let packet = NetlinkMessage::<M>::deserialize(message.clone().into_inner())
-        .map_err(|e| Cause::Malformed(format!("message type {}: {e}", message.message_type())))?;
-    match packet.payload {
-        NetlinkPayload::InnerMessage(object) => Ok(Some(object)),
-        _ => Ok(None),
+    fn finish(self) -> Result<Vec<Message>, Cause> {
+        if self.torn { Err(Cause::Torn) } else { Ok(self.objects) }
     }
 }

@@ -5,15 +5,39 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
-};
 use towpath_net::Family;
 
 use crate::address::address_family;
 use crate::link::Index;
-use crate::netlink::{Error, Operation, Socket};
+use crate::netlink::attributes::Attributes;
+use crate::netlink::{Error, Message, Operation, Socket};
+
+/// Messages (`linux/rtnetlink.h`, as all that follows).
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+/// Attributes.
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
+const RTA_NH_ID: u16 = 30;
+/// Types.
+const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RTN_BLACKHOLE: u8 = 6;
+/// Scopes.
+const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_LINK: u8 = 253;
+/// Tables. The local one holds the addresses that the namespace takes packets for.
+const RT_TABLE_MAIN: u8 = 254;
+const RT_TABLE_LOCAL: u8 = 255;
+/// The flag of a route that was learned for one destination, such as a smaller MTU on the way there.
+const RTM_F_CLONED: u32 = 0x200;
 
 /// Who added a route (`rtm_protocol`, `linux/rtnetlink.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +65,24 @@ pub enum Kind {
     Other(u8),
 }
 
+impl Kind {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Unicast => RTN_UNICAST,
+            Self::Blackhole => RTN_BLACKHOLE,
+            Self::Other(number) => number,
+        }
+    }
+
+    const fn numbered(number: u8) -> Self {
+        match number {
+            RTN_UNICAST => Self::Unicast,
+            RTN_BLACKHOLE => Self::Blackhole,
+            other => Self::Other(other),
+        }
+    }
+}
+
 /// How far away the destination is (`rtm_scope`); IPv6 knows only one scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
@@ -50,6 +92,24 @@ pub enum Scope {
     Link,
     /// Something that Towpath never makes.
     Other(u8),
+}
+
+impl Scope {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Global => RT_SCOPE_UNIVERSE,
+            Self::Link => RT_SCOPE_LINK,
+            Self::Other(number) => number,
+        }
+    }
+
+    const fn numbered(number: u8) -> Self {
+        match number {
+            RT_SCOPE_UNIVERSE => Self::Global,
+            RT_SCOPE_LINK => Self::Link,
+            other => Self::Other(other),
+        }
+    }
 }
 
 /// A route of the main table.
@@ -142,28 +202,24 @@ pub const fn default_metric(family: Family) -> u32 {
 pub fn list(socket: &mut Socket) -> Result<Vec<Route>, Error> {
     let mut routes = Vec::new();
     for family in Family::ALL {
-        routes.extend(table(socket, family, RouteHeader::RT_TABLE_MAIN)?);
+        routes.extend(table(socket, family, RT_TABLE_MAIN)?);
     }
     Ok(routes)
 }
 
-/// `RT_TABLE_LOCAL`: the addresses that the namespace takes packets for.
-const LOCAL: u8 = 255;
-
 /// Lists the addresses of a family that the kernel takes packets for. An IPv6 address becomes one some time after it
 /// was given to its link, when the kernel's own work queue gets to it (`addrconf_dad_work`).
 pub fn local_addresses(socket: &mut Socket, family: Family) -> Result<Vec<IpAddr>, Error> {
-    let local = u8::from(RouteType::Local);
-    let routes = table(socket, family, LOCAL)?;
-    Ok(routes.into_iter().filter(|r| r.kind == Kind::Other(local)).map(|r| r.destination.addr()).collect())
+    let routes = table(socket, family, RT_TABLE_LOCAL)?;
+    Ok(routes.into_iter().filter(|r| r.kind == Kind::Other(RTN_LOCAL)).map(|r| r.destination.addr()).collect())
 }
 
 fn table(socket: &mut Socket, family: Family, table: u8) -> Result<Vec<Route>, Error> {
-    let mut message = RouteMessage::default();
-    message.header.address_family = address_family(family);
-    message.attributes.push(RouteAttribute::Table(table.into()));
-    match socket.dump(&RouteNetlinkMessage::GetRoute(message)) {
-        Ok(replies) => Ok(replies.into_iter().filter_map(|reply| decode(family, table, reply)).collect()),
+    let header = Header { family: address_family(family), ..Header::default() };
+    let mut attributes = Attributes::after(&header.bytes());
+    attributes.put_number(RTA_TABLE, table.into());
+    match socket.dump(&Message { kind: RTM_GETROUTE, body: attributes.into_bytes() }) {
+        Ok(replies) => Ok(replies.iter().filter_map(|reply| decode(family, table, reply)).collect()),
         // The kernel makes the table with its first route.
         Err(cause) if cause.errno() == Some(rustix::io::Errno::NOENT) => Ok(Vec::new()),
         Err(cause) => Err(Error::new(Operation::List, format!("{family} routes"), cause)),
@@ -187,77 +243,91 @@ pub fn replace(socket: &mut Socket, route: &Route) -> Result<(), Error> {
 
 fn write(socket: &mut Socket, route: &Route, operation: Operation, flags: u16) -> Result<(), Error> {
     socket
-        .write(RouteNetlinkMessage::NewRoute(encode(route)), flags)
+        .write(&encode(RTM_NEWROUTE, route), flags)
         .map_err(|cause| Error::new(operation, format!("route {route}"), cause))
 }
 
 /// Deletes exactly this route, and no other to the same destination.
 pub fn delete(socket: &mut Socket, route: &Route) -> Result<(), Error> {
     socket
-        .write(RouteNetlinkMessage::DelRoute(encode(route)), 0)
+        .write(&encode(RTM_DELROUTE, route), 0)
         .map_err(|cause| Error::new(Operation::Delete, format!("route {route}"), cause))
 }
 
-fn encode(route: &Route) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = address_family(Family::of_net(&route.destination));
-    message.header.destination_prefix_length = route.destination.prefix_len();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = route.protocol.0.into();
-    message.header.scope = match route.scope {
-        Scope::Global => RouteScope::Universe,
-        Scope::Link => RouteScope::Link,
-        Scope::Other(number) => number.into(),
-    };
-    message.header.kind = match route.kind {
-        Kind::Unicast => RouteType::Unicast,
-        Kind::Blackhole => RouteType::BlackHole,
-        Kind::Other(number) => number.into(),
-    };
-    let attributes = &mut message.attributes;
-    if route.destination.prefix_len() > 0 {
-        attributes.push(RouteAttribute::Destination(route.destination.network().into()));
-    }
-    attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
-    attributes.extend(route.link.map(|link| RouteAttribute::Oif(link.0)));
-    attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
-    if route.metric != 0 {
-        attributes.push(RouteAttribute::Priority(route.metric));
-    }
-    message
+/// `struct rtmsg`, less what is always nothing here.
+#[derive(Clone, Copy, Debug, Default)]
+struct Header {
+    family: u8,
+    prefix_length: u8,
+    table: u8,
+    protocol: u8,
+    scope: u8,
+    kind: u8,
+    flags: u32,
 }
 
-fn decode(family: Family, wanted: u8, reply: RouteNetlinkMessage) -> Option<Route> {
-    let RouteNetlinkMessage::NewRoute(message) = reply else { return None };
-    let header = &message.header;
-    if header.flags.contains(RouteFlags::Cloned) {
+impl Header {
+    const LENGTH: usize = 12;
+
+    const fn bytes(self) -> [u8; Self::LENGTH] {
+        let [a, b, c, d] = self.flags.to_ne_bytes();
+        [self.family, self.prefix_length, 0, 0, self.table, self.protocol, self.scope, self.kind, a, b, c, d]
+    }
+
+    fn of(message: &Message) -> Option<Self> {
+        let [family, prefix_length, _, _, table, protocol, scope, kind, flags @ ..] =
+            *message.header::<{ Self::LENGTH }>()?;
+        Some(Self { family, prefix_length, table, protocol, scope, kind, flags: u32::from_ne_bytes(flags) })
+    }
+}
+
+fn encode(kind: u16, route: &Route) -> Message {
+    let header = Header {
+        family: address_family(Family::of_net(&route.destination)),
+        prefix_length: route.destination.prefix_len(),
+        table: RT_TABLE_MAIN,
+        protocol: route.protocol.0,
+        scope: route.scope.number(),
+        kind: route.kind.number(),
+        flags: 0,
+    };
+    let mut attributes = Attributes::after(&header.bytes());
+    if route.destination.prefix_len() > 0 {
+        attributes.put_address(RTA_DST, route.destination.network());
+    }
+    if let Some(gateway) = route.gateway {
+        attributes.put_address(RTA_GATEWAY, gateway);
+    }
+    if let Some(link) = route.link {
+        attributes.put_number(RTA_OIF, link.0);
+    }
+    if let Some(source) = route.source {
+        attributes.put_address(RTA_PREFSRC, source);
+    }
+    if route.metric != 0 {
+        attributes.put_number(RTA_PRIORITY, route.metric);
+    }
+    Message { kind, body: attributes.into_bytes() }
+}
+
+fn decode(family: Family, wanted: u8, reply: &Message) -> Option<Route> {
+    let header = Header::of(reply)?;
+    if header.flags & RTM_F_CLONED != 0 {
         return None;
     }
-    let mut route = Route::blank(family.everything(), Protocol(header.protocol.into()));
-    route.metric = 0;
-    route.kind = match header.kind {
-        RouteType::Unicast => Kind::Unicast,
-        RouteType::BlackHole => Kind::Blackhole,
-        other => Kind::Other(other.into()),
-    };
-    route.scope = match header.scope {
-        RouteScope::Universe => Scope::Global,
-        RouteScope::Link => Scope::Link,
-        other => Scope::Other(other.into()),
-    };
+    let mut route = Route::blank(family.everything(), Protocol(header.protocol));
+    (route.metric, route.kind, route.scope) = (0, Kind::numbered(header.kind), Scope::numbered(header.scope));
     let mut table = u32::from(header.table);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Destination(address) => {
-                route.destination = IpNet::new(plain(address)?, header.destination_prefix_length).ok()?;
-            }
-            RouteAttribute::Gateway(address) => route.gateway = plain(address),
-            RouteAttribute::PrefSource(address) => route.source = plain(address),
-            RouteAttribute::Oif(index) => route.link = Some(Index(*index)),
-            RouteAttribute::Priority(metric) => route.metric = *metric,
+    for attribute in reply.attributes(Header::LENGTH) {
+        match attribute.kind {
+            RTA_TABLE => table = attribute.number()?,
+            RTA_DST => route.destination = IpNet::new(attribute.address()?, header.prefix_length).ok()?,
+            RTA_GATEWAY => route.gateway = attribute.address(),
+            RTA_PREFSRC => route.source = attribute.address(),
+            RTA_OIF => route.link = attribute.number().map(Index),
+            RTA_PRIORITY => route.metric = attribute.number()?,
             // A gateway of the other family, several next hops, or a nexthop object.
-            RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) | RouteAttribute::NhId(_) => route.complex = true,
+            RTA_VIA | RTA_MULTIPATH | RTA_NH_ID => route.complex = true,
             _ => {}
         }
     }
@@ -269,12 +339,4 @@ fn decode(family: Family, wanted: u8, reply: RouteNetlinkMessage) -> Option<Rout
         route.link = None;
     }
     (table == u32::from(wanted)).then_some(route)
-}
-
-const fn plain(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
-        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
-        _ => None,
-    }
 }

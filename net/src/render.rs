@@ -5,8 +5,6 @@ mod table;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use crate::family::{Family, PerFamily};
 use crate::lease::{Lease, Phase};
 use crate::observed::{Address, Desired, Link, Subnet, Surroundings, Sysctl, Target};

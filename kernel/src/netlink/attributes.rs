@@ -1,5 +1,7 @@
 //! Writing netlink attributes (`struct nlattr`, `linux/netlink.h`).
 
+use std::net::IpAddr;
+
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 0x8000;
 
@@ -21,6 +23,24 @@ impl Attributes {
         self.0.extend(value);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         self
+    }
+
+    /// Adds a number.
+    pub fn put_number(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.put(kind, &value.to_ne_bytes())
+    }
+
+    /// Adds a text, with the zero that ends it.
+    pub fn put_text(&mut self, kind: u16, text: &str) -> &mut Self {
+        self.put(kind, &[text.as_bytes(), &[0]].concat())
+    }
+
+    /// Adds an address in the size of its family.
+    pub fn put_address(&mut self, kind: u16, address: IpAddr) -> &mut Self {
+        match address {
+            IpAddr::V4(address) => self.put(kind, &address.octets()),
+            IpAddr::V6(address) => self.put(kind, &address.octets()),
+        }
     }
 
     /// Adds an attribute that holds attributes.

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 
-use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NlasIterator};
+use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED};
+
+use super::message;
 
 /// What was being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +122,7 @@ fn explanation(flags: u16, payload: &[u8]) -> Option<String> {
     let request_length = payload.get(4..8).and_then(|b| b.first_chunk()).map(|b| u32::from_ne_bytes(*b))?;
     let skipped = if flags & NLM_F_CAPPED != 0 { HEADER } else { usize::try_from(request_length).ok()? };
     let attributes = payload.get(4 + skipped.next_multiple_of(4)..)?;
-    let text = NlasIterator::new(attributes).flatten().find(|nla| nla.kind() == NLMSGERR_ATTR_MSG)?;
-    Some(String::from_utf8_lossy(text.value()).trim_end_matches('\0').to_owned())
+    message::attributes(attributes).find(|attribute| attribute.kind == NLMSGERR_ATTR_MSG).map(|text| text.text())
 }
 
 #[cfg(test)]

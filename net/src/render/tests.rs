@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
+
 use super::*;
 use crate::lease::{HostPort, LeasedAddress, Protocol};
 use crate::nft::{Element, Value};
