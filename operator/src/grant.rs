@@ -137,7 +137,9 @@ pub fn plan(intent: &Intent, live: &Seen, pending: &Pending, now: Timestamp) -> 
         let node_is_there = uids.get(name) == Some(&promise.uid);
         !is_published && (node_is_there || now.duration_since(promise.at) < QUARANTINE)
     });
-    let facts = facts(live, &kept);
+    let mut facts = facts(live, &kept);
+    // A Node that was made again waits until the part of the old one is gone.
+    facts.nodes.retain(|name, node| !node.existing.is_empty() || !names.contains(name.0.as_str()));
     let resolved = resolve(intent, &facts, &allocate(intent, &facts));
     let mut waiting = resolved.specs.into_iter().filter(|(name, _)| !names.contains(name.0.as_str()));
     let specs: BTreeMap<NodeName, NodeSpec> = waiting.by_ref().take(BATCH).collect();

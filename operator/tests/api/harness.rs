@@ -1,0 +1,350 @@
+//! An API server of one's own: etcd and kube-apiserver in fresh namespaces, Towpath installed from `config/`, and the
+//! operator's binary running with its own service account's rights.
+
+use std::fs::File;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::json;
+use tempfile::TempDir;
+use towpath_crds::{AGENT, ClusterNetwork, NodeNetwork};
+use towpath_e2e::binaries::Binaries;
+use towpath_e2e::isolated::isolated;
+use towpath_e2e::pki::{loopback_server, signing_key};
+use towpath_e2e::progress::Progress;
+
+/// Within which the API server is to answer.
+const START: Duration = Duration::from_secs(60);
+/// Within which whatever a test waits for is to happen, where nothing is said about its speed.
+pub const SOON: Duration = Duration::from_secs(15);
+
+/// Runs a test with a cluster of its own.
+pub fn with_cluster<F: Future<Output = ()>>(test: &str, body: impl FnOnce(Cluster) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    let labs = folder.path().to_owned();
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async { body(Cluster::start().await).await });
+    };
+    isolated(test, &labs, run).unwrap();
+}
+
+/// Waits until `look` answers something, or fails with what it said last.
+pub async fn wait_for<T, F: Future<Output = Result<T, String>>>(
+    what: &str,
+    within: Duration,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let begun = Instant::now();
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(last) => assert!(begun.elapsed() < within, "{what} did not happen within {within:?}: {last}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An API server and what it needs.
+pub struct Cluster {
+    folder: TempDir,
+    binaries: Binaries,
+    _etcd: Child,
+    api_server: Child,
+    pub client: Client,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let binaries = Binaries::find(None, &Progress::quiet()).unwrap();
+        run(Command::new("ip").args(["address", "add", "10.0.0.1/32", "dev", "lo"]));
+        let identity = loopback_server().unwrap();
+        let (private, public) = signing_key().unwrap();
+        let files = [
+            ("server.crt", &identity.certificate),
+            ("server.key", &identity.key),
+            ("sa.key", &private),
+            ("sa.pub", &public),
+        ];
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        std::fs::write(folder.path().join("tokens.csv"), "token,admin,1,\"system:masters\"\n").unwrap();
+        let etcd = start_etcd(&binaries, folder.path());
+        let api_server = start_api_server(&binaries, folder.path());
+        let client = client(&write_kubeconfig(folder.path(), "admin", &json!({}))).await;
+        let cluster = Self { folder, binaries, _etcd: etcd, api_server, client };
+        cluster.answers().await;
+        cluster.kubectl(&["apply", "--server-side", "-k", &repository("config/overlays/lab")]);
+        wait_for("the kinds", SOON, || async {
+            let networks = Api::<ClusterNetwork>::all(cluster.client.clone());
+            networks.list(&ListParams::default()).await.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        cluster
+    }
+
+    async fn answers(&self) {
+        wait_for("an answer of the API server", START, || async {
+            // The last thing that an API server makes when it starts.
+            let ranges = Api::<ServiceCIDR>::all(self.client.clone());
+            ranges.get("kubernetes").await.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// Takes the API server away.
+    pub fn stop_api_server(&mut self) {
+        self.api_server.kill().unwrap();
+        self.api_server.wait().unwrap();
+    }
+
+    /// Brings it back.
+    pub async fn restart_api_server(&mut self) {
+        self.api_server = start_api_server(&self.binaries, self.folder.path());
+        self.answers().await;
+    }
+
+    /// Runs kubectl; the error is what it printed.
+    pub fn try_kubectl(&self, user: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(self.binaries.path("kubectl"));
+        command.args(arguments).env("KUBECONFIG", self.folder.path().join(user));
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        if output.status.success() { Ok(text) } else { Err(text) }
+    }
+
+    /// Runs kubectl as an administrator.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl("admin", arguments).unwrap()
+    }
+
+    /// A user to be, by what a kubeconfig says of it.
+    pub fn user(&self, name: &str, impersonation: &serde_json::Value) {
+        write_kubeconfig(self.folder.path(), name, impersonation);
+    }
+
+    /// Starts a replica of the operator, as the pod that it is in production.
+    pub fn operator(&self, name: &str, port: u16) -> Operator {
+        let account = json!({"as": "system:serviceaccount:towpath-system:towpath-operator"});
+        let kubeconfig = write_kubeconfig(self.folder.path(), "operator", &account);
+        let log = File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_towpath-operator"))
+            .args(["--port", &port.to_string()])
+            .env("KUBECONFIG", kubeconfig)
+            .env("POD_NAME", name)
+            .env("POD_NAMESPACE", "towpath-system")
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Operator { process, port }
+    }
+
+    /// A client with the operator's rights.
+    pub async fn operator_client(&self) -> Client {
+        let account = json!({"as": "system:serviceaccount:towpath-system:towpath-operator"});
+        client(&write_kubeconfig(self.folder.path(), "operator", &account)).await
+    }
+
+    /// Makes a Node with these addresses.
+    pub async fn add_node(&self, name: &str, addresses: &[&str]) {
+        let nodes = Api::<Node>::all(self.client.clone());
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
+        self.readdress(name, addresses).await;
+    }
+
+    /// Gives a Node other addresses.
+    pub async fn readdress(&self, name: &str, addresses: &[&str]) {
+        let list: Vec<_> = addresses.iter().map(|a| json!({"type": "InternalIP", "address": a})).collect();
+        let patch = Patch::Merge(json!({"status": {"addresses": list}}));
+        let nodes = Api::<Node>::all(self.client.clone());
+        nodes.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Three nodes with addresses of both families.
+    pub async fn three_nodes(&self) {
+        for n in 1..=3 {
+            self.add_node(&format!("n{n}"), &[&format!("172.30.0.{n}"), &format!("fd00:172:30::{n}")]).await;
+        }
+    }
+
+    /// Applies a file of the repository.
+    pub fn apply(&self, file: &str) -> String {
+        self.kubectl(&["apply", "--server-side", "-f", &repository(file)])
+    }
+
+    /// All parts of nodes, by name.
+    pub async fn parts(&self) -> Vec<NodeNetwork> {
+        Api::all(self.client.clone()).list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// Waits for a part that is as it should be.
+    pub async fn part(&self, name: &str, within: Duration, is: impl Fn(&NodeNetwork) -> bool) -> NodeNetwork {
+        let api = Api::<NodeNetwork>::all(self.client.clone());
+        wait_for(&format!("NodeNetwork {name} as it should be"), within, || async {
+            let found = api.get_opt(name).await.map_err(|error| error.to_string())?;
+            found.filter(&is).ok_or_else(|| "not yet".to_owned())
+        })
+        .await
+    }
+
+    /// Reports that a node has what it was told, as its agent would.
+    pub async fn report(&self, name: &str) {
+        let api = Api::<NodeNetwork>::all(self.client.clone());
+        let part = api.get(name).await.unwrap();
+        let generation = part.metadata.generation;
+        let ready = json!({
+            "type": "Ready", "status": "True", "reason": "AsTold", "message": "", "observedGeneration": generation,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        let status = json!({
+            "apiVersion": "towpath.dev/v1alpha1", "kind": "NodeNetwork", "metadata": {"name": name},
+            "status": {
+                "observedGeneration": generation, "observedRevision": part.spec.revision, "transport": "Direct",
+                "mtu": 1500, "podCIDRs": part.spec.pod_cidrs.join(","), "conditions": [ready],
+            },
+        });
+        api.patch_status(name, &PatchParams::apply(AGENT), &Patch::Apply(status)).await.unwrap();
+    }
+
+    /// Waits for the verdict and the words of a condition of the network.
+    pub async fn condition(&self, type_: &str, status: &str, words: &str) {
+        let api = Api::<ClusterNetwork>::all(self.client.clone());
+        wait_for(&format!("{type_}={status}"), Duration::from_secs(60), || async {
+            let network = api.get("default").await.map_err(|error| error.to_string())?;
+            let generation = network.metadata.generation;
+            let conditions = network.status.map(|status| status.conditions).unwrap_or_default();
+            let found = conditions.iter().find(|c| c.type_ == type_);
+            found
+                .filter(|c| c.status == status && c.message.contains(words) && c.observed_generation == generation)
+                .map(drop)
+                .ok_or_else(|| format!("{found:?}"))
+        })
+        .await;
+    }
+}
+
+/// A running replica; it ends with the test.
+pub struct Operator {
+    process: Child,
+    port: u16,
+}
+
+impl Operator {
+    /// What one of its metrics says.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.get("/metrics")?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// What it answers.
+    pub fn get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// Waits until it leads.
+    pub async fn leads(&self, within: Duration) {
+        wait_for("leadership", within, || async {
+            self.metric("towpath_operator_leading").filter(|leads| *leads > 0.0).map(drop).ok_or("follows".to_owned())
+        })
+        .await;
+    }
+
+    /// How many passes ended well.
+    pub fn passes(&self) -> f64 {
+        self.metric("towpath_operator_passes_total{outcome=\"Done\"}").unwrap_or_default()
+    }
+
+    /// Whether the process is there.
+    pub fn runs(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
+    /// Ends it without notice.
+    pub fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Ends it as the kubelet would.
+    pub fn terminate(mut self) {
+        run(Command::new("kill").arg(self.process.id().to_string()));
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+/// A path of the repository.
+pub fn repository(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path).display().to_string()
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+fn start_etcd(binaries: &Binaries, folder: &Path) -> Child {
+    Command::new(binaries.path("etcd"))
+        .arg(format!("--data-dir={}", folder.join("etcd").display()))
+        .args(["--unsafe-no-fsync", "--log-level=error"])
+        .stderr(File::create(folder.join("etcd.log")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+fn start_api_server(binaries: &Binaries, folder: &Path) -> Child {
+    let files = [
+        ("token-auth-file", "tokens.csv"),
+        ("tls-cert-file", "server.crt"),
+        ("tls-private-key-file", "server.key"),
+        ("service-account-key-file", "sa.pub"),
+        ("service-account-signing-key-file", "sa.key"),
+    ];
+    Command::new(binaries.path("kube-apiserver"))
+        .args(files.map(|(flag, file)| format!("--{flag}={}", folder.join(file).display())))
+        .args(["--etcd-servers=http://127.0.0.1:2379", "--bind-address=127.0.0.1", "--advertise-address=10.0.0.1"])
+        .args([
+            "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
+            "--service-account-issuer=https://localhost",
+        ])
+        .arg("--authorization-mode=RBAC")
+        .stderr(File::create(folder.join("kube-apiserver.log")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+fn write_kubeconfig(folder: &Path, name: &str, impersonation: &serde_json::Value) -> PathBuf {
+    let mut user = json!({"token": "token"});
+    user.as_object_mut().unwrap().extend(impersonation.as_object().unwrap().clone());
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {
+            "server": "https://127.0.0.1:6443", "certificate-authority": folder.join("server.crt"),
+        }}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "users": [{"name": "test", "user": user}],
+    });
+    let path = folder.join(name);
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
+}
+
+async fn client(kubeconfig: &Path) -> Client {
+    let read = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}

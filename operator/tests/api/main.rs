@@ -1,0 +1,260 @@
+//! The operator against a real API server.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+use towpath_crds::{ClusterNetwork, NodeNetwork};
+use towpath_net::intent::{Draft, overlap, validate};
+use towpath_operator::cache::Seen;
+use towpath_operator::cluster::Cluster as Writer;
+use towpath_operator::grant::{NAME, grant};
+use towpath_operator::lease::Leadership;
+use towpath_operator::metrics::Metrics;
+
+use harness::{Cluster, SOON, repository, wait_for, with_cluster};
+
+const KINDNET: &str = "config/samples/kindnet.yaml";
+/// A leader that says nothing is followed within its lease and a poll.
+const TAKEOVER: Duration = Duration::from_secs(6);
+/// Changes are followed within this.
+const FOLLOWED: Duration = Duration::from_secs(2);
+
+fn versions(parts: &[NodeNetwork]) -> Vec<Option<String>> {
+    parts.iter().map(|part| part.metadata.resource_version.clone()).collect()
+}
+
+#[test]
+fn every_node_gets_its_part_and_a_restart_writes_nothing() {
+    with_cluster("every_node_gets_its_part_and_a_restart_writes_nothing", |cluster| async move {
+        cluster.three_nodes().await;
+        let operator = cluster.operator("op-1", 9470);
+        cluster.apply(KINDNET);
+        for (name, cidr) in [("n1", "10.244.0.0/24"), ("n2", "10.244.1.0/24"), ("n3", "10.244.2.0/24")] {
+            cluster.part(name, SOON, |part| part.spec.pod_cidrs[0] == cidr).await;
+            cluster.report(name).await;
+        }
+        cluster.kubectl(&["wait", "--for=condition=Ready", "clusternetwork/default", "--timeout=15s"]);
+        let table = cluster.kubectl(&["get", "cnet"]);
+        let words = |line: Option<&str>| line.unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(
+            words(table.lines().next()),
+            ["NAME", "READY", "TRANSPORT", "ATTACHMENT", "MTU", "NODES", "UPDATED", "AGE"]
+        );
+        assert_eq!(words(table.lines().nth(1))[..7], ["default", "True", "Direct", "Routed", "1500", "3/3", "3/3"]);
+        let table = cluster.kubectl(&["get", "nnet"]);
+        assert_eq!(words(table.lines().next()), ["NAME", "READY", "POD-CIDRS", "TRANSPORT", "MTU", "REVISION", "AGE"]);
+        assert!(table.contains("10.244.0.0/24,fd00:10:244::/64"), "{table}");
+
+        operator.kill();
+        let before = versions(&cluster.parts().await);
+        let again = cluster.operator("op-1", 9470);
+        again.leads(SOON).await;
+        wait_for("a pass", SOON, || async { if again.passes() > 0.0 { Ok(()) } else { Err("none".to_owned()) } }).await;
+        assert_eq!(versions(&cluster.parts().await), before);
+        assert_eq!(again.metric("towpath_operator_writes_total"), None, "no write of any kind");
+    });
+}
+
+#[test]
+fn nodes_that_come_go_move_and_come_again_are_followed() {
+    with_cluster("nodes_that_come_go_move_and_come_again_are_followed", |cluster| async move {
+        cluster.three_nodes().await;
+        let _operator = cluster.operator("op-1", 9470);
+        cluster.apply("crds/tests/fresh/04-too-few-blocks.yaml");
+        cluster
+            .condition("Stalled", "True", "node n3: spec.ipam.podCIDRs[0] \"10.244.0.0/23\": has no /24 block left")
+            .await;
+        let old = cluster.part("n1", SOON, |_| true).await;
+
+        cluster.readdress("n1", &["172.30.0.11"]).await;
+        cluster.part("n1", FOLLOWED, |part| part.spec.addresses == ["172.30.0.11"]).await;
+
+        let nodes = Api::<Node>::all(cluster.client.clone());
+        nodes.delete("n1", &DeleteParams::default()).await.unwrap();
+        cluster.part("n3", FOLLOWED, |part| part.spec.pod_cidrs == old.spec.pod_cidrs).await;
+
+        nodes.delete("n2", &DeleteParams::default()).await.unwrap();
+        cluster.add_node("n2", &["172.30.0.2"]).await;
+        let uid = nodes.get("n2").await.unwrap().metadata.uid.unwrap();
+        let belongs = |part: &NodeNetwork| part.metadata.owner_references.iter().flatten().any(|o| o.uid == uid);
+        cluster.part("n2", FOLLOWED, belongs).await;
+        cluster.condition("Stalled", "False", "").await;
+        assert_eq!(cluster.parts().await.len(), 2);
+    });
+}
+
+#[test]
+fn another_replica_takes_over_in_seconds() {
+    with_cluster("another_replica_takes_over_in_seconds", |cluster| async move {
+        cluster.apply(KINDNET);
+        let first = cluster.operator("op-1", 9470);
+        first.leads(SOON).await;
+        let second = cluster.operator("op-2", 9471);
+        wait_for("readiness", SOON, || async {
+            second.get("/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200")).map(drop).ok_or("no".to_owned())
+        })
+        .await;
+        assert_eq!(second.metric("towpath_operator_leading"), Some(0.0));
+        first.kill();
+        cluster.add_node("n1", &["172.30.0.1", "fd00:172:30::1"]).await;
+        cluster.part("n1", TAKEOVER, |_| true).await;
+
+        let third = cluster.operator("op-3", 9470);
+        wait_for("health", SOON, || async { third.get("/readyz").map(drop).ok_or("no".to_owned()) }).await;
+        second.terminate();
+        cluster.add_node("n2", &["172.30.0.2", "fd00:172:30::2"]).await;
+        cluster.part("n2", FOLLOWED, |_| true).await;
+    });
+}
+
+#[test]
+fn an_api_server_that_was_away_is_found_again() {
+    with_cluster("an_api_server_that_was_away_is_found_again", |mut cluster| async move {
+        cluster.apply(KINDNET);
+        let mut operator = cluster.operator("op-1", 9470);
+        operator.leads(SOON).await;
+        cluster.stop_api_server();
+        wait_for("an end of leadership", TAKEOVER, || async {
+            if operator.metric("towpath_operator_leading") == Some(0.0) { Ok(()) } else { Err("leads".to_owned()) }
+        })
+        .await;
+        cluster.restart_api_server().await;
+        cluster.add_node("n1", &["172.30.0.1", "fd00:172:30::1"]).await;
+        cluster.part("n1", SOON, |_| true).await;
+        assert!(operator.runs());
+    });
+}
+
+#[test]
+fn what_the_cluster_contradicts_ends_in_a_condition_and_a_deleted_network_stays_on_the_nodes() {
+    const NAME: &str = "what_the_cluster_contradicts_ends_in_a_condition_and_a_deleted_network_stays_on_the_nodes";
+    with_cluster(NAME, |cluster| async move {
+        cluster.three_nodes().await;
+        let _operator = cluster.operator("op-1", 9470);
+        let mut files: Vec<_> = std::fs::read_dir(repository("crds/tests/fresh")).unwrap().flatten().collect();
+        files.sort_by_key(std::fs::DirEntry::file_name);
+        for file in files {
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            let words = text.lines().next().unwrap().strip_prefix("# expect: condition ").unwrap();
+            cluster.kubectl(&["apply", "--server-side", "-f", &file.path().display().to_string()]);
+            cluster.condition("Stalled", "True", words).await;
+            cluster.condition("Ready", "False", words).await;
+            cluster.condition("Reconciling", "False", "").await;
+            cluster.kubectl(&["delete", "clusternetwork", "default"]);
+        }
+        let parts = cluster.parts().await;
+        assert_eq!(parts.len(), 2, "of the last file, which has two blocks");
+        wait_for("the event", SOON, || async {
+            let events = cluster.kubectl(&["get", "events"]);
+            if events.contains("NetworkKept") { Ok(()) } else { Err(events) }
+        })
+        .await;
+        assert_eq!(versions(&cluster.parts().await), versions(&parts));
+    });
+}
+
+/// What an operator sees that has just looked.
+async fn look(cluster: &Cluster) -> Seen {
+    let nodes = Api::<Node>::all(cluster.client.clone()).list(&ListParams::default()).await.unwrap();
+    Seen { nodes: nodes.items.into_iter().map(Arc::new).collect(), ..Seen::default() }
+}
+
+#[test]
+fn operators_that_all_believe_to_lead_never_give_a_cidr_twice() {
+    with_cluster("operators_that_all_believe_to_lead_never_give_a_cidr_twice", |cluster| async move {
+        cluster.apply(KINDNET);
+        for n in 0..150 {
+            cluster.add_node(&format!("n{n}"), &[&format!("172.30.1.{n}"), &format!("fd00:172:30::{n}")]).await;
+        }
+        let network = Api::<ClusterNetwork>::all(cluster.client.clone()).get("default").await.unwrap();
+        let intent = validate(&Draft::from(&network.spec)).unwrap();
+        let seen = look(&cluster).await;
+        // One died after it promised: its promises are kept, for these very nodes.
+        let uid = |name: &str| {
+            seen.nodes.iter().find(|n| n.metadata.name.as_deref() == Some(name)).unwrap().metadata.uid.clone().unwrap()
+        };
+        let promise = |name: &str, block: u8| {
+            json!({"uid": uid(name), "at": "2026-01-01T00:00:00Z",
+                   "cidrs": [format!("10.244.{block}.0/24"), format!("fd00:10:244:{block:x}::/64")]})
+        };
+        let pending = json!({"n149": promise("n149", 0), "n148": promise("n148", 77)}).to_string();
+        let lock = json!({"metadata": {"name": NAME, "namespace": "towpath-system"}, "data": {"pending": pending}});
+        let locks = Api::<ConfigMap>::namespaced(cluster.client.clone(), "towpath-system");
+        locks.create(&PostParams::default(), &serde_json::from_value(lock).unwrap()).await.unwrap();
+
+        let client = cluster.operator_client().await;
+        let mut operators = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let (leadership, held) = Leadership::unchallenged();
+            let writer = Writer::new(&client, "towpath-system", leadership, Arc::new(Metrics::default()));
+            let (intent, seen) = (intent.clone(), seen.clone());
+            operators.spawn(async move {
+                let _held = held;
+                let mut conflicts = 0_u32;
+                while let Err(error) = grant(&writer, &intent, &seen).await {
+                    assert!(error.is_conflict(), "{error}");
+                    conflicts += 1;
+                }
+                conflicts
+            });
+        }
+        let conflicts: u32 = operators.join_all().await.into_iter().sum();
+        assert!(conflicts > 0, "they did get into each other's way");
+        let parts = cluster.parts().await;
+        assert_eq!(parts.len(), 150);
+        let cidrs: Vec<IpNet> = parts.iter().flat_map(|p| &p.spec.pod_cidrs).map(|c| c.parse().unwrap()).collect();
+        for (index, one) in cidrs.iter().enumerate() {
+            assert!(!cidrs[..index].iter().any(|other| overlap(one, other)), "{one} was given twice");
+        }
+        assert_eq!(cidrs.iter().collect::<BTreeSet<_>>().len(), 300);
+        let cidr_of = |name: &str| {
+            parts.iter().find(|p| p.metadata.name.as_deref() == Some(name)).unwrap().spec.pod_cidrs[0].clone()
+        };
+        assert_eq!((cidr_of("n149"), cidr_of("n148")), ("10.244.0.0/24".to_owned(), "10.244.77.0/24".to_owned()));
+    });
+}
+
+#[test]
+fn an_agent_may_write_the_status_of_its_own_node_only() {
+    with_cluster("an_agent_may_write_the_status_of_its_own_node_only", |cluster| async move {
+        cluster.three_nodes().await;
+        let _operator = cluster.operator("op-1", 9470);
+        cluster.apply(KINDNET);
+        cluster.part("n2", SOON, |_| true).await;
+        let account = "system:serviceaccount:towpath-system:towpath-agent";
+        let node = json!({"authentication.kubernetes.io/node-name": ["n1"]});
+        cluster.user("agent-n1", &json!({"as": account, "as-user-extra": node}));
+        cluster.user("agent-nowhere", &json!({"as": account}));
+        let patch = |user: &str, node: &str, status: &str| {
+            let body = if status.is_empty() { r#"{"spec":{"mtu":1300}}"# } else { r#"{"status":{"mtu":1300}}"# };
+            let mut arguments = vec!["patch", "nodenetwork", node, "--type=merge", "-p", body];
+            arguments.extend(Some("--subresource=status").filter(|_| !status.is_empty()));
+            cluster.try_kubectl(user, &arguments)
+        };
+        wait_for("the policy in force", SOON, || async {
+            patch("agent-n1", "n2", "status")
+                .err()
+                .filter(|e| e.contains("may not write the NodeNetwork of n2"))
+                .map(drop)
+                .ok_or("not yet".to_owned())
+        })
+        .await;
+        patch("agent-n1", "n1", "status").unwrap();
+        assert!(patch("agent-nowhere", "n1", "status").unwrap_err().contains("names no node"));
+        assert!(patch("agent-n1", "n1", "").unwrap_err().contains("forbidden"));
+        let api = Api::<NodeNetwork>::all(cluster.client.clone());
+        let moved = Patch::Merge(json!({"spec": {"podCIDRs": ["10.9.0.0/24"]}}));
+        let error = api.patch("n1", &PatchParams::default(), &moved).await.unwrap_err().to_string();
+        assert!(error.contains("delete the NodeNetwork to have the operator allocate anew"), "{error}");
+    });
+}
