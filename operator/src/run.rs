@@ -20,8 +20,11 @@ use crate::lease::{Candidate, Leadership};
 use crate::metrics::{Metrics, Outcome};
 use crate::reconcile::{Context, Memory, Next, reconcile};
 
-/// How long after a change a pass begins, for changes come in bursts.
+/// How long after a change a pass begins, for changes come in bursts; at least four times as long as the last pass
+/// took, so that passes over a large cluster take a fifth of a core at most.
 const GATHER: Duration = Duration::from_millis(50);
+/// What a pass counts for at most in that: changes are followed within a second also where the API server is slow.
+const LONGEST_GATHER: Duration = Duration::from_millis(150);
 /// The longest time between two looks at whether anything is to be done.
 const IDLE: Duration = Duration::from_secs(10);
 /// Between two passes without a change: a safety net, as every change is notified.
@@ -154,6 +157,7 @@ async fn work(
     let mut last: Option<Instant> = None;
     let mut retry = RETRY.0;
     let mut pause = Duration::ZERO;
+    let mut took = Duration::ZERO;
     while !*ended.borrow() {
         let notified = tokio::select! {
             () = changed.notified() => true,
@@ -170,14 +174,16 @@ async fn work(
         }
         led = true;
         if notified {
-            sleep(GATHER).await;
+            sleep(GATHER.max(took * 4)).await;
         }
-        last = Some(Instant::now());
+        let begun = Instant::now();
+        last = Some(begun);
         (pause, retry) = match pass(context, &mut memory).await {
             (Outcome::Done, Next::Wait) => (IDLE, RETRY.0),
             (Outcome::Done, Next::Again(after)) => (after, RETRY.0),
             (_, _) => (retry, (retry * 2).min(RETRY.1)),
         };
+        took = begun.elapsed().min(LONGEST_GATHER);
     }
 }
 

@@ -124,6 +124,16 @@ impl Cluster {
         if output.status.success() { Ok(text) } else { Err(text) }
     }
 
+    /// Applies a part of an object as its writers do.
+    pub fn server_side_apply(&self, user: &str, object: &serde_json::Value, part: &str) -> Result<String, String> {
+        let file = self.folder.path().join("object.json");
+        std::fs::write(&file, object.to_string()).unwrap();
+        let file = file.display().to_string();
+        let mut arguments = vec!["apply", "--server-side", "--force-conflicts", "--validate=false", "-f", &file];
+        arguments.extend(Some("--subresource=status").filter(|_| part == "status"));
+        self.try_kubectl(user, &arguments)
+    }
+
     /// Runs kubectl as an administrator.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         self.try_kubectl("admin", arguments).unwrap()
