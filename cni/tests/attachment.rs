@@ -4,14 +4,19 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::{Value, json};
 use support::{
     Call, add, config, config_after, del, leases, lines, netns, node, ping, sh, table, traces, write_node_json,
 };
+use towpath_kernel::host::HostKernel;
+use towpath_kernel::kernel::{Kernel, converge};
+use towpath_kernel::sysctl::{ROOT, Sysctls};
 use towpath_kernel::testing::isolated;
 use towpath_net::lease::{Phase, host_interface};
+use towpath_net::render::render;
 
 const DUAL: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
 
@@ -345,5 +350,37 @@ fn one_family_alone_works() {
             del("a");
             sh("ip netns del a");
         }
+    });
+}
+
+#[test]
+fn the_agent_finds_nothing_to_heal_of_a_pod_just_attached_and_heals_what_is_bent() {
+    isolated("the_agent_finds_nothing_to_heal_of_a_pod_just_attached_and_heals_what_is_bent", || {
+        node(&DUAL);
+        table();
+        let ports = json!([{"hostPort": 8080, "containerPort": 80}]);
+        Call::of("ADD", "a", &netns("a")).config(&support::config_with_ports(&ports)).succeed();
+        let veth = host_interface("a", "eth0");
+        let mut kernel = HostKernel::open(Sysctls::below(ROOT)).unwrap();
+        let state = support::node_state();
+        let mut plan_again = || {
+            let observed = kernel.observe(&BTreeSet::new()).unwrap();
+            let mut desired = render(&state, &leases(), &observed.surroundings).desired;
+            desired.sysctls.clear();
+            let report = converge(&mut kernel, &desired, &observed);
+            assert!(report.failed.is_empty(), "{report:?}");
+            report.done.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        // The own blocks' routes are the agent's alone.
+        assert_eq!(plan_again(), ["add route blackhole 10.244.1.0/24", "add route blackhole fd00:10:244:1::/64"]);
+        assert_eq!(plan_again(), [] as [&str; 0]);
+        sh(&format!("ip link set {veth} down"));
+        assert_eq!(plan_again().len(), 5, "the link, two addresses of IPv6 and two routes");
+        ping("", "fd00:10:244:1::2");
+        ping("ip netns exec a", "fd00:10:244:1::1");
+        ping("", "10.244.1.2");
+        assert_eq!(plan_again(), [] as [&str; 0]);
+        del("a");
+        assert_eq!(plan_again(), [] as [&str; 0]);
     });
 }

@@ -9,7 +9,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Call, add, config, del, leases, netns, node, sh, table, traces, wait_until};
+use support::{Call, add, config, config_with_ports, del, leases, netns, node, sh, table, traces, wait_until};
 use towpath_kernel::leases::Store;
 use towpath_kernel::link;
 use towpath_kernel::netlink::{Protocol, Socket};
@@ -67,8 +67,8 @@ fn fifty_at_once_get_addresses_of_their_own_and_all_go_again() {
 }
 
 /// Starts an ADD and kills it after a while; tells whether it was killed.
-fn kill_after(name: &str, path: &str, pause: Duration) -> bool {
-    let mut child = Call::of("ADD", name, path).start();
+fn kill_after(call: &Call, pause: Duration) -> bool {
+    let mut child = call.start();
     let end = Instant::now() + pause;
     while Instant::now() < end {
         std::hint::spin_loop();
@@ -91,7 +91,12 @@ fn what_killed_processes_leave_is_detached_or_collected() {
         for round in 0..60_u32 {
             let name = format!("p{round}");
             let path = netns(&name);
-            killed += u32::from(kill_after(&name, &path, whole * round / 50));
+            let mut ports = json!([{"hostPort": 8000 + round, "containerPort": 80, "protocol": "udp"}]);
+            if round % 2 == 0 {
+                ports = json!([]);
+            }
+            let call = Call::of("ADD", &name, &path).config(&config_with_ports(&ports));
+            killed += u32::from(kill_after(&call, whole * round / 50));
             if round % 3 == 0 {
                 Call::of("DEL", &name, &path).succeed();
                 assert!(!sh(&format!("ip -n {name} -o link")).contains("eth0"));

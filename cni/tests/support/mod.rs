@@ -58,8 +58,8 @@ pub fn write_node_json(content: &Value) {
     fs::write(format!("{STATE}/node.json"), content.to_string()).unwrap();
 }
 
-/// Makes the agent's table.
-pub fn table() {
+/// What the agent of the node is told.
+pub fn node_state() -> NodeState {
     let spec = NodeSpec {
         revision: Revision("7f3a91c".to_owned()),
         addresses: Vec::new(),
@@ -69,8 +69,12 @@ pub fn table() {
         mtu: Mtu::Auto,
         masquerade: Masquerade { mode: MasqueradeMode::Off, excluded: Vec::new() },
     };
-    let state = NodeState { node: NodeName::from("n1"), spec, peers: std::collections::BTreeMap::new() };
-    let desired = render(&state, &[], &Surroundings::default()).desired;
+    NodeState { node: NodeName::from("n1"), spec, peers: std::collections::BTreeMap::new() }
+}
+
+/// Makes the agent's table.
+pub fn table() {
+    let desired = render(&node_state(), &[], &Surroundings::default()).desired;
     Nft::open().unwrap().replace(&desired.table.unwrap()).unwrap();
 }
 
