@@ -219,3 +219,38 @@ fn scheduler() -> Vec<String> {
         "--profiling=false",
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pods: &[&str]) -> LabConfig {
+        let pod_cidrs = pods.iter().map(|cidr| cidr.parse().unwrap()).collect();
+        LabConfig { pod_cidrs, ..LabConfig::new("t".parse().unwrap()) }.validated().unwrap()
+    }
+
+    #[test]
+    fn pod_cidrs_are_allocated_only_when_asked_for() {
+        let flags = |config: &LabConfig| arguments(Kind::KubeControllerManager, config, [172, 30, 0, 2].into());
+        assert!(!flags(&config(&[])).iter().any(|flag| flag.contains("allocate-node-cidrs")));
+        assert!(flags(&config(&["10.244.0.0/16"])).contains(&"--cluster-cidr=10.244.0.0/16".to_owned()));
+    }
+
+    #[test]
+    fn well_known_services_have_their_usual_places() {
+        let config = config(&[]);
+        assert_eq!(api_service(&config).unwrap().to_string(), "10.96.0.1");
+        assert_eq!(dns_services(&config)[0].to_string(), "10.96.0.10");
+        assert_eq!(api_url("fd00::1".parse().unwrap(), 6443), "https://[fd00::1]:6443");
+    }
+
+    #[test]
+    fn the_server_answers_for_every_name_and_address_that_it_is_reached_by() {
+        let subject =
+            server_subject(&config(&[]), &[Port::only(crate::address::Subnet(0), crate::address::HostNumber::FIRST)]);
+        for address in ["127.0.0.1", "::1", "10.96.0.1", "172.30.0.2"] {
+            assert!(subject.addresses.contains(&address.parse().unwrap()), "{address}");
+        }
+        assert!(subject.dns.iter().any(|name| name == "kubernetes.default.svc"));
+    }
+}

@@ -172,15 +172,45 @@ fn flush() {
     }
 }
 
-fn apply(present: &Routes, wanted: &Routes) -> Result<(), RunError> {
+/// The lines of `ip -batch` that lead from one set of routes to another, removals first.
+fn changes(present: &Routes, wanted: &Routes) -> Vec<String> {
     let gone = present.keys().filter(|cidr| !wanted.contains_key(cidr));
     let mut lines: Vec<String> = gone.map(|cidr| format!("route del {cidr} proto {PROTOCOL}")).collect();
     let changed = wanted.iter().filter(|(cidr, via)| present.get(cidr) != Some(via));
     lines.extend(changed.map(|(cidr, via)| format!("route replace {cidr} via {via} proto {PROTOCOL}")));
+    lines
+}
+
+fn apply(present: &Routes, wanted: &Routes) -> Result<(), RunError> {
+    let lines = changes(present, wanted);
     if lines.is_empty() {
         return Ok(());
     }
     run::run_with_input(Command::new("ip").args(["-force", "-batch", "-"]), &(lines.join("\n") + "\n"))?;
     info!(routes = wanted.len(), "Pod routes changed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(list: &[(&str, &str)]) -> Routes {
+        list.iter().map(|(cidr, via)| (cidr.parse().unwrap(), via.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn only_what_differs_is_changed_and_what_is_gone_goes_first() {
+        let present = routes(&[("10.244.0.0/24", "172.30.0.11"), ("10.244.1.0/24", "172.30.0.12")]);
+        let wanted = routes(&[("10.244.1.0/24", "172.30.0.76"), ("fd00:10:244::/64", "fd00:172:30::b")]);
+        assert_eq!(
+            changes(&present, &wanted),
+            [
+                "route del 10.244.0.0/24 proto 111",
+                "route replace 10.244.1.0/24 via 172.30.0.76 proto 111",
+                "route replace fd00:10:244::/64 via fd00:172:30::b proto 111",
+            ]
+        );
+        assert!(changes(&wanted, &wanted).is_empty());
+    }
 }

@@ -228,3 +228,39 @@ pub fn arguments(kind: Kind, node: &Node, config: &LabConfig) -> Vec<String> {
     };
     std::iter::once(kind.name().to_owned()).chain(flags).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Wire;
+
+    fn config(wire: Wire) -> LabConfig {
+        LabConfig { wire, subnets: 2, ..LabConfig::new("t".parse().unwrap()) }.validated().unwrap()
+    }
+
+    #[test]
+    fn nodes_take_subnets_in_turn() {
+        let config = config(Wire::Ipv4);
+        let subnets = (1..=4).map(|ordinal| Node::new(NodeName::numbered(ordinal), ordinal, &config).subnet.0);
+        assert_eq!(subnets.collect::<Vec<_>>(), [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_kubelet_is_told_the_addresses_of_both_families() {
+        let config = config(Wire::Dual);
+        let node = Node::new(NodeName::numbered(2), 2, &config);
+        let flags = arguments(Kind::Kubelet, &node, &config);
+        assert!(flags.contains(&"--node-ip=172.30.1.12,fd00:172:30:1::c".to_owned()), "{flags:?}");
+    }
+
+    #[test]
+    fn a_node_knows_its_cgroup_its_dns_and_its_pods_links() {
+        let config = config(Wire::Ipv6);
+        let node = Node::new(NodeName::numbered(1), 1, &config);
+        let kubelet = kubelet_configuration(&config, "/towpath-lab-t/n1");
+        assert_eq!(kubelet["cgroupRoot"], "/towpath-lab-t/n1");
+        assert_eq!(kubelet["clusterDNS"], json!(["fd00:10:96::a"]));
+        assert_eq!(proxy_configuration(&node, &config)["detectLocal"]["interfaceNamePrefix"], "tow");
+        assert!(CONTAINERD.contains("SANDBOX_IMAGE"));
+    }
+}

@@ -197,6 +197,11 @@ impl Space {
         format!("/proc/{}/ns/{kind}", self.init.pid).into()
     }
 
+    /// A file of the space with all that is mounted in it, as the host reaches it.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.init.pid)).join(inside)
+    }
+
     /// What `nsenter` is told to enter all but the pid namespace, which only children enter.
     pub fn enter_flags(&self) -> Vec<String> {
         let flag = |(option, kind)| format!("--{option}={}", self.namespace(kind).display());

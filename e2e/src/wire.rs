@@ -170,3 +170,31 @@ pub fn readdress(machine: &Space, old: Port, new: Port, config: &LabConfig) -> R
     lines.extend(new.route_lines(config).iter().map(|line| line.replacen("route add", "route replace", 1)));
     machine.ip(&lines)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Wire;
+
+    #[test]
+    fn every_link_has_a_name_that_the_kernel_takes() {
+        // linux/if.h: IFNAMSIZ is 16 with the final zero.
+        let port = Port { index: 15, subnet: Subnet(15), host: HostNumber::FIRST };
+        for space in [CONTROL_PLANE, OUTSIDE] {
+            assert!(port.peer(space).len() < 16, "{space}");
+        }
+        let longest = "n-2345678901".parse::<crate::config::NodeName>().unwrap();
+        assert!(Port { index: 0, ..port }.peer(longest.as_str()).len() < 16);
+    }
+
+    #[test]
+    fn only_the_first_link_leads_to_everything() {
+        let config = LabConfig { wire: Wire::Dual, ..LabConfig::new("t".parse().unwrap()) };
+        let first = Port::only(Subnet(1), HostNumber::node(2));
+        assert_eq!(
+            first.route_lines(&config),
+            ["route add 0.0.0.0/0 via 172.30.1.1", "route add ::/0 via fd00:172:30:1::1"]
+        );
+        assert!(Port { index: 1, ..first }.route_lines(&config).is_empty());
+    }
+}

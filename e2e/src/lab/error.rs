@@ -70,6 +70,18 @@ pub enum LabError {
         /// The packages that have them.
         packages: String,
     },
+    /// The kernel's allowance of inotify instances is too small.
+    #[error(
+        "root has {used} of its {limit} inotify instances in use and this needs {needed} more: end other labs, or raise the limit with `sysctl -w fs.inotify.max_user_instances=1024`"
+    )]
+    Inotify {
+        /// How many are in use.
+        used: usize,
+        /// How many more are needed.
+        needed: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The `lab` program could not be found.
     #[error(
         "the program `lab` is not beside {0}: build it with `cargo build -p towpath-e2e`, or name it in TOWPATH_LAB_COMMAND"

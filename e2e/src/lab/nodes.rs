@@ -11,6 +11,7 @@ use crate::{
     images::{self, ImageStore},
     node::{self, Node, Surroundings},
     pki::Authority,
+    preflight,
     space::Space,
     wait::Look,
     wire::{self, WIRE},
@@ -81,7 +82,16 @@ impl Lab {
     /// Gives a node the images and starts containerd.
     pub(super) fn start_runtime(&self, node: &Node, images: &ImageStore) -> Result<(), LabError> {
         images.copy_to(&self.folder.space_root(node.name.as_str()).join("var/lib/containerd"))?;
-        self.launch_node(node, Kind::Containerd)
+        self.start_containerd(node)
+    }
+
+    /// Starts containerd and waits until it serves: a kubelet that does not find it gives up at once.
+    fn start_containerd(&self, node: &Node) -> Result<(), LabError> {
+        self.launch_node(node, Kind::Containerd)?;
+        let space = self.space(node.name.as_str())?;
+        self.wait_on(&[Kind::Containerd], &format!("containerd on {} to serve", node.name), CONTAINERD_LIMIT, || {
+            Ok(if images::containerd_ready(&space) { Look::Found(()) } else { Look::NotYet("no answer".to_owned()) })
+        })
     }
 
     fn launch_node(&self, node: &Node, kind: Kind) -> Result<(), LabError> {
@@ -106,6 +116,7 @@ impl Lab {
         if self.folder.space_record(name.as_str()).exists() {
             return Err(LabError::NodeExists { lab: self.config.name.clone(), node: name });
         }
+        preflight::check_inotify(1, false)?;
         let node = Node::new(name, ordinal, &self.config);
         let images = self.image_store()?;
         write(&self.folder.node_record(&node.name), &node)?;
@@ -123,7 +134,7 @@ impl Lab {
             self.start_runtime(node, images)?;
             self.load_kept_images(node)?;
         } else {
-            self.launch_node(node, Kind::Containerd)?;
+            self.start_containerd(node)?;
         }
         self.start_agents(node)?;
         self.wait_for_nodes(std::slice::from_ref(node), began)
@@ -248,10 +259,6 @@ impl Lab {
 
     fn import(&self, node: &Node, archive: &std::path::Path) -> Result<(), LabError> {
         let space = self.space(node.name.as_str())?;
-        self.wait_on(&[Kind::Containerd], &format!("containerd on {}", node.name), CONTAINERD_LIMIT, || {
-            let ready = images::containerd_ready(&space)?;
-            Ok(if ready { Look::Found(()) } else { Look::NotYet("no answer".to_owned()) })
-        })?;
         Ok(images::import(&space, archive)?)
     }
 

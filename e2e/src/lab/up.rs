@@ -25,6 +25,7 @@ const API_LIMIT: Duration = Duration::from_secs(90);
 
 pub(super) fn up(config: LabConfig, manner: &Manner) -> Result<Lab, LabError> {
     preflight::check()?;
+    preflight::check_inotify(config.nodes, true)?;
     let folder = Folder::of(&config.name);
     let binaries = Binaries::find(config.binaries.as_deref(), &manner.progress)?;
     let name = config.name.clone();
