@@ -137,11 +137,6 @@ impl Lock {
         Ok(Self { file })
     }
 
-    /// The locked file.
-    pub const fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Whether the locked file is still the one at `path`, and not one that was replaced or removed meanwhile.
     pub fn is_at(&self, path: &Path) -> io::Result<bool> {
         let ours = self.file.metadata()?;

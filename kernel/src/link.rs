@@ -19,7 +19,6 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
-const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
@@ -126,8 +125,6 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// The other end, of a pair.
     pub peer: Option<Peer>,
-    /// The bridge that it is a port of.
-    pub controller: Option<Index>,
 }
 
 /// A pair of virtual Ethernet devices to be made.
@@ -162,35 +159,26 @@ pub struct Change<'a> {
 
 /// Lists the links of the socket's namespace.
 pub fn list(socket: &mut Socket) -> Result<Vec<Link>, Error> {
-    let request = message(RTM_GETLINK, query(Index(0)));
+    let request = message(RTM_GETLINK, query());
     let replies = socket.dump(&request).map_err(|cause| Error::new(Operation::List, "links", cause))?;
     Ok(replies.iter().filter_map(decode).collect())
 }
 
 /// Finds a link by its name.
 pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
-    let mut attributes = query(Index(0));
+    let mut attributes = query();
     attributes.put_text(IFLA_IFNAME, name);
-    get(socket, &message(RTM_GETLINK, attributes), || format!("link {name}"))
-}
-
-/// Finds a link by its number.
-pub fn by_index(socket: &mut Socket, index: Index) -> Result<Option<Link>, Error> {
-    get(socket, &message(RTM_GETLINK, query(index)), || format!("link {index}"))
-}
-
-fn get(socket: &mut Socket, request: &Message, object: impl Fn() -> String) -> Result<Option<Link>, Error> {
-    match socket.get(request) {
+    match socket.get(&message(RTM_GETLINK, attributes)) {
         Ok(reply) => Ok(reply.as_ref().and_then(decode)),
-        Err(cause) => match Error::new(Operation::List, object(), cause) {
+        Err(cause) => match Error::new(Operation::List, format!("link {name}"), cause) {
             error if error.is_missing() => Ok(None),
             error => Err(error),
         },
     }
 }
 
-fn query(index: Index) -> Attributes {
-    let mut attributes = Attributes::after(&header(index, 0, 0));
+fn query() -> Attributes {
+    let mut attributes = Attributes::after(&header(Index(0), 0, 0));
     attributes.put_number(IFLA_EXT_MASK, SKIP_STATS);
     attributes
 }
@@ -272,7 +260,6 @@ fn decode(reply: &Message) -> Option<Link> {
         alias: None,
         mac: None,
         peer: None,
-        controller: None,
     };
     let mut namespace = None;
     for attribute in reply.attributes(HEADER) {
@@ -283,7 +270,6 @@ fn decode(reply: &Message) -> Option<Link> {
             IFLA_ADDRESS => link.mac = <[u8; 6]>::try_from(attribute.value).ok().map(Mac),
             IFLA_LINK => link.peer = Some(Peer { index: Index(attribute.number()?), namespace: None }),
             IFLA_LINK_NETNSID => namespace = attribute.number().map(u32::cast_signed),
-            IFLA_MASTER => link.controller = attribute.number().map(Index),
             IFLA_LINKINFO => {
                 let name = attribute.nested().find(|info| info.kind == IFLA_INFO_KIND).map(|info| info.text());
                 link.kind = name.map_or(Kind::Plain, Kind::named);

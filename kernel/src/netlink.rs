@@ -11,7 +11,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
 use netlink_sys::SocketAddr;
 
 pub use error::{Cause, Error, Operation};
-pub use message::{Attribute, Message, attributes as read_attributes};
+pub use message::{Attribute, Message};
 
 /// What a datagram of a dump may hold: the kernel fills at most 32 KiB (`af_netlink.c`), events may be larger.
 const DATAGRAM: usize = 64 * 1024;
@@ -86,11 +86,6 @@ impl Socket {
         self.writes
     }
 
-    /// Counts requests that change something and were sent with [`Socket::send`].
-    pub const fn count_writes(&mut self, requests: u64) {
-        self.writes += requests;
-    }
-
     /// Joins a multicast group: its events arrive with [`Socket::receive`].
     pub fn join(&mut self, group: u32) -> Result<(), Error> {
         self.inner
@@ -99,14 +94,9 @@ impl Socket {
     }
 
     /// A sequence number that no earlier request of this socket had.
-    pub const fn next_sequence(&mut self) -> u32 {
+    const fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
-    }
-
-    /// Sends whole messages as one datagram, as they are.
-    pub fn send(&mut self, messages: &[u8]) -> io::Result<()> {
-        self.inner.send(messages, 0).map(drop)
     }
 
     /// Takes one datagram; nothing where none is there and `wait` is [`Wait::Poll`].
@@ -152,7 +142,8 @@ impl Socket {
 
     fn request(&mut self, message: &Message, flags: u16) -> Result<Vec<Message>, Cause> {
         let sequence = self.next_sequence();
-        self.send(&message.with_header(NLM_F_REQUEST | flags, sequence)).map_err(Cause::Io)?;
+        let bytes = message.with_header(NLM_F_REQUEST | flags, sequence);
+        self.inner.send(&bytes, 0).map_err(Cause::Io)?;
         self.answer(sequence)
     }
 
@@ -181,7 +172,7 @@ impl AsFd for Socket {
 }
 
 /// Takes the first message off a datagram.
-pub fn split(datagram: &[u8]) -> Result<(NetlinkBuffer<&[u8]>, &[u8]), Cause> {
+fn split(datagram: &[u8]) -> Result<(NetlinkBuffer<&[u8]>, &[u8]), Cause> {
     let message = NetlinkBuffer::new_checked(datagram).map_err(|e| Cause::Malformed(e.to_string()))?;
     let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(4).min(datagram.len());
     let (this, rest) = datagram.split_at(length);

@@ -73,7 +73,7 @@ fn a_pair_is_made_complete_in_one_message_and_deleted_as_one() {
 
         up(&mut node, &host);
         link::change(&mut node, host.index, Change { mtu: Some(1300), ..Change::default() }).unwrap();
-        let changed = link::by_index(&mut node, host.index).unwrap().unwrap();
+        let changed = link::find(&mut node, "tow1").unwrap().unwrap();
         assert_eq!((changed.up, changed.mtu), (true, 1300));
         let names: Vec<String> = link::list(&mut node).unwrap().into_iter().map(|l| l.name).collect();
         assert_eq!(names, ["lo", "tow1"]);
