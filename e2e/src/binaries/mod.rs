@@ -32,6 +32,14 @@ pub enum BinariesError {
         /// What it needs.
         all: String,
     },
+    /// The lab has no such program.
+    #[error("the lab has no program {program}: it has {all}, and e2e.test")]
+    Unknown {
+        /// What was asked for.
+        program: String,
+        /// What there is.
+        all: String,
+    },
     /// A file operation in the cache failed.
     #[error("{operation} {path}: {source}", path = path.display())]
     Io {
@@ -124,6 +132,24 @@ impl Binaries {
     /// What could not be built.
     pub fn specs(progress: &Progress) -> Result<PathBuf, BinariesError> {
         Ok(build::module(&SPECS, progress)?.join("e2e.test"))
+    }
+
+    /// A program by its name, built when it has to be.
+    ///
+    /// # Errors
+    /// When the lab has no such program, or it could not be built.
+    pub fn locate(program: &str, progress: &Progress) -> Result<PathBuf, BinariesError> {
+        let names = |modules: &[&'static Module]| -> Vec<&'static str> {
+            modules.iter().flat_map(|module| module.programs).map(|program| program.name).collect()
+        };
+        if names(&[&SPECS]).contains(&program) {
+            return Self::specs(progress);
+        }
+        let all = names(&MODULES);
+        if all.contains(&program) {
+            return Ok(Self::find(None, progress)?.path(program));
+        }
+        Err(BinariesError::Unknown { program: program.to_owned(), all: all.join(", ") })
     }
 
     fn ready_made(folder: &Path) -> Result<Self, BinariesError> {

@@ -94,3 +94,9 @@ pub(super) fn prepare(specs: bool) -> Result<ExitCode, CommandError> {
     println!("{}", binaries.folder().display());
     Ok(ExitCode::SUCCESS)
 }
+
+pub(super) fn binary(program: &str) -> Result<ExitCode, CommandError> {
+    let path = Binaries::locate(program, &Progress::shown()).map_err(LabError::from)?;
+    println!("{}", path.display());
+    Ok(ExitCode::SUCCESS)
+}

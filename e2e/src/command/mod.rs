@@ -86,6 +86,11 @@ enum Verb {
         #[arg(long)]
         specs: bool,
     },
+    /// Print where a program of the lab is: kubectl, ctr, e2e.test and so on.
+    Binary {
+        /// The program.
+        program: String,
+    },
     /// Print what this machine looks like, or compare it with what was printed before.
     Snapshot {
         /// What was printed before.
@@ -198,6 +203,7 @@ impl Command {
             Verb::Logs { component, follow } => logs::show(&name, &component, follow),
             Verb::Node(verb) => cluster::node(&name, verb),
             Verb::LoadImage(ImageArguments { archive, build, tag }) => cluster::load_image(&name, archive, build, &tag),
+            Verb::Binary { program } => cluster::binary(&program),
             Verb::Snapshot { compare } => show::snapshot(compare.as_deref()),
             Verb::Prepare { specs } => cluster::prepare(specs),
             Verb::Gateway { listen, namespace, kubeconfig } => {
