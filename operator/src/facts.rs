@@ -79,3 +79,78 @@ fn service_ranges(range: &ServiceCIDR) -> Vec<ServiceRange> {
     let texts = range.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
     cidrs(texts).into_iter().map(|cidr| ServiceRange { object: range.name_any(), cidr }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::grant::Promise;
+
+    fn seen() -> Seen {
+        let node = json!({
+            "metadata": {"name": "n1", "uid": "new"}, "spec": {"podCIDRs": ["10.1.0.0/24"]},
+            "status": {"addresses": [
+                {"type": "Hostname", "address": "n1"}, {"type": "ExternalIP", "address": "192.0.2.1"},
+                {"type": "InternalIP", "address": "172.30.0.1"}, {"type": "InternalIP", "address": "fd00::1"},
+            ]},
+        });
+        let range = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16", "fd00:96::/112"]}});
+        Seen {
+            nodes: vec![Arc::new(serde_json::from_value(node).unwrap())],
+            service_ranges: vec![Arc::new(serde_json::from_value(range).unwrap())],
+            ..Seen::default()
+        }
+    }
+
+    fn part(uid: &str) -> Arc<NodeNetwork> {
+        let owner = json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid});
+        let part = json!({
+            "apiVersion": "towpath.dev/v1alpha1", "kind": "NodeNetwork",
+            "metadata": {"name": "n1", "ownerReferences": [owner]},
+            "spec": {
+                "revision": "1", "addresses": ["172.30.0.9"], "podCIDRs": ["10.2.0.0/24"], "attachment": "Routed",
+                "mtu": "Auto", "transport": {"prefers": [], "accepts": []}, "masquerade": {"mode": "Off"},
+            },
+        });
+        Arc::new(serde_json::from_value(part).unwrap())
+    }
+
+    #[test]
+    fn internal_addresses_pod_cidrs_and_service_ranges_are_read() {
+        let facts = facts(&seen(), &Pending::default());
+        let node = &facts.nodes["n1"];
+        assert_eq!(node.addresses, ["172.30.0.1", "fd00::1"].map(|a| a.parse::<IpAddr>().unwrap()));
+        assert_eq!(node.pod_cidrs, ["10.1.0.0/24".parse::<IpNet>().unwrap()]);
+        assert_eq!(facts.service_ranges.len(), 2);
+    }
+
+    #[test]
+    fn a_part_is_of_the_very_node_or_held() {
+        let mut mine = seen();
+        mine.node_networks = vec![part("new")];
+        let facts_of_mine = facts(&mine, &Pending::default());
+        assert_eq!(facts_of_mine.nodes["n1"].existing.len(), 1);
+        assert_eq!(facts_of_mine.nodes["n1"].published, ["172.30.0.9".parse::<IpAddr>().unwrap()]);
+        let mut others = seen();
+        others.node_networks = vec![part("old")];
+        let facts_of_others = facts(&others, &Pending::default());
+        assert!(facts_of_others.nodes["n1"].existing.is_empty());
+        assert_eq!(facts_of_others.held[0].cidrs, ["10.2.0.0/24".parse::<IpNet>().unwrap()]);
+    }
+
+    #[test]
+    fn a_promise_counts_until_it_is_published() {
+        let promise = |uid: &str| {
+            let cidrs = vec!["10.3.0.0/24".parse().unwrap()];
+            Pending([("n1".into(), Promise { uid: uid.to_owned(), cidrs, at: Timestamp::UNIX_EPOCH })].into())
+        };
+        assert_eq!(facts(&seen(), &promise("new")).nodes["n1"].existing, ["10.3.0.0/24".parse::<IpNet>().unwrap()]);
+        assert_eq!(facts(&seen(), &promise("old")).held.len(), 1);
+        let mut published = seen();
+        published.node_networks = vec![part("new")];
+        let facts = facts(&published, &promise("new"));
+        assert_eq!(facts.nodes["n1"].existing, ["10.2.0.0/24".parse::<IpNet>().unwrap()]);
+    }
+}

@@ -21,6 +21,8 @@ pub const NAME: &str = "towpath-operator";
 const DURATION: Duration = Duration::from_secs(4);
 const BELIEF: Duration = Duration::from_secs(3);
 const PERIOD: Duration = Duration::from_secs(1);
+/// How long a renewal may take: what is left of the belief after it is a period.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether this replica leads, for whoever is about to write.
 #[derive(Clone, Debug)]
@@ -30,12 +32,6 @@ impl Leadership {
     /// Whether it does now.
     pub fn holds(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
-    }
-
-    /// A leadership that never ends, for one who knows to be alone.
-    pub fn unchallenged() -> (Self, watch::Sender<Option<Instant>>) {
-        let (sender, receiver) = watch::channel(Instant::now().checked_add(Duration::from_secs(u32::MAX.into())));
-        (Self(receiver), sender)
     }
 }
 
@@ -77,7 +73,7 @@ impl Candidate {
 
     async fn poll(&mut self) {
         let sent = Instant::now();
-        match timeout(PERIOD, self.attempt()).await {
+        match timeout(PATIENCE, self.attempt()).await {
             Ok(Ok(true)) => self.believe(sent + BELIEF),
             Ok(Ok(false)) => self.stop_believing(),
             // Who cannot renew goes on until its belief ends by itself.

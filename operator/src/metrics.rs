@@ -116,11 +116,6 @@ impl Metrics {
         self.writes.get_or_create(&Write { kind, verb }).inc();
     }
 
-    /// How many writes were carried out.
-    pub fn writes(&self, kind: Kind, verb: Verb) -> u64 {
-        self.writes.get_or_create(&Write { kind, verb }).get()
-    }
-
     /// A pass ended.
     pub fn passed(&self, outcome: Outcome, took: std::time::Duration) {
         self.passes.get_or_create(&Pass { outcome }).inc();

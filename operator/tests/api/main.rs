@@ -13,12 +13,13 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
+use tokio::sync::watch;
 use towpath_crds::{ClusterNetwork, NodeNetwork};
 use towpath_net::intent::{Draft, overlap, validate};
 use towpath_operator::cache::Seen;
 use towpath_operator::cluster::Cluster as Writer;
 use towpath_operator::grant::{NAME, grant};
-use towpath_operator::lease::Leadership;
+use towpath_operator::lease::Candidate;
 use towpath_operator::metrics::Metrics;
 
 use harness::{Cluster, SOON, repository, wait_for, with_cluster};
@@ -164,6 +165,30 @@ fn what_the_cluster_contradicts_ends_in_a_condition_and_a_deleted_network_stays_
     });
 }
 
+#[test]
+fn what_one_object_alone_gets_wrong_is_refused_with_the_words_that_help() {
+    with_cluster("what_one_object_alone_gets_wrong_is_refused_with_the_words_that_help", |cluster| async move {
+        cluster.apply(KINDNET);
+        let before =
+            cluster.kubectl(&["get", "clusternetwork", "default", "-o", "jsonpath={.metadata.resourceVersion}"]);
+        let mut refused = 0;
+        for file in std::fs::read_dir(repository("crds/tests/bad")).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let expectation = text.lines().next().unwrap().strip_prefix("# expect: ").unwrap();
+            let Some(words) = expectation.strip_prefix("refused ") else { continue };
+            let path = path.display().to_string();
+            let said = cluster.try_kubectl("admin", &["apply", "--server-side", "-f", &path]).unwrap_err();
+            assert!(said.contains(words), "{path}: no {words:?} in {said}");
+            refused += 1;
+        }
+        assert!(refused >= 30, "{refused} files");
+        let after =
+            cluster.kubectl(&["get", "clusternetwork", "default", "-o", "jsonpath={.metadata.resourceVersion}"]);
+        assert_eq!(before, after);
+    });
+}
+
 /// What an operator sees that has just looked.
 async fn look(cluster: &Cluster) -> Seen {
     let nodes = Api::<Node>::all(cluster.client.clone()).list(&ListParams::default()).await.unwrap();
@@ -195,12 +220,19 @@ fn operators_that_all_believe_to_lead_never_give_a_cidr_twice() {
 
         let client = cluster.operator_client().await;
         let mut operators = tokio::task::JoinSet::new();
-        for _ in 0..4 {
-            let (leadership, held) = Leadership::unchallenged();
+        let (end, ended) = watch::channel(false);
+        // Each leads by a lease of its own.
+        for namespace in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            let leases = Api::namespaced(cluster.client.clone(), namespace);
+            let (candidate, leadership) = Candidate::new(leases, namespace, Arc::default());
+            tokio::spawn(candidate.campaign(ended.clone()));
+            wait_for("leadership", SOON, || async {
+                if leadership.holds() { Ok(()) } else { Err("follows".to_owned()) }
+            })
+            .await;
             let writer = Writer::new(&client, "towpath-system", leadership, Arc::new(Metrics::default()));
             let (intent, seen) = (intent.clone(), seen.clone());
             operators.spawn(async move {
-                let _held = held;
                 let mut conflicts = 0_u32;
                 while let Err(error) = grant(&writer, &intent, &seen).await {
                     assert!(error.is_conflict(), "{error}");
@@ -210,6 +242,7 @@ fn operators_that_all_believe_to_lead_never_give_a_cidr_twice() {
             });
         }
         let conflicts: u32 = operators.join_all().await.into_iter().sum();
+        end.send_replace(true);
         assert!(conflicts > 0, "they did get into each other's way");
         let parts = cluster.parts().await;
         assert_eq!(parts.len(), 150);
