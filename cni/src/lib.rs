@@ -82,11 +82,15 @@ pub fn run(call: &Call<'_>, out: &mut impl Write, log: &mut impl Write) -> ExitC
     if written.is_err() { ExitCode::FAILURE } else { code }
 }
 
+/// What the binary says of itself. The agent recognises binaries of other releases by the name of the API group in them.
+const ABOUT: &str =
+    concat!("Towpath CNI plugin ", env!("CARGO_PKG_VERSION"), " of towpath.dev\nCNI versions supported: ");
+
 /// A person called the binary by hand, or a tool that wants to know what it is.
 fn about(log: &mut impl Write) -> ExitCode {
     let versions = SpecVersion::ALL.map(SpecVersion::text).join(", ");
-    let text = format!("Towpath CNI plugin {}\nCNI versions supported: {versions}\n", env!("CARGO_PKG_VERSION"));
-    _ = log.write_all(text.as_bytes());
+    // Nobody is left to be told that nobody listens.
+    _ = log.write_all(ABOUT.as_bytes()).and_then(|()| writeln!(log, "{versions}"));
     ExitCode::SUCCESS
 }
 

@@ -29,6 +29,12 @@ fn called_by_hand_it_says_what_it_is() {
 }
 
 #[test]
+fn the_agent_recognises_the_binary_by_the_api_group_in_it() {
+    let binary = fs::read(env!("CARGO_BIN_EXE_towpath")).unwrap();
+    assert!(binary.windows(11).any(|window| window == b"towpath.dev"));
+}
+
+#[test]
 fn a_bad_environment_is_named() {
     assert!(Call::new("ADD").fail(4).contains("required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME] missing"));
     assert!(Call::new("DEL").fail(4).contains("required env variables [CNI_CONTAINERID,CNI_IFNAME] missing"));
