@@ -122,7 +122,10 @@ fn set_up_node(node: &mut Socket, lease: &Lease) -> Result<(), Error> {
     let veth = find(node, &lease.host_interface).map_err(Error::Node)?;
     let veth = veth.ok_or_else(|| Error::Gone(lease.host_interface.clone()))?;
     let alias = format!("towpath:{}", lease.attachment());
-    let change = Change { alias: Some(&alias), no_generated_addresses: true, ..Change::default() };
+    // A kernel that was started without IPv6 refuses to be told about it.
+    let no_generated_addresses =
+        Sysctls::below(sysctl::ROOT).read(&ipv6_sysctl(&lease.host_interface, "accept_ra"))?.is_some();
+    let change = Change { alias: Some(&alias), no_generated_addresses, ..Change::default() };
     link::change(node, veth, change).map_err(Error::Node)?;
     write_sysctls(&node_sysctls(lease))?;
     set_link_up(node, veth).map_err(Error::Node)?;
@@ -175,8 +178,12 @@ fn pod_sysctls(lease: &Lease) -> Settings {
     ipv6_sysctls(lease, &lease.interface)
 }
 
+fn ipv6_sysctl(interface: &str, name: &str) -> Sysctl {
+    Sysctl(format!("net/ipv6/conf/{interface}/{name}"))
+}
+
 fn ipv6_sysctls(lease: &Lease, interface: &str) -> Settings {
-    let key = |name: &str| Sysctl(format!("net/ipv6/conf/{interface}/{name}"));
+    let key = |name| ipv6_sysctl(interface, name);
     let needed = lease.addresses.iter().any(|leased| Family::of(leased.gateway) == Family::V6);
     let mut settings = vec![(key("accept_ra"), "0", needed)];
     if needed {

@@ -312,7 +312,8 @@ fn encode(kind: u16, route: &Route) -> Message {
 
 fn decode(family: Family, wanted: u8, reply: &Message) -> Option<Route> {
     let header = Header::of(reply)?;
-    if header.flags & RTM_F_CLONED != 0 {
+    // A kernel without one family answers with what it has of the others.
+    if header.family != address_family(family) || header.flags & RTM_F_CLONED != 0 {
         return None;
     }
     let mut route = Route::blank(family.everything(), Protocol(header.protocol));
