@@ -159,6 +159,13 @@ pub fn attach(wire: &Space, machine: &Space, port: Port, config: &LabConfig) -> 
     machine.ip(&lines)
 }
 
+/// Unplugs a machine that has ended, at once: the kernel takes its time to clear a namespace away, and its link's other
+/// end would be in the way of a successor's. That it is gone already is what is wanted.
+pub fn detach(wire: &Space, machine: &str, port: Port) {
+    let unplugged = wire.ip(&[format!("link del {}", port.peer(machine))]);
+    tracing::debug!(machine, gone_before = unplugged.is_err(), "Machine unplugged");
+}
+
 /// Gives a machine other addresses on the same link.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Nodes: how one starts, ends, restarts and moves.
 
-use std::{path::PathBuf, process::Output, thread::ScopedJoinHandle, time::Duration};
+use std::{fs, io, path::PathBuf, process::Output, thread::ScopedJoinHandle, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -109,6 +109,7 @@ impl Lab {
     /// # Errors
     /// When the name is taken, there is no room, or the node does not start.
     pub fn node_add(&self, name: Option<NodeName>) -> Result<Node, LabError> {
+        let _alone = self.exclusive()?;
         let present = self.nodes();
         let free = |ordinal: &u8| present.iter().all(|node| node.ordinal != *ordinal);
         let ordinal = (1..=MOST_NODES).find(free).ok_or_else(|| LabError::Full(self.config.name.clone()))?;
@@ -121,7 +122,14 @@ impl Lab {
         let images = self.image_store()?;
         write(&self.folder.node_record(&node.name), &node)?;
         let added = self.progress.step(&format!("node {}", node.name), || self.begin_node(&node, Some(&images)));
-        added.map(|()| node)
+        if let Err(error) = added {
+            drop(self.kubectl(&["delete", "node", node.name.as_str(), "--ignore-not-found", "--wait=false"]));
+            if let Err(left) = self.clear_node(&node) {
+                tracing::error!(error = %left, node = %node.name, "Node not removed");
+            }
+            return Err(error);
+        }
+        Ok(node)
     }
 
     /// Space, wire, files and programs of a node that is not running. Without `images` it keeps those that it has.
@@ -145,20 +153,42 @@ impl Lab {
     /// # Errors
     /// When there is none, or something of it cannot be ended.
     pub fn node_remove(&self, name: &str) -> Result<(), LabError> {
+        let _alone = self.exclusive()?;
         let node = self.node(name)?.node;
         self.progress.step(&format!("node {name} removed"), || {
-            self.end_node(name)?;
+            self.end_node(&node)?;
             self.kubectl(&["delete", "node", name, "--ignore-not-found", "--wait=false"])?;
-            for component in self.components_of(name) {
-                component.forget(&self.folder.records());
-            }
-            let root = self.folder.space_root(name);
-            std::fs::remove_dir_all(&root).map_err(LabError::io("remove", root))?;
-            for record in [self.folder.space_record(name), self.folder.node_record(&node.name)] {
-                std::fs::remove_file(&record).map_err(LabError::io("remove", record))?;
-            }
-            Ok(())
+            self.clear_node(&node)
         })
+    }
+
+    /// Removes what there is of a node on this machine; parts that are missing do not matter.
+    fn clear_node(&self, node: &Node) -> Result<(), LabError> {
+        let name = node.name.as_str();
+        for component in self.components_of(name) {
+            component.forget(&self.folder.records());
+        }
+        self.cgroups.destroy(Some(name))?;
+        let gone = |result: io::Result<()>| {
+            result.or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })
+        };
+        let root = self.folder.space_root(name);
+        gone(fs::remove_dir_all(&root)).map_err(LabError::io("remove", root))?;
+        for record in [self.folder.space_record(name), self.folder.node_record(&node.name)] {
+            gone(fs::remove_file(&record)).map_err(LabError::io("remove", record))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps other commands from changing the lab's nodes until the value is dropped.
+    fn exclusive(&self) -> Result<fs::File, LabError> {
+        let path = self.folder.config();
+        let file = fs::File::open(&path).map_err(LabError::io("open", &path))?;
+        file.lock().map_err(LabError::io("lock", path))?;
+        Ok(file)
     }
 
     fn components_of(&self, name: &str) -> Vec<Component> {
@@ -167,13 +197,16 @@ impl Lab {
     }
 
     /// Ends everything on a node at once, as a power cut would.
-    fn end_node(&self, name: &str) -> Result<(), LabError> {
+    fn end_node(&self, node: &Node) -> Result<(), LabError> {
+        let name = node.name.as_str();
         for mut component in self.components_of(name) {
             component.signal(rustix::process::Signal::KILL, &self.folder.records())?;
         }
         let space = self.space(name)?;
         space.end()?;
-        Ok(self.cgroups.destroy(Some(name))?)
+        self.cgroups.destroy(Some(name))?;
+        wire::detach(&self.space(WIRE)?, name, node.port());
+        Ok(())
     }
 
     /// Ends a node as a power cut would and starts it again: same name and addresses, same disk; nothing else
@@ -182,9 +215,10 @@ impl Lab {
     /// # Errors
     /// When there is none, or it does not come back.
     pub fn node_restart(&self, name: &str) -> Result<(), LabError> {
+        let _alone = self.exclusive()?;
         let node = self.node(name)?.node;
         self.progress.step(&format!("node {name} restarted"), || {
-            self.end_node(name)?;
+            self.end_node(&node)?;
             self.begin_node(&node, None)
         })
     }
@@ -194,6 +228,7 @@ impl Lab {
     /// # Errors
     /// When there is none, or the kernel refuses.
     pub fn node_readdress(&self, name: &str) -> Result<Node, LabError> {
+        let _alone = self.exclusive()?;
         let old = self.node(name)?.node;
         let new = Node { host: old.host.other(), ..old.clone() };
         self.progress.step(&format!("node {name} readdressed"), || {
@@ -218,7 +253,7 @@ impl Lab {
         let name = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let kept = self.folder.images().join(&name);
         if kept != archive {
-            std::fs::copy(archive, &kept).map_err(LabError::io("copy", archive))?;
+            fs::copy(archive, &kept).map_err(LabError::io("copy", archive))?;
         }
         self.progress.step(&format!("image {name} loaded"), || {
             std::thread::scope(|scope| {
@@ -253,7 +288,7 @@ impl Lab {
 
     fn load_kept_images(&self, node: &Node) -> Result<(), LabError> {
         let folder = self.folder.images();
-        let entries = std::fs::read_dir(&folder).map_err(LabError::io("read", folder))?;
+        let entries = fs::read_dir(&folder).map_err(LabError::io("read", folder))?;
         entries.filter_map(Result::ok).try_for_each(|entry| self.import(node, &entry.path()))
     }
 
