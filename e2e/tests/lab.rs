@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use towpath_e2e::{
-    HostSnapshot, Lab, LabConfig, LabName,
+    HostSnapshot, Lab, LabConfig, LabName, Wire,
     component::{ComponentId, Kind},
     isolated::isolated,
     lab::{Folder, LabError},
@@ -194,4 +194,49 @@ fn nodes_come_and_go_while_the_lab_is_up() {
         nothing_stays(&before, &["nodes"]);
     };
     isolated("nodes_come_and_go_while_the_lab_is_up", &labs().join("nodes"), body).unwrap();
+}
+
+fn answers(lab: &Lab, node: &str, address: &str) -> String {
+    let output = lab.node(node).unwrap().exec(&["ping", "-c1", "-W2", address]).unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn routes_to_pods_appear_on_the_control_plane(lab: &Lab) {
+    let control_plane = lab.space("control-plane").unwrap();
+    for (family, cidr, via) in [("-4", "10.244.", "via 172.30."), ("-6", "fd00:10:244:", "via fd00:172:30:")] {
+        lab.wait_for("routes to the pods of two nodes", SOON, || {
+            let routes = control_plane.exec(&["ip", family, "route"])?.stdout;
+            let text = String::from_utf8_lossy(&routes).into_owned();
+            let count = text.lines().filter(|line| line.starts_with(cidr) && line.contains(via)).count();
+            Ok(if count == 2 { Look::Found(()) } else { Look::NotYet(text) })
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn nodes_of_two_subnets_meet_over_the_router_in_both_families() {
+    let body = || {
+        let config = LabConfig {
+            nodes: 2,
+            wire: Wire::Dual,
+            subnets: 2,
+            mtu: 1400,
+            pod_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/56".parse().unwrap()],
+            ..LabConfig::new(name("subnets"))
+        };
+        let lab = Lab::up(config).unwrap();
+        for address in ["172.30.1.12", "fd00:172:30:1::c"] {
+            assert!(answers(&lab, "n1", address).contains("ttl=63"), "{address}");
+        }
+        for address in lab.outside_addresses() {
+            assert!(answers(&lab, "n2", &address.to_string()).contains("ttl=63"), "{address}");
+        }
+        let link = lab.node("n1").unwrap().exec(&["ip", "link", "show", "eth0"]).unwrap();
+        assert!(String::from_utf8_lossy(&link.stdout).contains("mtu 1400"));
+        routes_to_pods_appear_on_the_control_plane(&lab);
+        lab.down().unwrap();
+        assert!(!Folder::of(&name("subnets")).path().exists());
+    };
+    isolated("nodes_of_two_subnets_meet_over_the_router_in_both_families", &labs().join("subnets"), body).unwrap();
 }

@@ -7,11 +7,14 @@ use towpath_net::Family;
 use towpath_net::lease::{LINK_PREFIX, NODE_LINK_LOCAL};
 use towpath_net::observed::{Address, Link, Observed, Route, Subnet, Surroundings, Sysctl, Target};
 use towpath_net::ops::Op;
+use towpath_net::sweep::Scope;
 
 use crate::kernel::{Kernel, KernelError};
+use crate::leases::Store;
 use crate::link::Index;
 use crate::netlink::{Protocol, Socket};
 use crate::nft::Nft;
+use crate::release::{self, Sight, Swept};
 use crate::route::{ROUTE_PROTOCOL, default_metric};
 use crate::sysctl::Sysctls;
 use crate::{address, link, route};
@@ -28,6 +31,11 @@ impl HostKernel {
     /// Opens the kernel of the current network namespace, with the settings below `sysctls`.
     pub fn open(sysctls: Sysctls) -> Result<Self, KernelError> {
         Ok(Self { routes: Socket::open(Protocol::Route)?, nft: Nft::open()?, sysctls, sysctl_writes: 0 })
+    }
+
+    /// Ends every attachment of this node that nobody needs any more and nobody works on.
+    pub fn sweep(&mut self, leases: &Store) -> Result<Swept, release::Error> {
+        release::sweep_node(leases, &mut self.routes, &Scope::Node, Sight::Own)
     }
 
     fn index_of(&mut self, name: &str) -> Result<Index, KernelError> {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -96,7 +97,7 @@ impl Node {
         run("ip link set wire up");
         run("ip link set pod0 up");
         let mut kernel = HostKernel::open(Sysctls::below(ROOT)).unwrap();
-        let around = kernel.observe(&Default::default()).unwrap().surroundings;
+        let around = kernel.observe(&BTreeSet::new()).unwrap().surroundings;
         Self { kernel, desired: desired(&around) }
     }
 

@@ -112,7 +112,7 @@ struct Loop {
     inbox: Inbox,
     snapshot: Sender<Snapshot>,
     count: Sender<Counts>,
-    turns: Turns<HostKernel>,
+    turns: Turns,
 }
 
 impl Loop {

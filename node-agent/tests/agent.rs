@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use towpath_kernel::leases::{Request, Store};
 use towpath_kernel::testing::isolated;
+use towpath_net::lease::AttachmentId;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_towpath-agent");
 const STATE: &str = r#"
@@ -236,5 +238,28 @@ fn a_file_that_is_no_state_is_refused_with_its_place() {
         let output = node.command("plan").output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && error.contains("state.yaml") && error.contains("podCIDRs"), "{error}");
+    });
+}
+
+#[test]
+fn the_addresses_of_a_pod_that_is_gone_are_freed_without_any_runtime() {
+    isolated("the_addresses_of_a_pod_that_is_gone_are_freed_without_any_runtime", || {
+        let node = Node::make();
+        let _agent = node.start();
+        let store = Store::below(Path::new(&node.path("towpath-state")));
+        let pools = ["10.244.3.0/24".parse().unwrap()];
+        // What a CNI binary leaves that is killed before it made the link.
+        let held = store.create(Request {
+            network: "towpath",
+            attachment: AttachmentId { container_id: "5b1f".to_owned(), interface: "eth0".to_owned() },
+            netns: "/run/netns/gone",
+            pod: None,
+            mtu: 1500,
+            host_ports: Vec::new(),
+            pools: &pools,
+        });
+        drop(held.unwrap());
+        run("ip route delete 10.244.4.0/24");
+        wait_for("the free address", Duration::from_secs(5), || store.read_all().unwrap().leases.is_empty());
     });
 }

@@ -171,7 +171,8 @@ impl Cluster {
             use std::os::unix::fs::MetadataExt as _;
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let there = std::fs::metadata(format!("/proc/{pid}/ns/net"));
-            name.trim_end() == program
+            // The kernel keeps 15 characters of a name (`TASK_COMM_LEN`).
+            name.trim_end() == &program[..program.len().min(15)]
                 && there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()))
         })
     }

@@ -1,9 +1,10 @@
 //! One turn: look, read, render, plan, apply, tell.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use towpath_kernel::kernel::{Failure, Kernel, KernelError, Report, converge, sysctls_of};
+use towpath_kernel::host::HostKernel;
+use towpath_kernel::kernel::{Failure, Kernel as _, KernelError, Report, converge, sysctls_of};
 use towpath_kernel::leases::Store;
 use towpath_net::lease::Lease;
 use towpath_net::node_file::NodeFile;
@@ -20,16 +21,19 @@ use crate::snapshot::{Applied, Assignment, Snapshot};
 
 /// How often a look is repeated because pods came or went meanwhile.
 const LOOKS: usize = 5;
+/// How far two looks for pods that are gone are apart, where nothing speaks for one.
+const SWEPT_APART: Duration = Duration::from_secs(30);
 
 /// Does turns, and remembers what the last one left.
-pub struct Turns<K> {
-    kernel: K,
+pub struct Turns {
+    kernel: HostKernel,
     paths: Paths,
     assignment: Option<Assignment>,
     /// What the last turn brought about in full: whatever differs from it now is drift.
     brought_about: Option<Desired>,
     leases: Vec<Lease>,
     binaries: Binaries,
+    swept: Option<Instant>,
     snapshot: Snapshot,
     done: u64,
 }
@@ -40,9 +44,9 @@ struct Look {
     rendered: Rendered,
 }
 
-impl<K: Kernel> Turns<K> {
+impl Turns {
     /// No turn was done yet.
-    pub fn new(kernel: K, paths: Paths) -> Self {
+    pub fn new(kernel: HostKernel, paths: Paths) -> Self {
         Self {
             kernel,
             paths,
@@ -50,6 +54,7 @@ impl<K: Kernel> Turns<K> {
             brought_about: None,
             leases: Vec::new(),
             binaries: Binaries::default(),
+            swept: None,
             snapshot: Snapshot::default(),
             done: 0,
         }
@@ -69,7 +74,7 @@ impl<K: Kernel> Turns<K> {
     }
 
     /// The kernel.
-    pub const fn kernel(&self) -> &K {
+    pub const fn kernel(&self) -> &HostKernel {
         &self.kernel
     }
 
@@ -127,8 +132,37 @@ impl<K: Kernel> Turns<K> {
             self.leases = leases;
             seen = self.observe(assignment)?;
         }
+        if self.sweep(&seen) {
+            self.leases = self.read_leases();
+        }
         let rendered = render(&assignment.state, &self.leases, &seen.surroundings);
         Ok(Look { seen, rendered })
+    }
+
+    /// Ends what a killed CNI binary or a vanished pod left, when a pod has no link, and from time to time; tells
+    /// whether anything was ended. Runtimes that ask for this themselves are rare.
+    fn sweep(&mut self, seen: &Observed) -> bool {
+        let unlinked = self.leases.iter().any(|lease| !seen.links.contains_key(&lease.host_interface));
+        let due = self.swept.is_none_or(|last| last.elapsed() >= SWEPT_APART);
+        if !unlinked && !due {
+            return false;
+        }
+        self.swept = Some(Instant::now());
+        match self.kernel.sweep(&Store::below(&self.paths.state)) {
+            Ok(swept) => {
+                for attachment in &swept.released {
+                    info!(%attachment, "freed the addresses of a pod that is gone");
+                }
+                for (attachment, error) in &swept.failed {
+                    warn!(%attachment, %error, "cannot free the addresses of a pod that is gone");
+                }
+                !swept.released.is_empty()
+            }
+            Err(error) => {
+                warn!(%error, "cannot look for pods that are gone");
+                false
+            }
+        }
     }
 
     fn observe(&mut self, assignment: &Assignment) -> Result<Observed, KernelError> {
