@@ -23,11 +23,13 @@ use crate::{
 
 const API_LIMIT: Duration = Duration::from_secs(90);
 
-pub(super) fn up(config: LabConfig, manner: &Manner) -> Result<Lab, LabError> {
+pub(super) fn up(mut config: LabConfig, manner: &Manner) -> Result<Lab, LabError> {
     preflight::check()?;
     preflight::check_inotify(config.nodes, true)?;
     let folder = Folder::of(&config.name);
     let binaries = Binaries::find(config.binaries.as_deref(), &manner.progress)?;
+    // Whoever opens the lab later uses what it was begun with, whatever the cache would hold by then.
+    config.binaries = Some(binaries.folder().to_owned());
     let name = config.name.clone();
     begin(&name, &folder)?;
     let result = Lab::assemble(config, binaries, manner).and_then(|lab| {
