@@ -251,7 +251,7 @@ fn the_addresses_of_a_pod_that_is_gone_are_freed_without_any_runtime() {
         // What a CNI binary leaves that is killed before it made the link.
         let held = store.create(Request {
             network: "towpath",
-            attachment: AttachmentId { container_id: "5b1f".to_owned(), interface: "eth0".to_owned() },
+            attachment: AttachmentId { container: "5b1f".to_owned(), interface: "eth0".to_owned() },
             netns: "/run/netns/gone",
             pod: None,
             mtu: 1500,
