@@ -215,7 +215,8 @@ fn pids() -> impl Iterator<Item = ProcessId> {
 fn processes() -> BTreeSet<String> {
     let describe = |id: ProcessId| {
         let words = fs::read(format!("/proc/{}/cmdline", id.pid)).ok()?;
-        let line = String::from_utf8_lossy(&words).replace('\0', " ");
+        let line: String =
+            String::from_utf8_lossy(&words).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         Some(format!("{} (started {}) {}", id.pid, id.started, line.trim())).filter(|_| !words.is_empty())
     };
     pids().filter_map(describe).collect()

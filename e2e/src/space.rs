@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -150,16 +150,16 @@ impl Space {
             .args(["-c", JOIN, "space"])
             .args(cgroups)
             .args(["--", "setsid", "unshare", "--mount", "--uts", "--net", "--pid"]);
-        command
-            .args(["--fork", "--kill-child", "--propagation", "private", "sh", "-c", INIT, "init"])
-            .arg(root)
-            .arg(name);
+        command.args(["--fork", "--kill-child", "--propagation", "private", "sh", "-s", "--"]).arg(root).arg(name);
         for (from, to) in folders {
             command.arg(from).arg(to);
         }
         command.env_clear().env("PATH", PATH).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().map_err(|source| io_error(name, "start", Path::new("unshare"), source))
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|source| io_error(name, "start", Path::new("unshare"), source))?;
+        // Read rather than an argument: the list of processes stays legible. One that ends early says why itself.
+        let _told = child.stdin.take().map(|mut pipe| pipe.write_all(INIT.as_bytes()));
+        Ok(child)
     }
 
     fn init_failed(name: &str, mut child: Child) -> SpaceError {
