@@ -36,7 +36,12 @@ pub(super) fn up(mut config: LabConfig, manner: &Manner) -> Result<Lab, LabError
         lab.bring_up(&lab.image_store()?)?;
         Ok(lab)
     });
-    result.map_err(|error| take_down(&name, &folder, error))
+    result.map_err(|error| {
+        // A terminal interrupts what the lab has called, too; that this failed is not what is to be told.
+        let interrupted = WaitError::Interrupted { what: "the lab to come up".to_owned() };
+        let error = if manner.interrupt.is_set() { interrupted.into() } else { error };
+        take_down(&name, &folder, error)
+    })
 }
 
 /// Removes what there is of a lab that did not come up, but for its logs: they tell why.
