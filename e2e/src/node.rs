@@ -192,6 +192,7 @@ fn kubelet_configuration(config: &LabConfig, cgroup: &str) -> Value {
         },
         "imageGCHighThresholdPercent": 100,
         "oomScoreAdj": 0,
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "staticPodPath": "",
     })

@@ -90,6 +90,8 @@ fn a_node_object_is_made_anew(cluster: &Cluster) {
     let cidr = pod_cidr(cluster, "n4");
     let manifest = cluster.kubectl("get node n4 -o json");
     let mut node: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    // The kubelet tells the new object what it told the old one.
+    node.as_object_mut().unwrap().remove("status");
     let metadata = node["metadata"].as_object_mut().unwrap();
     for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
         metadata.remove(field);
@@ -101,8 +103,14 @@ fn a_node_object_is_made_anew(cluster: &Cluster) {
     });
     let recreated = cluster.lab.apply(&node.to_string());
     recreated.unwrap_or_else(|error| panic!("{error}"));
-    cluster.kubectl("wait --for=create nodenetwork/n4 --timeout=10s");
-    cluster.wait_for("a range for the new Node", Duration::from_secs(5), || {
+    cluster.wait_for("the kubelet's word to the new Node", Duration::from_secs(30), || {
+        let seen = cluster.field("node/n4", ".status.addresses[0].address");
+        if seen.is_empty() { Err(seen) } else { Ok(()) }
+    });
+    cluster.wait_for("a range for the new Node", FOLLOWED, || {
+        if cluster.kubectl("get nodenetwork n4 --ignore-not-found -o name").is_empty() {
+            return Err("no NodeNetwork".to_owned());
+        }
         let uid = cluster.field("nodenetwork/n4", ".metadata.ownerReferences[0].uid");
         if uid == cluster.field("node/n4", ".metadata.uid") { Ok(()) } else { Err(uid) }
     });

@@ -22,8 +22,11 @@ fn all() -> Vec<Bad> {
 
 fn read(path: PathBuf) -> Bad {
     let text = fs::read_to_string(&path).unwrap();
-    let expectation =
-        text.lines().next().and_then(|line| line.strip_prefix("# expect: ")).unwrap_or_else(|| panic!("{}", path.display()));
+    let expectation = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("# expect: "))
+        .unwrap_or_else(|| panic!("{}", path.display()));
     let (outcome, words) = expectation.split_once(' ').unwrap();
     let refused = match outcome {
         "refused" => true,
