@@ -1,5 +1,7 @@
 //! The definitions as they are applied: fresh, bounded, explained; and lossless towards the domain.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use serde_json::{Value, json};
