@@ -4,12 +4,31 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$(dirname "$0")/.."
 
-step "units, properties and namespaces"
-cargo test --workspace --exclude towpath-e2e --locked
+lab="$CARGO_TARGET_DIR/debug/lab"
+before="$TOWPATH_CACHE/host-before.json"
+
+# What a test may leave on the host: nothing. A process that is ending gets a moment.
+host_is_as_before() {
+  local parts=links,addresses,routes,rules,nftables,mounts,cgroups,namespaces,processes,settings
+  for _ in $(seq 20); do
+    "$lab" snapshot --compare "$before" --only "$parts" >/dev/null && return
+    sleep 1
+  done
+  "$lab" snapshot --compare "$before" --only "$parts" || fail "the tests left traces on the host (+ new, - gone)"
+}
 
 scripts/image.sh
 step "what a lab is made of"
-cargo run --quiet --locked -p towpath-e2e --bin lab -- prepare --specs
+cargo build --quiet --locked -p towpath-e2e --bin lab
+"$lab" prepare --specs
+"$lab" snapshot >"$before"
+
+step "units, properties and namespaces"
+cargo test --workspace --exclude towpath-e2e --locked
 
 step "scenarios on real clusters"
 TOWPATH_IMAGE_FOLDER="$TOWPATH_CACHE/image" cargo test --locked -p towpath-e2e -- --test-threads=1 --nocapture
+
+step "the host is as it was"
+host_is_as_before
+step "done"

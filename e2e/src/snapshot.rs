@@ -7,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// A part of what a machine looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aspect {
     /// Network links.
@@ -134,6 +135,13 @@ impl Difference {
         self.0.is_empty()
     }
 
+    /// The changes that somebody can have left: that a process ended, and its namespaces with it, is no trace of anyone.
+    #[must_use]
+    pub fn left_behind(self) -> Self {
+        let ended = |aspect| matches!(aspect, Aspect::Processes | Aspect::Namespaces);
+        Self(self.0.into_iter().filter(|(aspect, change, _)| *change == Change::New || !ended(*aspect)).collect())
+    }
+
     /// The changes of which `keep` is true: on a machine where others work too, those that can be one's own.
     #[must_use]
     pub fn filtered(self, keep: impl Fn(Aspect, &str) -> bool) -> Self {
@@ -219,7 +227,8 @@ fn processes() -> BTreeSet<String> {
             String::from_utf8_lossy(&words).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         Some(format!("{} (started {}) {}", id.pid, id.started, line.trim())).filter(|_| !words.is_empty())
     };
-    pids().filter_map(describe).collect()
+    // Who looks is not what is looked at.
+    pids().filter(|id| id.pid.unsigned_abs() != std::process::id()).filter_map(describe).collect()
 }
 
 fn namespaces() -> BTreeSet<String> {

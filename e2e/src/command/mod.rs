@@ -13,6 +13,7 @@ use crate::{
     config::{LabConfig, LabName, NodeName, Wire},
     gateway::{self, GatewayError},
     lab::LabError,
+    snapshot::Aspect,
 };
 
 /// Why a command failed.
@@ -96,6 +97,9 @@ enum Verb {
         /// What was printed before.
         #[arg(long, value_name = "FILE")]
         compare: Option<PathBuf>,
+        /// Compare these parts alone.
+        #[arg(long, value_enum, value_delimiter = ',', requires = "compare")]
+        only: Vec<Aspect>,
     },
     /// Join the host and the cluster (started by `up`).
     #[command(hide = true)]
@@ -204,7 +208,7 @@ impl Command {
             Verb::Node(verb) => cluster::node(&name, verb),
             Verb::LoadImage(ImageArguments { archive, build, tag }) => cluster::load_image(&name, archive, build, &tag),
             Verb::Binary { program } => cluster::binary(&program),
-            Verb::Snapshot { compare } => show::snapshot(compare.as_deref()),
+            Verb::Snapshot { compare, only } => show::snapshot(compare.as_deref(), &only),
             Verb::Prepare { specs } => cluster::prepare(specs),
             Verb::Gateway { listen, namespace, kubeconfig } => {
                 gateway::run(listen, &namespace, &kubeconfig)?;

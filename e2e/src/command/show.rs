@@ -11,7 +11,7 @@ use super::CommandError;
 use crate::{
     config::LabName,
     lab::{ComponentStatus, Lab, LabError, Manner, Status, read},
-    snapshot::HostSnapshot,
+    snapshot::{Aspect, HostSnapshot},
 };
 
 const MIB: u64 = 1 << 20;
@@ -58,14 +58,15 @@ pub(super) fn status(name: &LabName) -> Result<ExitCode, CommandError> {
     Ok(if dead { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-pub(super) fn snapshot(before: Option<&Path>) -> Result<ExitCode, CommandError> {
+pub(super) fn snapshot(before: Option<&Path>, only: &[Aspect]) -> Result<ExitCode, CommandError> {
     let now = HostSnapshot::take().map_err(LabError::from)?;
     let mut out = io::stdout().lock();
     let Some(before) = before else {
         serde_json::to_writer_pretty(&mut out, &now).map_err(io::Error::from)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let difference = read::<HostSnapshot>(before)?.difference(&now);
+    let difference = read::<HostSnapshot>(before)?.difference(&now).left_behind();
+    let difference = difference.filtered(|aspect, _| only.is_empty() || only.contains(&aspect));
     write!(out, "{difference}")?;
     Ok(if difference.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
