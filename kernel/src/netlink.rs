@@ -3,6 +3,7 @@
 pub mod attributes;
 mod error;
 mod message;
+mod transaction;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +12,8 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
 use netlink_sys::SocketAddr;
 
 pub use error::{Cause, Error, Operation};
-pub use message::{Attribute, Message};
+pub use message::{Attribute, Content, Message};
+pub use transaction::{Refusal, Step};
 
 /// What a datagram of a dump may hold: the kernel fills at most 32 KiB (`af_netlink.c`), events may be larger.
 const DATAGRAM: usize = 64 * 1024;
@@ -169,6 +171,15 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
     }
+}
+
+/// The messages of a datagram, up to the first that is malformed.
+pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message> {
+    std::iter::from_fn(move || {
+        let (message, rest) = split(datagram).ok()?;
+        datagram = rest;
+        Some(Message { kind: message.message_type(), body: message.payload().to_vec() })
+    })
 }
 
 /// Takes the first message off a datagram.

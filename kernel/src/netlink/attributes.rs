@@ -30,6 +30,11 @@ impl Attributes {
         self.put(kind, &value.to_ne_bytes())
     }
 
+    /// Adds a number in network byte order, as netfilter has them.
+    pub fn put_number_be(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.put(kind, &value.to_be_bytes())
+    }
+
     /// Adds a text, with the zero that ends it.
     pub fn put_text(&mut self, kind: u16, text: &str) -> &mut Self {
         self.put(kind, &[text.as_bytes(), &[0]].concat())

@@ -39,7 +39,43 @@ impl Message {
 
     /// The attributes behind a header of `header` bytes. What is unknown to the reader does no harm.
     pub fn attributes(&self, header: usize) -> impl Iterator<Item = Attribute<'_>> {
-        attributes(self.body.get(header..).unwrap_or_default())
+        self.content(header).iter()
+    }
+
+    /// The same, to be looked up by their kinds.
+    pub fn content(&self, header: usize) -> Content<'_> {
+        Content(self.body.get(header..).unwrap_or_default())
+    }
+}
+
+/// Attributes that are looked up by their kinds.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a>(&'a [u8]);
+
+impl<'a> Content<'a> {
+    /// All of them, in order.
+    pub fn iter(self) -> impl Iterator<Item = Attribute<'a>> {
+        attributes(self.0)
+    }
+
+    /// The first of a kind.
+    pub fn get(self, kind: u16) -> Option<Attribute<'a>> {
+        self.iter().find(|attribute| attribute.kind == kind)
+    }
+
+    /// A number in network byte order.
+    pub fn number_be(self, kind: u16) -> Option<u32> {
+        self.get(kind)?.value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+    }
+
+    /// A text.
+    pub fn text(self, kind: u16) -> Option<String> {
+        self.get(kind).map(|attribute| attribute.text())
+    }
+
+    /// The attributes in one.
+    pub fn nested(self, kind: u16) -> Option<Self> {
+        self.get(kind).map(|attribute| attribute.content())
     }
 }
 
@@ -67,6 +103,11 @@ impl<'a> Attribute<'a> {
     /// The attributes in it.
     pub fn nested(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
         attributes(self.value)
+    }
+
+    /// The attributes in it, to be looked up by their kinds.
+    pub const fn content(&self) -> Content<'a> {
+        Content(self.value)
     }
 
     /// Its content as a number.

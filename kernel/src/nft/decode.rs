@@ -10,7 +10,7 @@ use towpath_net::nft::{Base, Chain, Element, Expr, FieldType, Register, Rule, Se
 use towpath_net::ranges::Range;
 
 use super::numbers::{self as n, value_of};
-use super::wire::Attributes;
+use crate::netlink::Content;
 
 /// The kernel's name of an expression.
 pub fn kernel_name(expr: &Expr) -> &str {
@@ -29,37 +29,37 @@ pub fn kernel_name(expr: &Expr) -> &str {
 }
 
 /// A chain's name and the chain, still without rules.
-pub fn chain(a: Attributes<'_>) -> Option<(String, Chain)> {
-    Some((a.string(3)?.to_owned(), Chain { base: base(a), rules: Vec::new() }))
+pub fn chain(a: Content<'_>) -> Option<(String, Chain)> {
+    Some((a.text(3)?, Chain { base: base(a), rules: Vec::new() }))
 }
 
-fn base(a: Attributes<'_>) -> Option<Base> {
+fn base(a: Content<'_>) -> Option<Base> {
     let hook = a.nested(4)?;
     Some(Base {
-        kind: value_of(&n::CHAIN_KINDS, &a.string(7)?)?,
-        hook: value_of(&n::HOOKS, &hook.u32(1)?)?,
-        priority: hook.get(2)?.first_chunk().map(|b| i32::from_be_bytes(*b))?,
-        accepts: a.u32(5)? == n::ACCEPT,
+        kind: value_of(&n::CHAIN_KINDS, &a.text(7)?.as_str())?,
+        hook: value_of(&n::HOOKS, &hook.number_be(1)?)?,
+        priority: hook.number_be(2)?.cast_signed(),
+        accepts: a.number_be(5)? == n::ACCEPT,
     })
 }
 
 /// The name of a rule's chain, and the rule.
-pub fn rule(a: Attributes<'_>) -> Option<(String, Rule)> {
-    let exprs = a.nested(4)?.iter().map(|(_, data)| expression(Attributes(data))).collect();
+pub fn rule(a: Content<'_>) -> Option<(String, Rule)> {
+    let exprs = a.nested(4)?.iter().map(|expr| expression(expr.content())).collect();
     // A comment: one byte of type, one of length, the text, a zero.
-    let comment = a.get(7).and_then(|data| data.get(2..)).unwrap_or_default();
+    let comment = a.get(7).and_then(|data| data.value.get(2..)).unwrap_or_default();
     let comment = String::from_utf8_lossy(comment).trim_end_matches('\0').to_owned();
-    Some((a.string(2)?.to_owned(), Rule { comment, exprs }))
+    Some((a.text(2)?, Rule { comment, exprs }))
 }
 
 /// A set's name and the set, still empty. A set of a kind that Towpath does not make has no fields.
-pub fn set(a: Attributes<'_>) -> Option<(String, Set)> {
-    let flags = a.u32(3).unwrap_or_default();
+pub fn set(a: Content<'_>) -> Option<(String, Set)> {
+    let flags = a.number_be(3).unwrap_or_default();
     let known = flags & !(n::SET_INTERVAL | n::SET_MAP) == 0;
-    let key = if known { fields(a.u32(4)?) } else { Vec::new() };
-    let data = a.u32(6).filter(|_| flags & n::SET_MAP != 0).map(fields).unwrap_or_default();
+    let key = if known { fields(a.number_be(4)?) } else { Vec::new() };
+    let data = a.number_be(6).filter(|_| flags & n::SET_MAP != 0).map(fields).unwrap_or_default();
     let interval = flags & n::SET_INTERVAL != 0;
-    Some((a.string(2)?.to_owned(), Set { key, data, interval, elements: BTreeSet::new() }))
+    Some((a.text(2)?, Set { key, data, interval, elements: BTreeSet::new() }))
 }
 
 fn fields(mut number: u32) -> Vec<FieldType> {
@@ -81,12 +81,12 @@ pub struct RawElement {
 }
 
 /// The elements of one message.
-pub fn raw_elements(a: Attributes<'_>) -> Vec<RawElement> {
-    let list = a.nested(3).into_iter().flat_map(Attributes::iter);
-    list.filter_map(|(_, data)| {
-        let element = Attributes(data);
-        let value = |kind| element.nested(kind).and_then(|d| d.get(1)).map(<[u8]>::to_vec);
-        let end = element.u32(3).unwrap_or_default() & n::INTERVAL_END != 0;
+pub fn raw_elements(a: Content<'_>) -> Vec<RawElement> {
+    let list = a.nested(3).into_iter().flat_map(Content::iter);
+    list.filter_map(|element| {
+        let element = element.content();
+        let value = |kind| data(element, kind);
+        let end = element.number_be(3).unwrap_or_default() & n::INTERVAL_END != 0;
         Some(RawElement { key: value(1)?, data: value(2).unwrap_or_default(), end })
     })
     .collect()
@@ -156,46 +156,44 @@ fn value(field: FieldType, bytes: &[u8]) -> Option<Value> {
     }
 }
 
-fn expression(a: Attributes<'_>) -> Expr {
-    let name = a.string(1).unwrap_or_default();
-    let body = a.nested(2).unwrap_or(Attributes(&[]));
-    known(name, body).unwrap_or_else(|| Expr::Foreign { name: name.to_owned() })
+fn expression(a: Content<'_>) -> Expr {
+    let name = a.text(1).unwrap_or_default();
+    a.nested(2).and_then(|body| known(&name, body)).unwrap_or(Expr::Foreign { name })
 }
 
-fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
+fn known(name: &str, a: Content<'_>) -> Option<Expr> {
     match name {
-        "meta" => Some(Expr::Meta { key: value_of(&n::METAS, &a.u32(2)?)?, to: register(a, 1)? }),
+        "meta" => Some(Expr::Meta { key: value_of(&n::METAS, &a.number_be(2)?)?, to: register(a, 1)? }),
         "payload" => Some(Expr::Payload {
-            header: value_of(&n::HEADERS, &a.u32(2)?)?,
-            offset: a.u32(3)?,
-            len: a.u32(4)?,
+            header: value_of(&n::HEADERS, &a.number_be(2)?)?,
+            offset: a.number_be(3)?,
+            len: a.number_be(4)?,
             to: register(a, 1)?,
         }),
         "cmp" => Some(Expr::Compare {
             from: register(a, 1)?,
-            op: value_of(&n::COMPARISONS, &a.u32(2)?)?,
+            op: value_of(&n::COMPARISONS, &a.number_be(2)?)?,
             value: data(a, 3)?,
         }),
         "bitwise" => {
-            let plain = data(a, 5)?.iter().all(|byte| *byte == 0) && a.u32(6).unwrap_or_default() == 0;
+            let plain = data(a, 5)?.iter().all(|byte| *byte == 0) && a.number_be(6).unwrap_or_default() == 0;
             plain.then_some(Expr::Mask { from: register(a, 1)?, to: register(a, 2)?, mask: data(a, 4)? })
         }
         "lookup" => Some(Expr::Lookup {
-            set: a.string(1)?.to_owned(),
+            set: a.text(1)?,
             from: register(a, 2)?,
             to: register(a, 3),
-            inverted: a.u32(5).unwrap_or_default() & n::LOOKUP_INVERTED != 0,
+            inverted: a.number_be(5).unwrap_or_default() & n::LOOKUP_INVERTED != 0,
         }),
         "fib" => {
-            let plain = a.u32(2)? == n::FIB_ADDRESS_TYPE && a.u32(3)? == n::FIB_DESTINATION;
+            let plain = a.number_be(2)? == n::FIB_ADDRESS_TYPE && a.number_be(3)? == n::FIB_DESTINATION;
             plain.then_some(Expr::DestinationType { to: register(a, 1)? })
         }
-        "ct" => {
-            (a.u32(2)? == n::CT_STATUS && a.get(3).is_none()).then_some(Expr::ConnectionStatus { to: register(a, 1)? })
-        }
+        "ct" => (a.number_be(2)? == n::CT_STATUS && a.get(3).is_none())
+            .then_some(Expr::ConnectionStatus { to: register(a, 1)? }),
         "nat" => nat(a),
         "masq" => {
-            let flags = a.u32(1).unwrap_or_default();
+            let flags = a.number_be(1).unwrap_or_default();
             let plain = flags & !n::RANDOM_FULLY == 0 && a.get(2).is_none();
             plain.then_some(Expr::Masquerade { fully_random: flags != 0 })
         }
@@ -204,24 +202,24 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
 }
 
 /// The kernel fills in the ends of both ranges, equal to their starts.
-fn nat(a: Attributes<'_>) -> Option<Expr> {
+fn nat(a: Content<'_>) -> Option<Expr> {
     let (address, port) = (register(a, 3)?, register(a, 5)?);
     let single = register(a, 4).is_none_or(|end| end == address) && register(a, 6).is_none_or(|end| end == port);
     single.then_some(Expr::Nat {
-        kind: value_of(&n::NATS, &a.u32(1)?)?,
-        family: value_of(&n::FAMILIES, &a.u32(2)?)?,
+        kind: value_of(&n::NATS, &a.number_be(1)?)?,
+        family: value_of(&n::FAMILIES, &a.number_be(2)?)?,
         address,
         port,
     })
 }
 
-fn data(a: Attributes<'_>, kind: u16) -> Option<Vec<u8>> {
-    a.nested(kind)?.get(1).map(<[u8]>::to_vec)
+fn data(a: Content<'_>, kind: u16) -> Option<Vec<u8>> {
+    a.nested(kind)?.get(1).map(|data| data.value.to_vec())
 }
 
 /// The kernel names a register that starts at a border of 16 bytes by its old number, 1 to 4.
-fn register(a: Attributes<'_>, kind: u16) -> Option<Register> {
-    let number = a.u32(kind)?;
+fn register(a: Content<'_>, kind: u16) -> Option<Register> {
+    let number = a.number_be(kind)?;
     let index = if number < n::REGISTER_0 { number.checked_sub(1)? * 4 } else { number - n::REGISTER_0 };
     u8::try_from(index).ok().map(Register)
 }

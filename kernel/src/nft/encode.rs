@@ -4,9 +4,11 @@ use std::net::IpAddr;
 
 use towpath_net::family::{Family, bits};
 use towpath_net::nft::{Chain, Element, Expr, FieldType, Register, Rule, Set, Table, Value};
+use towpath_net::render::TABLE;
 
 use super::numbers::{self as n, message, number_of};
-use super::wire::Writer;
+use crate::netlink::Step;
+use crate::netlink::attributes::Attributes;
 
 /// How many elements go into one message: far less than an attribute's 64 KiB.
 const CHUNK: usize = 500;
@@ -19,41 +21,36 @@ const COMMENT: u8 = 0;
 /// The longest comment that fits the one byte of its length.
 const LONGEST_COMMENT: usize = 127;
 
-/// Writes the messages of one transaction.
-pub struct Encoder<'a> {
-    table: &'a str,
-    writer: Writer,
-    sequence: u32,
+/// Writes the steps of one transaction.
+#[derive(Default)]
+pub struct Encoder {
+    steps: Vec<Step>,
     what: Vec<String>,
 }
 
-impl<'a> Encoder<'a> {
-    /// Starts behind message `first`.
-    pub fn new(table: &'a str, first: u32) -> Self {
-        Self { table, writer: Writer::default(), sequence: first, what: Vec::new() }
+impl Encoder {
+    /// The steps, and what each is about.
+    pub fn finish(self) -> (Vec<Step>, Vec<String>) {
+        (self.steps, self.what)
     }
 
-    /// The messages, and what each is about.
-    pub fn finish(self) -> (Vec<u8>, Vec<String>) {
-        (self.writer.finish(), self.what)
-    }
-
-    fn message(&mut self, kind: u16, flags: u16, what: String, body: impl FnOnce(&mut Writer)) {
-        self.writer.message(n::SUBSYSTEM | kind, flags | super::socket::REQUEST, (n::INET, 0), self.sequence, body);
-        self.sequence += 1;
+    fn step(&mut self, kind: u16, flags: u16, what: String, fill: impl FnOnce(&mut Attributes)) {
+        let message = super::request(kind, |attributes| {
+            attributes.put_text(1, TABLE);
+            fill(attributes);
+        });
+        self.steps.push(Step { message, flags });
         self.what.push(what);
     }
 
     /// Makes the table; nothing happens where it is already there.
     pub fn new_table(&mut self) {
-        let table = self.table;
-        self.message(message::NEW_TABLE, CREATE, format!("table {table}"), |w| w.string(1, table));
+        self.step(message::NEW_TABLE, CREATE, format!("table {TABLE}"), |_| {});
     }
 
     /// Removes the table with all that it holds.
     pub fn delete_table(&mut self) {
-        let table = self.table;
-        self.message(message::DELETE_TABLE, 0, format!("table {table}"), |w| w.string(1, table));
+        self.step(message::DELETE_TABLE, 0, format!("table {TABLE}"), |_| {});
     }
 
     /// Fills a new table. Sets come before the rules that use them.
@@ -71,7 +68,6 @@ impl<'a> Encoder<'a> {
     }
 
     fn set(&mut self, name: &str, set: &Set, number: u32) {
-        let table = self.table;
         let mut flags = 0;
         if set.interval {
             flags |= n::SET_INTERVAL;
@@ -79,55 +75,48 @@ impl<'a> Encoder<'a> {
         if !set.data.is_empty() {
             flags |= n::SET_MAP;
         }
-        self.message(message::NEW_SET, CREATE, format!("set {name}"), |w| {
-            w.string(1, table);
-            w.string(2, name);
-            w.u32(3, flags);
-            w.u32(4, type_number(&set.key));
-            w.u32(5, length(&set.key));
+        self.step(message::NEW_SET, CREATE, format!("set {name}"), |w| {
+            w.put_text(2, name);
+            w.put_number_be(3, flags);
+            w.put_number_be(4, type_number(&set.key));
+            w.put_number_be(5, length(&set.key));
             if !set.data.is_empty() {
-                w.u32(6, type_number(&set.data));
-                w.u32(7, length(&set.data));
+                w.put_number_be(6, type_number(&set.data));
+                w.put_number_be(7, length(&set.data));
             }
-            w.u32(10, number);
+            w.put_number_be(10, number);
         });
     }
 
     /// Adds or removes elements of a set.
     pub fn elements<'e>(&mut self, kind: u16, name: &str, set: &Set, elements: impl Iterator<Item = &'e Element>) {
         let encoded: Vec<Encoded> = elements.flat_map(|element| encode(set, element)).collect();
-        let table = self.table;
         for chunk in encoded.chunks(CHUNK) {
-            self.message(kind, CREATE, format!("elements of set {name}"), |w| {
-                w.string(1, table);
-                w.string(2, name);
+            self.step(kind, CREATE, format!("elements of set {name}"), |w| {
+                w.put_text(2, name);
                 w.nest(3, |w| chunk.iter().for_each(|element| element.write(w)));
             });
         }
     }
 
     fn chain(&mut self, name: &str, chain: &Chain) {
-        let table = self.table;
-        self.message(message::NEW_CHAIN, CREATE, format!("chain {name}"), |w| {
-            w.string(1, table);
-            w.string(3, name);
+        self.step(message::NEW_CHAIN, CREATE, format!("chain {name}"), |w| {
+            w.put_text(3, name);
             let Some(base) = chain.base else { return };
             w.nest(4, |w| {
-                w.u32(1, number_of(&n::HOOKS, &base.hook));
-                w.attribute(2, &base.priority.to_be_bytes());
+                w.put_number_be(1, number_of(&n::HOOKS, &base.hook));
+                w.put(2, &base.priority.to_be_bytes());
             });
-            w.u32(5, if base.accepts { n::ACCEPT } else { n::DROP });
-            w.string(7, number_of(&n::CHAIN_KINDS, &base.kind));
+            w.put_number_be(5, if base.accepts { n::ACCEPT } else { n::DROP });
+            w.put_text(7, number_of(&n::CHAIN_KINDS, &base.kind));
         });
     }
 
     fn rule(&mut self, chain: &str, rule: &Rule) {
-        let table = self.table;
-        self.message(message::NEW_RULE, CREATE | APPEND, format!("rule \"{}\" of chain {chain}", rule.comment), |w| {
-            w.string(1, table);
-            w.string(2, chain);
+        self.step(message::NEW_RULE, CREATE | APPEND, format!("rule \"{}\" of chain {chain}", rule.comment), |w| {
+            w.put_text(2, chain);
             w.nest(4, |w| rule.exprs.iter().for_each(|expr| expression(w, expr)));
-            w.attribute(7, &comment(&rule.comment));
+            w.put(7, &comment(&rule.comment));
         });
     }
 }
@@ -138,71 +127,71 @@ fn comment(text: &str) -> Vec<u8> {
     [&[COMMENT, len], text.as_bytes(), &[0]].concat()
 }
 
-fn expression(w: &mut Writer, expr: &Expr) {
+fn expression(w: &mut Attributes, expr: &Expr) {
     w.nest(1, |w| {
-        w.string(1, super::decode::kernel_name(expr));
+        w.put_text(1, super::decode::kernel_name(expr));
         w.nest(2, |w| attributes(w, expr));
     });
 }
 
-fn attributes(w: &mut Writer, expr: &Expr) {
+fn attributes(w: &mut Attributes, expr: &Expr) {
     match expr {
         Expr::Meta { key, to } => {
-            w.u32(1, register(*to));
-            w.u32(2, number_of(&n::METAS, key));
+            w.put_number_be(1, register(*to));
+            w.put_number_be(2, number_of(&n::METAS, key));
         }
         Expr::Payload { header, offset, len, to } => {
-            w.u32(1, register(*to));
-            w.u32(2, number_of(&n::HEADERS, header));
-            w.u32(3, *offset);
-            w.u32(4, *len);
+            w.put_number_be(1, register(*to));
+            w.put_number_be(2, number_of(&n::HEADERS, header));
+            w.put_number_be(3, *offset);
+            w.put_number_be(4, *len);
         }
         Expr::Compare { from, op, value } => {
-            w.u32(1, register(*from));
-            w.u32(2, number_of(&n::COMPARISONS, op));
+            w.put_number_be(1, register(*from));
+            w.put_number_be(2, number_of(&n::COMPARISONS, op));
             data(w, 3, value);
         }
         Expr::Mask { from, to, mask } => {
-            w.u32(1, register(*from));
-            w.u32(2, register(*to));
-            w.u32(3, u32::try_from(mask.len()).unwrap_or_default());
+            w.put_number_be(1, register(*from));
+            w.put_number_be(2, register(*to));
+            w.put_number_be(3, u32::try_from(mask.len()).unwrap_or_default());
             data(w, 4, mask);
             data(w, 5, &vec![0; mask.len()]);
         }
         Expr::Lookup { set, from, to, inverted } => {
-            w.string(1, set);
-            w.u32(2, register(*from));
+            w.put_text(1, set);
+            w.put_number_be(2, register(*from));
             if let Some(to) = to {
-                w.u32(3, register(*to));
+                w.put_number_be(3, register(*to));
             }
-            w.u32(5, if *inverted { n::LOOKUP_INVERTED } else { 0 });
+            w.put_number_be(5, if *inverted { n::LOOKUP_INVERTED } else { 0 });
         }
         Expr::DestinationType { to } => {
-            w.u32(1, register(*to));
-            w.u32(2, n::FIB_ADDRESS_TYPE);
-            w.u32(3, n::FIB_DESTINATION);
+            w.put_number_be(1, register(*to));
+            w.put_number_be(2, n::FIB_ADDRESS_TYPE);
+            w.put_number_be(3, n::FIB_DESTINATION);
         }
         Expr::ConnectionStatus { to } => {
-            w.u32(1, register(*to));
-            w.u32(2, n::CT_STATUS);
+            w.put_number_be(1, register(*to));
+            w.put_number_be(2, n::CT_STATUS);
         }
         Expr::Nat { kind, family, address, port } => {
-            w.u32(1, number_of(&n::NATS, kind));
-            w.u32(2, number_of(&n::FAMILIES, family));
-            w.u32(3, register(*address));
-            w.u32(5, register(*port));
+            w.put_number_be(1, number_of(&n::NATS, kind));
+            w.put_number_be(2, number_of(&n::FAMILIES, family));
+            w.put_number_be(3, register(*address));
+            w.put_number_be(5, register(*port));
         }
         Expr::Masquerade { fully_random } => {
             if *fully_random {
-                w.u32(1, n::RANDOM_FULLY);
+                w.put_number_be(1, n::RANDOM_FULLY);
             }
         }
         Expr::Foreign { .. } => {}
     }
 }
 
-fn data(w: &mut Writer, kind: u16, value: &[u8]) {
-    w.nest(kind, |w| w.attribute(1, value));
+fn data(w: &mut Attributes, kind: u16, value: &[u8]) {
+    w.nest(kind, |w| _ = w.put(1, value));
 }
 
 fn register(register: Register) -> u32 {
@@ -229,10 +218,10 @@ struct Encoded {
 }
 
 impl Encoded {
-    fn write(&self, w: &mut Writer) {
+    fn write(&self, w: &mut Attributes) {
         w.nest(1, |w| {
             if self.end {
-                w.u32(3, n::INTERVAL_END);
+                w.put_number_be(3, n::INTERVAL_END);
             }
             data(w, 1, &self.key);
             if !self.data.is_empty() {

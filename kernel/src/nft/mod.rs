@@ -7,20 +7,18 @@
 mod decode;
 mod encode;
 mod numbers;
-mod socket;
-mod wire;
 
 use std::collections::BTreeMap;
-use std::io;
 
 use thiserror::Error;
 use towpath_net::lease::Lease;
 use towpath_net::nft::{Element, Set, Table};
 use towpath_net::render::{TABLE, hostport_elements};
 
+use crate::netlink::attributes::Attributes;
+use crate::netlink::{self, Content, Message, Operation, Protocol, Refusal, Socket, Step};
 use encode::Encoder;
 use numbers::message;
-use socket::Socket;
 
 /// How often a list that changed while it was read is read again.
 const DUMP_ATTEMPTS: usize = 10;
@@ -28,25 +26,9 @@ const DUMP_ATTEMPTS: usize = 10;
 /// What went wrong with nftables, and with which object.
 #[derive(Debug, Error)]
 pub enum NftError {
-    /// No socket of `NETLINK_NETFILTER` could be opened.
-    #[error("cannot open a netfilter socket: {0}")]
-    Open(#[source] io::Error),
-    /// The kernel refused a transaction: nothing of it holds.
-    #[error("the kernel refused {object}: {source}")]
-    Refused {
-        /// What it refused.
-        object: String,
-        /// Its word.
-        source: io::Error,
-    },
-    /// The table could not be read.
-    #[error("cannot read {object}: {source}")]
-    Read {
-        /// What could not be read.
-        object: &'static str,
-        /// The kernel's word.
-        source: io::Error,
-    },
+    /// The kernel refused something, or could not be asked.
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
     /// The table changed each time that it was read.
     #[error("the table inet {TABLE} changed {DUMP_ATTEMPTS} times while it was read")]
     Unsteady,
@@ -58,41 +40,36 @@ pub enum NftError {
 /// The table `inet towpath` of one network namespace.
 pub struct Nft {
     socket: Socket,
-    table: String,
-    writes: u64,
 }
 
 impl Nft {
     /// Opens the table of the current network namespace. It need not exist.
     pub fn open() -> Result<Self, NftError> {
-        let socket = Socket::open().map_err(NftError::Open)?;
-        Ok(Self { socket, table: TABLE.to_owned(), writes: 0 })
+        Ok(Self { socket: Socket::open(Protocol::Netfilter)? })
     }
 
     /// How many transactions were sent.
     pub const fn writes(&self) -> u64 {
-        self.writes
+        self.socket.writes()
     }
 
     /// Makes the table anew in one transaction: there is no moment without it.
     pub fn replace(&mut self, table: &Table) -> Result<(), NftError> {
-        let mut encoder = Encoder::new(&self.table, 1);
+        let mut encoder = Encoder::default();
         // Deleting needs something to delete.
         encoder.new_table();
         encoder.delete_table();
         encoder.new_table();
         encoder.fill(table);
-        let finished = encoder.finish();
-        self.commit(finished)
+        self.commit(encoder.finish())
     }
 
     /// Removes the table; nothing happens where there is none.
     pub fn delete(&mut self) -> Result<(), NftError> {
-        let mut encoder = Encoder::new(&self.table, 1);
+        let mut encoder = Encoder::default();
         encoder.new_table();
         encoder.delete_table();
-        let finished = encoder.finish();
-        self.commit(finished)
+        self.commit(encoder.finish())
     }
 
     /// Adds the elements of a lease's host ports; what is there already is no error.
@@ -119,11 +96,10 @@ impl Nft {
     ) -> Result<(), NftError> {
         let sets = match self.sets() {
             // Without a table there are no sets either.
-            Err(NftError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) if error.is_missing() => BTreeMap::new(),
             other => other?,
         };
-        let table = self.table.clone();
-        let mut encoder = Encoder::new(&table, 1);
+        let mut encoder = Encoder::default();
         for (name, add, remove) in changes {
             let set = sets.get(name).ok_or_else(|| NftError::NoSet(name.to_owned()))?;
             encoder.elements(message::DELETE_ELEMENT, name, set, remove.iter());
@@ -132,15 +108,14 @@ impl Nft {
         self.commit(encoder.finish())
     }
 
-    fn commit(&mut self, (bytes, what): (Vec<u8>, Vec<String>)) -> Result<(), NftError> {
-        if what.is_empty() {
+    fn commit(&mut self, (steps, what): (Vec<Step>, Vec<String>)) -> Result<(), NftError> {
+        if steps.is_empty() {
             return Ok(());
         }
-        self.writes += 1;
-        self.socket.commit(&bytes).map_err(|refusal| {
-            let object = refusal.index.and_then(|index| what.get(index));
-            let object = object.map_or_else(|| format!("a transaction on table inet {TABLE}"), Clone::clone);
-            NftError::Refused { object, source: refusal.error }
+        self.socket.commit(numbers::NFTABLES, &steps).map_err(|Refusal { step, cause }| {
+            let object = step.and_then(|step| what.get(step));
+            let object = object.map_or_else(|| format!("table inet {TABLE}"), Clone::clone);
+            netlink::Error::new(Operation::Change, object, cause).into()
         })
     }
 
@@ -152,7 +127,8 @@ impl Nft {
             match self.read_once(flags) {
                 Ok(table) if self.generation()? == before => return Ok(Some(table)),
                 Ok(_) => {}
-                Err(NftError::Read { source, .. }) if changed_meanwhile(&source) => {}
+                // A set went between the list of sets and that of its elements.
+                Err(error) if error.is_missing() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -179,18 +155,12 @@ impl Nft {
     }
 
     fn elements(&mut self, name: &str, set: &Set) -> Result<Vec<Element>, NftError> {
-        let table = self.table.clone();
-        let mut raw = Vec::new();
-        self.socket
-            .dump(
-                message::GET_ELEMENT,
-                |w| {
-                    w.string(1, &table);
-                    w.string(2, name);
-                },
-                |m| raw.extend(decode::raw_elements(m.attributes())),
-            )
-            .map_err(|source| NftError::Read { object: "elements", source })?;
+        let request = request(message::GET_ELEMENT, |a| {
+            a.put_text(1, TABLE).put_text(2, name);
+        });
+        let answers = self.socket.dump(&request);
+        let answers = answers.map_err(|cause| netlink::Error::new(Operation::List, format!("set {name}"), cause))?;
+        let raw: Vec<_> = answers.iter().flat_map(|answer| decode::raw_elements(content(answer))).collect();
         Ok(decode::elements(set, &raw))
     }
 
@@ -199,52 +169,59 @@ impl Nft {
         &mut self,
         kind: u16,
         object: &'static str,
-        decode: impl Fn(wire::Attributes<'_>) -> Option<T>,
+        decode: impl Fn(Content<'_>) -> Option<T>,
     ) -> Result<Vec<T>, NftError> {
-        let table = self.table.clone();
-        let mut found = Vec::new();
-        self.socket
-            .dump(
-                kind,
-                |w| w.string(1, &table),
-                |m| {
-                    let attributes = m.attributes();
-                    if m.family() == numbers::INET && attributes.string(1) == Some(&table) {
-                        found.extend(decode(attributes));
-                    }
-                },
-            )
-            .map_err(|source| NftError::Read { object, source })?;
-        Ok(found)
+        let answers = self.socket.dump(&request(kind, |a| _ = a.put_text(1, TABLE)));
+        let answers = answers.map_err(|cause| netlink::Error::new(Operation::List, object, cause))?;
+        let ours = answers.iter().filter(|answer| answer.body.first() == Some(&numbers::INET));
+        let ours = ours.map(content).filter(|content| content.text(1).as_deref() == Some(TABLE));
+        Ok(ours.filter_map(decode).collect())
     }
 
     /// The table's flags (`NFTA_TABLE_FLAGS`); nothing where there is no table.
     fn flags(&mut self) -> Result<Option<u32>, NftError> {
-        let table = self.table.clone();
-        let read = |m: wire::Message<'_>| Some(m.attributes().u32(2).unwrap_or_default());
-        match self.socket.get(message::GET_TABLE, |w| w.string(1, &table), read) {
-            Ok(flags) => Ok(flags),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(NftError::Read { object: "table", source }),
+        match self.ask(message::GET_TABLE, "table", |a| _ = a.put_text(1, TABLE)) {
+            Ok(answer) => Ok(answer.map(|answer| content(&answer).number_be(2).unwrap_or_default())),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// The number of the ruleset's last change (`NFTA_GEN_ID`).
     pub fn generation(&mut self) -> Result<u32, NftError> {
-        self.socket
-            .get(message::GET_GENERATION, |_| {}, |m| m.attributes().u32(1))
-            .map(Option::unwrap_or_default)
-            .map_err(|source| NftError::Read { object: "generation", source })
+        let answer = self.ask(message::GET_GENERATION, "generation", |_| {})?;
+        Ok(answer.and_then(|answer| content(&answer).number_be(1)).unwrap_or_default())
     }
+
+    fn ask(
+        &mut self,
+        kind: u16,
+        object: &'static str,
+        fill: impl FnOnce(&mut Attributes),
+    ) -> Result<Option<Message>, netlink::Error> {
+        let answer = self.socket.get(&request(kind, fill));
+        answer.map_err(|cause| netlink::Error::new(Operation::List, object, cause))
+    }
+}
+
+fn request(kind: u16, fill: impl FnOnce(&mut Attributes)) -> Message {
+    let mut attributes = Attributes::after(&numbers::FAMILY_HEADER);
+    fill(&mut attributes);
+    Message { kind: numbers::SUBSYSTEM | kind, body: attributes.into_bytes() }
+}
+
+/// The attributes behind `struct nfgenmsg`.
+fn content(message: &Message) -> Content<'_> {
+    message.content(numbers::FAMILY_HEADER.len())
 }
 
 impl NftError {
     /// Whether something that was to be changed is not there.
     pub fn is_missing(&self) -> bool {
         match self {
-            Self::Refused { source, .. } | Self::Read { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Netlink(error) => error.is_missing(),
             Self::NoSet(_) => true,
-            Self::Open(_) | Self::Unsteady => false,
+            Self::Unsteady => false,
         }
     }
 }
@@ -253,10 +230,5 @@ impl NftError {
 /// generation names its table first.
 pub fn concerns(datagram: &[u8]) -> bool {
     let generation = numbers::SUBSYSTEM | message::NEW_GENERATION;
-    wire::messages(datagram).any(|m| m.kind != generation && m.attributes().string(1) == Some(TABLE))
-}
-
-/// The list, or something that it belongs to, changed or went while it was read.
-fn changed_meanwhile(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::NotFound)
+    netlink::messages(datagram).any(|m| m.kind != generation && content(&m).text(1).as_deref() == Some(TABLE))
 }

@@ -5,8 +5,12 @@ use towpath_net::nft::{ChainKind, Comparison, FieldType, Header, Hook, Meta, Nat
 
 /// `NFPROTO_INET`: tables for both families.
 pub const INET: u8 = 1;
-/// `NFNL_SUBSYS_NFTABLES << 8`: goes before each message type.
+/// `NFNL_SUBSYS_NFTABLES`.
+pub const NFTABLES: u8 = 10;
+/// The same, as it goes before each message type.
 pub const SUBSYSTEM: u16 = 10 << 8;
+/// `struct nfgenmsg` of everything in a table of family `inet`.
+pub const FAMILY_HEADER: [u8; 4] = [INET, 0, 0, 0];
 
 /// Message types (`enum nf_tables_msg_types`).
 pub mod message {
