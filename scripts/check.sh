@@ -4,6 +4,9 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$(dirname "$0")/.."
 
+step "crates of every platform, for the checks that must not ask the network"
+cargo fetch --locked --quiet
+
 step "format"
 cargo fmt --all --check
 
