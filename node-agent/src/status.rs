@@ -46,12 +46,18 @@ impl StatusWriter {
 
     /// Follows the worker for ever.
     pub async fn follow(mut self, mut snapshots: Receiver<Snapshot>) {
+        let mut failing = false;
         while snapshots.wait_for(|s| s.applied.is_some()).await.is_ok() {
             let snapshot = snapshots.borrow_and_update().clone();
             match self.write(&snapshot).await {
-                Ok(()) => tokio::time::sleep(APART).await,
+                Ok(()) => {
+                    failing = false;
+                    tokio::time::sleep(APART).await;
+                }
                 Err(error) => {
-                    warn!(%error, "cannot write the status; it is tried again");
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(%error, "cannot write the status; it is tried again until it can");
+                    }
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }

@@ -14,6 +14,7 @@ fn node(cluster: &Cluster, name: &str) -> String {
         "ip rule",
         "ip -6 rule",
         "nft list tables",
+        "nft list table inet foreign",
         "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.all.forwarding net.ipv4.conf.eth0.forwarding net.ipv6.conf.eth0.forwarding",
         "find /etc/cni /opt/cni /run/towpath",
     ];
@@ -54,6 +55,16 @@ fn remove(cluster: &Cluster) {
 fn removal_brings_every_node_back_to_what_it_was() {
     let cluster = Cluster::bare("removal");
     cluster.kubectl("-n kube-system scale deployment coredns --replicas=0");
+    for foreign in [
+        "ip route add 192.0.2.0/24 via 172.30.0.1 proto static",
+        "ip -6 route add 2001:db8::/32 via fd00:172:30::1",
+        "ip rule add from 192.0.2.1 table 77",
+        "nft add table inet foreign",
+        "nft add chain inet foreign postrouting { type nat hook postrouting priority 100 ; }",
+        "nft add rule inet foreign postrouting ip saddr 192.0.2.1 masquerade",
+    ] {
+        cluster.on("n1", foreign);
+    }
     let before = all(&cluster);
     cluster.install();
     cluster.declare("config/samples/kindnet.yaml");
