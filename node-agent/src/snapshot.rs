@@ -12,6 +12,9 @@ use crate::drift::DriftLog;
 /// A state from a source, with the generation of the object that it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
+    /// The unique id of the `NodeNetwork`: one that was deleted and made anew has told nobody anything yet.
+    #[serde(default)]
+    pub object: String,
     /// Of the `NodeNetwork`; 0 where the source has none.
     pub generation: i64,
     /// What the node is told.
@@ -38,6 +41,8 @@ pub struct Snapshot {
 /// What was worked on, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
+    /// The unique id of the `NodeNetwork`.
+    pub object: String,
     /// The generation of the assignment.
     pub generation: i64,
     /// Its revision.
@@ -74,6 +79,7 @@ impl Applied {
         let routes: Vec<String> =
             seen.routes.iter().filter(|r| r.target.pod_link().is_none()).map(ToString::to_string).collect();
         Self {
+            object: assignment.object.clone(),
             generation: assignment.generation,
             revision: spec.revision.clone(),
             transport: spec.transport.prefers.first().copied().unwrap_or(Transport::Direct),

@@ -25,14 +25,14 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct StatusWriter {
     api: Api<NodeNetwork>,
     node: NodeName,
-    /// As the API has it; nothing before it was read.
-    last: Option<NodeNetworkStatus>,
-    /// What earlier agents of this node put right.
-    earlier: Earlier,
+    /// As the API has it, of the object with this unique id; nothing before it was read.
+    last: Option<(String, NodeNetworkStatus)>,
+    /// What earlier agents of this node put right; nothing before it was read.
+    earlier: Option<Earlier>,
 }
 
 /// What earlier agents of this node put right.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Earlier {
     drift: Vec<Drift>,
     total: i64,
@@ -41,7 +41,7 @@ struct Earlier {
 impl StatusWriter {
     /// Writes the status of `node`.
     pub fn new(client: Client, node: NodeName) -> Self {
-        Self { api: Api::all(client), node, last: None, earlier: Earlier::default() }
+        Self { api: Api::all(client), node, last: None, earlier: None }
     }
 
     /// Follows the worker for ever.
@@ -69,13 +69,14 @@ impl StatusWriter {
     }
 
     async fn write(&mut self, snapshot: &Snapshot) -> Result<(), kube::Error> {
+        let object = snapshot.applied.as_ref().map(|a| a.object.clone()).unwrap_or_default();
         let last = match self.last.take() {
-            Some(last) => last,
-            None => self.read().await?,
+            Some((of, last)) if of == object => last,
+            _ => self.read().await?,
         };
         let status = self.status(snapshot, &last);
         if status == last {
-            self.last = Some(last);
+            self.last = Some((object, last));
             return Ok(());
         }
         let patch = serde_json::json!({
@@ -87,20 +88,22 @@ impl StatusWriter {
         let parameters = PatchParams::apply(AGENT).force();
         self.api.patch_status(&self.node.0, &parameters, &Patch::Apply(patch)).await?;
         debug!("status written");
-        self.last = Some(status);
+        self.last = Some((object, status));
         Ok(())
     }
 
     /// What an earlier agent wrote outlives it: times of transitions, and what was put right.
     async fn read(&mut self) -> Result<NodeNetworkStatus, kube::Error> {
         let last = self.api.get(&self.node.0).await?.status.unwrap_or_default();
-        self.earlier = Earlier { drift: last.drift.clone(), total: last.drift_total.unwrap_or_default() };
+        self.earlier
+            .get_or_insert_with(|| Earlier { drift: last.drift.clone(), total: last.drift_total.unwrap_or_default() });
         Ok(last)
     }
 
     fn status(&self, snapshot: &Snapshot, last: &NodeNetworkStatus) -> NodeNetworkStatus {
         let applied = snapshot.applied.as_ref();
         let generation = applied.map(|a| a.generation);
+        let earlier = self.earlier.clone().unwrap_or_default();
         let mut conditions = last.conditions.clone();
         for claim in claims::of(snapshot) {
             conditions::set(&mut conditions, &claim, generation, Timestamp::now());
@@ -124,8 +127,8 @@ impl StatusWriter {
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             routes: applied
                 .map(|a| Routes { count: i32::try_from(a.routes).unwrap_or(i32::MAX), digest: a.digest.clone() }),
-            drift: snapshot.drift.last().map(drift).chain(self.earlier.drift.iter().cloned()).take(KEPT).collect(),
-            drift_total: i64::try_from(snapshot.drift.total()).ok().map(|total| total + self.earlier.total),
+            drift: snapshot.drift.last().map(drift).chain(earlier.drift).take(KEPT).collect(),
+            drift_total: i64::try_from(snapshot.drift.total()).ok().map(|total| total + earlier.total),
         }
     }
 }

@@ -71,11 +71,12 @@ fn assemble<'a>(
     node: &NodeName,
     objects: impl Iterator<Item = &'a NodeNetwork>,
 ) -> Result<Option<Assignment>, SourceError> {
-    let mut generation = 0;
+    let (mut uid, mut generation) = (String::new(), 0);
     let mut specs: Vec<(NodeName, NodeSpec)> = Vec::new();
     for object in objects {
         let name = NodeName(object.name_any());
         if name == *node {
+            uid = object.uid().unwrap_or_default();
             generation = object.metadata.generation.unwrap_or_default();
         }
         let spec =
@@ -83,5 +84,5 @@ fn assemble<'a>(
         specs.push((name, spec));
     }
     let state = NodeState::assemble(node, specs.iter().map(|(name, spec)| (name, spec)));
-    Ok(state.map(|state| Assignment { generation, state }))
+    Ok(state.map(|state| Assignment { object: uid, generation, state }))
 }

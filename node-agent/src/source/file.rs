@@ -34,7 +34,7 @@ impl FileSource {
         };
         let state = serde_yaml_ng::from_str(&text)
             .map_err(|error| SourceError::Malformed { path: self.path.clone(), reason: error.to_string() })?;
-        Ok(Some(Assignment { generation: 0, state }))
+        Ok(Some(Assignment { object: String::new(), generation: 0, state }))
     }
 
     /// Hands each new state to `each`. What is malformed is told, and the last good state stays.
