@@ -13,7 +13,8 @@ kubectl() { "$lab" kubectl "$@"; }
 show() {
   local pod=$1
   shift
-  printf '\n\033[1m$ kubectl exec %s -- %s\033[0m\n' "$pod" "$*"
+  echo
+  bold "\$ kubectl exec $pod -- $*"
   kubectl exec "$pod" -- "$@"
 }
 
@@ -54,43 +55,48 @@ talk() {
   local there
   there=$(kubectl get pod on-n2 -o jsonpath='{.status.podIP}')
   show on-n1 ping -c 2 "$there"
-  show on-n1 curl -sS --retry 10 --retry-all-errors --retry-delay 1 "http://$there:8080/clientip"
-  echo
-  show on-n1 curl -sS --retry 10 --retry-all-errors --retry-delay 1 http://greeter/hostname
-  echo
-  show on-n1 curl -sS http://172.30.255.2:8080/clientip
-  echo
+  show on-n1 curl -sSw '\n' "http://$there:8080/clientip"
+  show on-n1 curl -sSw '\n' --retry 10 --retry-all-errors --retry-delay 1 http://greeter/hostname
+  show on-n1 curl -sSw '\n' http://172.30.255.2:8080/clientip
 }
 
 tell() {
   step "the network"
   for kind in clusternetworks nodenetworks nodes; do
-    printf '\n\033[1m$ kubectl get %s\033[0m\n' "$kind"
+    echo
+    bold "\$ kubectl get $kind"
     kubectl get "$kind"
   done
   cat <<EOF
 
 The cluster keeps running. What to try next:
 
-  export KUBECONFIG=/var/lib/towpath-lab/demo/kubeconfig PATH=$(dirname "$("$lab" binary kubectl)"):\$PATH
-  kubectl describe nodenetwork n1                     what the node is told, and what came of it
-  $lab enter n1 ip route                              enter a node
-  $lab enter n1 ip route delete 10.244.1.0/24         alter it by hand, look again, and see kubectl describe
-  kubectl -n towpath-system exec ds/towpath-agent -- /towpath-agent plan
-  kubectl delete -k config/overlays/lab               remove Towpath: the nodes are as they were
+  export KUBECONFIG=/var/lib/towpath-lab/demo/kubeconfig
+  export PATH=$("$lab" binary kubectl | xargs dirname):$(dirname "$lab"):\$PATH
 
-  make clean-demo                                     end it all
+  kubectl describe nodenetwork n1                  what the node is told, and what came of it
+  kubectl explain clusternetwork.spec --recursive  every field
+  lab enter n1 ip route                            enter a node
+  lab enter n1 ip route delete 10.244.1.0/24       alter it by hand; it is back before you look:
+  kubectl get nodenetwork n1 -o yaml               see status.drift
+  kubectl -n towpath-system exec ds/towpath-agent -- /towpath-agent plan
+  kubectl delete -k config/overlays/lab            remove Towpath: the nodes are as they were
+  lab status                                       what runs, and what it takes
+
+  make clean-demo                                  end it all
 EOF
 }
 
 case "${1:-up}" in
   up)
     build
+    began=$SECONDS
     up
     install_towpath
     talk
+    took=$((SECONDS - began))
     tell
-    step "done"
+    step "done: $took seconds from nothing to pods that answer"
     ;;
   down)
     [ -x "$lab" ] || fail "there is no demo to end: $lab was never built"

@@ -14,9 +14,14 @@ DEBIAN_PACKAGES=(
 
 start=$SECONDS
 
+# In bold, where somebody looks.
+bold() {
+  if [ -t 1 ]; then printf '\033[1m%s\033[0m\n' "$*"; else printf '%s\n' "$*"; fi
+}
+
 # A named step, with the time since the start.
 step() {
-  printf '\033[1m==> [%02d:%02d] %s\033[0m\n' $(((SECONDS - start) / 60)) $(((SECONDS - start) % 60)) "$*"
+  bold "$(printf '==> [%02d:%02d] %s' $(((SECONDS - start) / 60)) $(((SECONDS - start) % 60)) "$*")"
 }
 
 # Ends with an error that says what to do.
