@@ -96,7 +96,7 @@ case "${1:-up}" in
     talk
     took=$((SECONDS - began))
     tell
-    step "done: $took seconds from nothing to pods that answer"
+    step "done: $took seconds from no cluster to pods that answer"
     ;;
   down)
     [ -x "$lab" ] || fail "there is no demo to end: $lab was never built"
