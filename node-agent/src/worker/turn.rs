@@ -19,7 +19,7 @@ use crate::memory;
 use crate::paths::Paths;
 use crate::snapshot::{Applied, Assignment, Snapshot};
 
-/// How often a look is repeated because pods came or went meanwhile.
+/// How often a look is repeated because something changed meanwhile.
 const LOOKS: usize = 5;
 /// How far two looks for pods that are gone are apart, where nothing speaks for one.
 const SWEPT_APART: Duration = Duration::from_secs(30);
@@ -266,14 +266,20 @@ impl Turns {
             BTreeMap::new()
         });
         let desired = render_nothing(before);
-        match self.kernel.observe(&sysctls_of(&desired)) {
-            Ok(seen) => {
-                let report = converge(&mut self.kernel, &desired, &seen);
-                for Failure { op, error } in &report.failed {
-                    warn!(%op, %error, "cannot bring back");
+        // What others change meanwhile, and what goes by itself with a link, is left over after one pass.
+        for _ in 0..LOOKS {
+            match self.kernel.observe(&sysctls_of(&desired)) {
+                Ok(seen) => {
+                    let report = converge(&mut self.kernel, &desired, &seen);
+                    for Failure { op, error } in report.failed.iter().filter(|failure| !failure.error.is_race()) {
+                        warn!(%op, %error, "cannot bring back");
+                    }
+                    if report.done.is_empty() && report.failed.is_empty() {
+                        break;
+                    }
                 }
+                Err(error) => warn!(%error, "cannot look at the kernel"),
             }
-            Err(error) => warn!(%error, "cannot look at the kernel"),
         }
         if let Err(error) = cni_files::remove_state(&self.paths) {
             warn!(%error, "cannot empty the agent's folder");
