@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
-.PHONY: help demo test check setup image generate clean-demo
+.PHONY: help demo test check setup image generate clean-demo bench-lab
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -17,6 +17,9 @@ test: setup ## Run all checks and tests
 
 check: setup ## Run the checks alone
 	@scripts/check.sh
+
+bench-lab: setup ## Measure a warm lab up to a first pod that answers, and its memory, against the bars
+	@scripts/bench-lab.sh
 
 image: setup ## Build the static binaries, ready for an image builder
 	@scripts/image.sh

@@ -74,6 +74,8 @@ measure() {
     row+="$(seconds $((time - last))) "
     last=$time
   done
+  # Memory is that of a whole cluster: DNS is part of it.
+  kubectl -n kube-system rollout status deployment/coredns --timeout=60s >>"$log" 2>&1
   mib=$("$lab" status | sed -nE 's/^[0-9]+ processes, ([0-9]+) MiB in all.*/\1/p')
   [ -n "$mib" ] || fail "lab status tells no memory"
   printf '%s%s %s\n' "$row" "$(seconds $((last - begin)))" "$mib" >>"$table"
@@ -86,7 +88,7 @@ show() { printf "%-8s%8s%8s%8s%8s%8s%8s%8s\n" "$@"; }
 # A column's values, the smallest first.
 sorted() { awk -v column="$1" '{print $column}' "$table" | sort -n; }
 
-median() { sorted "$1" | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
+median() { sorted "$1" | awk '{v[NR] = $1} END {printf "%g\n", int(5 * (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) + 0.5) / 10}'; }
 
 # One figure of each column.
 every_column() { for column in $(seq ${#columns[@]}); do "$@" "$column"; done; }
