@@ -129,6 +129,7 @@ impl Specs {
             format!("--kubectl-path={}", located("kubectl").display()),
             format!("--num-nodes={nodes}"),
             "--allowed-not-ready-nodes=0".to_owned(),
+            "--disable-log-dump".to_owned(),
         ];
         let (program, folder) = (located("e2e.test"), folder.to_owned());
         Self { program, flags, folder, begin: Instant::now(), done: AtomicUsize::new(0) }
