@@ -23,8 +23,8 @@ log="$folder/log"
 finish() {
   local status=$?
   trap - EXIT
-  "$lab" down >>"$log" 2>&1 || status=1
-  if [ "$status" -ne 0 ] && [ ! -e "$folder/judged" ]; then
+  if [ -x "$lab" ]; then "$lab" down >>"$log" 2>&1 || status=1; fi
+  if [ "$status" -ne 0 ] && [ -s "$log" ] && [ ! -e "$folder/judged" ]; then
     printf 'error: the run did not come to its end; its last lines:\n' >&2
     tail -n 30 "$log" >&2
   fi
@@ -108,14 +108,14 @@ judge() {
   fi
 }
 
+trap finish EXIT
 step "what a lab is made of, so that it is warm"
 cargo build --quiet --locked -p towpath-e2e --bin lab
 "$lab" prepare >/dev/null
 scripts/image.sh
-trap finish EXIT
 "$lab" down >"$log" 2>&1
 
-step "$runs runs: seconds by step, and the memory of all of the lab with its three nodes"
+step "runs: $runs; seconds by step, and the memory of all of the lab with its three nodes"
 show run "${columns[@]}"
 for run in $(seq "$runs"); do
   : >"$log"
