@@ -238,7 +238,7 @@ pub struct Drift {
     #[schemars(length(max = 128))]
     pub object: String,
 
-    /// What had been done to it, as in missing.
+    /// What was done about it, as in add route 10.244.1.0/24 via 172.16.30.4 dev eth0.
     #[schemars(length(max = 256))]
     pub change: String,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use towpath_net::Family;
-use towpath_net::lease::{LINK_PREFIX, NODE_LINK_LOCAL};
+use towpath_net::lease::{NODE_LINK_LOCAL, is_host_interface};
 use towpath_net::observed::{Address, Link, Observed, Route, Subnet, Surroundings, Sysctl, Target};
 use towpath_net::ops::Op;
 use towpath_net::sweep::Scope;
@@ -115,11 +115,11 @@ impl Kernel for HostKernel {
         for key in sysctls {
             observed.sysctls.extend(self.sysctls.read(key)?.map(|value| (key.clone(), value)));
         }
-        for link in links.iter().filter(|l| l.name.starts_with(LINK_PREFIX)) {
+        for link in links.iter().filter(|l| is_host_interface(&l.name)) {
             observed.links.insert(link.name.clone(), Link { up: link.up, mtu: link.mtu });
         }
         for seen in &addresses {
-            if let Some(link) = names.get(&seen.link).filter(|name| name.starts_with(LINK_PREFIX))
+            if let Some(link) = names.get(&seen.link).filter(|name| is_host_interface(name))
                 && (!is_link_local(seen.address) || seen.address.addr() == NODE_LINK_LOCAL)
             {
                 observed.addresses.insert(Address { link: (*link).to_owned(), address: seen.address });
@@ -163,7 +163,7 @@ fn target(seen: &route::Route, names: &BTreeMap<Index, &str>) -> Target {
 
 /// The subnets of links that are up and not Towpath's.
 fn surroundings(links: &[link::Link], addresses: &[address::Address]) -> Surroundings {
-    let outside = links.iter().filter(|l| l.up && !l.loopback && !l.name.starts_with(LINK_PREFIX));
+    let outside = links.iter().filter(|l| l.up && !l.loopback && !is_host_interface(&l.name));
     let subnets = outside.flat_map(|l| {
         let held = addresses.iter().filter(|a| a.link == l.index && a.usable && !is_link_local(a.address));
         held.map(|a| Subnet { link: l.name.clone(), address: a.address, mtu: l.mtu })

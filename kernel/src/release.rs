@@ -70,7 +70,7 @@ pub struct Swept {
 pub enum Sight {
     /// It shares the runtime's mounts.
     Runtime,
-    /// It has mounts of its own: a path that is missing here says nothing.
+    /// It has mounts and processes of its own: what is at a path here says nothing.
     Own,
 }
 
@@ -105,9 +105,12 @@ fn release_unchanged(store: &Store, node: &mut Socket, lease: &Lease) -> Result<
 }
 
 fn namespace(lease: &Lease, sight: Sight) -> Seeing {
+    if sight == Sight::Own {
+        return Seeing::Unknown;
+    }
     match netns::Namespace::open(Path::new(&lease.netns)) {
         Ok(_) => Seeing::Alive,
-        Err(netns::Error::Missing(_) | netns::Error::NotANamespace(_)) if sight == Sight::Runtime => Seeing::Gone,
+        Err(netns::Error::Missing(_) | netns::Error::NotANamespace(_)) => Seeing::Gone,
         Err(_) => Seeing::Unknown,
     }
 }

@@ -54,7 +54,7 @@ fn lease() -> Lease {
         container_id: "5b1f".to_owned(),
         interface: "eth0".to_owned(),
         netns: String::new(),
-        host_interface: "tow0".to_owned(),
+        host_interface: "tow000000000000".to_owned(),
         phase: Phase::Ready,
         addresses: vec![
             LeasedAddress { address: "10.244.3.2/24".parse().unwrap(), gateway: "10.244.3.1".parse().unwrap() },
@@ -90,7 +90,7 @@ struct Node {
 impl Node {
     fn make() -> Self {
         run("ip link add eth0 type veth peer name wire");
-        run("ip link add tow0 type veth peer name pod0");
+        run("ip link add tow000000000000 type veth peer name pod0");
         run("ip address add 172.16.30.3/24 dev eth0");
         run("ip address add fd00:30::3/64 dev eth0 nodad");
         run("ip link set eth0 up");
@@ -147,11 +147,11 @@ fn whatever_is_altered_by_hand_comes_back() {
             "ip route append 10.244.4.0/24 via 172.16.30.5 proto 117",
             "ip route replace 10.244.4.0/24 proto 117 nexthop via 172.16.30.4 nexthop via 172.16.30.5",
             "ip route delete 10.244.3.2",
-            "ip address delete 10.244.3.1/32 dev tow0",
-            "ip -6 address delete fd00:244:0:3::1/128 dev tow0",
-            "ip address add 10.9.9.9/32 dev tow0",
-            "ip link set tow0 down",
-            "ip link set tow0 mtu 1300",
+            "ip address delete 10.244.3.1/32 dev tow000000000000",
+            "ip -6 address delete fd00:244:0:3::1/128 dev tow000000000000",
+            "ip address add 10.9.9.9/32 dev tow000000000000",
+            "ip link set tow000000000000 down",
+            "ip link set tow000000000000 mtu 1300",
             "sysctl -q -w net.ipv4.ip_forward=0",
             "sysctl -q -w net.ipv6.conf.all.forwarding=0",
             "nft add rule inet towpath output accept",
@@ -191,7 +191,7 @@ fn a_foreign_route_in_the_way_is_reported_and_left_alone() {
 fn a_node_that_is_left_is_as_it_was() {
     isolated("a_node_that_is_left_is_as_it_was", || {
         let mut node = Node::make();
-        run("ip link delete tow0");
+        run("ip link delete tow000000000000");
         node.desired = desired(&node.observe().surroundings);
         run("ip route add 10.50.0.0/16 via 172.16.30.9 proto static");
         run("nft add table inet foreign");
@@ -234,7 +234,7 @@ fn events_tell_of_changes_to_what_is_ours_and_not_of_foreign_tables() {
         assert!(!events.drain().unwrap());
         for change in [
             "ip route delete 10.244.4.0/24",
-            "ip link set tow0 mtu 1300",
+            "ip link set tow000000000000 mtu 1300",
             "sysctl -q -w net.ipv4.ip_forward=0",
             "sysctl -q -w net.ipv6.conf.all.forwarding=0",
             "nft flush chain inet towpath postrouting",

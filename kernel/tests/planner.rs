@@ -16,7 +16,7 @@ use towpath_net::nft::{Element, FieldType, Hook, Set, Table, Value};
 use towpath_net::observed::{Address, Desired, Link, Observed, Route, Sysctl, Target};
 use towpath_net::plan::plan;
 
-const LINKS: [&str; 4] = ["tow0", "tow1", "tow2", "tow3"];
+const LINKS: [&str; 4] = ["tow000000000000", "tow000000000001", "tow000000000002", "tow00000000000f"];
 const SETTINGS: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 /// Per property.
 const CASES: u32 = 10_000;

@@ -63,6 +63,13 @@ pub struct Ends<T> {
     pub pod: T,
 }
 
+/// Whether a link has a name that [`host_interface`] gives: no other link is ever touched.
+pub fn is_host_interface(name: &str) -> bool {
+    name.strip_prefix(LINK_PREFIX).is_some_and(|rest| {
+        rest.len() == 12 && rest.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    })
+}
+
 /// How far a lease has come. It is written before the kernel is touched and removed after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {

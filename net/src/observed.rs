@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::lease::LINK_PREFIX;
+use crate::lease::is_host_interface;
 use crate::nft::{Element, Table};
 
 /// Where a route leads.
@@ -36,7 +36,7 @@ impl Target {
     /// The link of a pod that the route leads to.
     pub fn pod_link(&self) -> Option<&str> {
         match self {
-            Self::Link { link } if link.starts_with(LINK_PREFIX) => Some(link),
+            Self::Link { link } if is_host_interface(link) => Some(link),
             _ => None,
         }
     }

@@ -131,7 +131,7 @@ fn pod_mtu(state: &NodeState, around: &Surroundings, obstacles: &mut Vec<Obstacl
             if mtu > carried {
                 obstacles.push(Obstacle::MtuAboveUplink { mtu, uplink: carried });
             }
-            Some(mtu)
+            Some(mtu.min(carried))
         }
     }
 }

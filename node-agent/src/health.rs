@@ -1,6 +1,6 @@
 //! Health, readiness and metrics over HTTP.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -37,13 +37,23 @@ pub async fn serve(
     counts: Receiver<Counts>,
 ) -> Result<(), HealthError> {
     let failed = |source| HealthError { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = bind(address).await.map_err(failed)?;
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(Arc::new(Shared { snapshots, counts }));
     axum::serve(listener, routes).await.map_err(failed)
+}
+
+/// Every address of both families, or of IPv4 alone where the kernel was started without IPv6.
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
 }
 
 /// The worker lives as long as it holds its end of the channel.

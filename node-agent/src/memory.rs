@@ -28,7 +28,7 @@ pub enum MemoryError {
         source: io::Error,
     },
     /// It is not what the agent writes.
-    #[error("{path} is damaged ({source}): remove it, and the agent starts from the API")]
+    #[error("{path} is damaged ({source}): mend or remove it; without it the agent starts from what it sees now")]
     Damaged {
         /// The file.
         path: String,

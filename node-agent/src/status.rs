@@ -82,7 +82,7 @@ impl StatusWriter {
         let patch = serde_json::json!({
             "apiVersion": "towpath.dev/v1alpha1",
             "kind": "NodeNetwork",
-            "metadata": {"name": self.node},
+            "metadata": {"name": self.node, "uid": object},
             "status": status,
         });
         let parameters = PatchParams::apply(AGENT).force();

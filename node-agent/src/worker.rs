@@ -8,7 +8,7 @@ mod turn;
 mod watch;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::watch::{Receiver, Sender};
@@ -30,6 +30,8 @@ const SLOW: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(250);
 /// How far two turns are apart at least: whatever happens meanwhile is one turn's work.
 const APART: Duration = Duration::from_millis(2);
+/// How far they are apart at most, however long one takes: what is altered is healed well within a second.
+const FAR_APART: Duration = Duration::from_millis(250);
 
 /// Why the worker cannot go on.
 #[derive(Debug, Error)]
@@ -128,9 +130,11 @@ impl Loop {
                 Some(Task::Assign(assignment)) => self.turns.assign(*assignment),
                 None => {}
             }
+            let start = Instant::now();
             let settled = self.turns.turn();
             self.tell();
-            thread::sleep(APART);
+            // A long turn means large tables: at least as much time goes to others.
+            thread::sleep((start.elapsed() * 2).clamp(APART, FAR_APART));
             let wait = if settled { SLOW } else { RETRY };
             self.watch.wait(&self.inbox, wait).map_err(|source| WorkerError::Wait { what: "events", source })?;
         }

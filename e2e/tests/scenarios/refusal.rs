@@ -64,6 +64,22 @@ fn thirty_bad_networks_say_what_is_wrong_and_touch_nothing() {
         }
     }
     assert_eq!(running(&cluster), before);
+    an_mtu_above_the_uplink_is_told_and_given_to_nobody(&cluster);
+}
+
+/// Only the nodes know their uplinks: the network is told, and each of them says that it cannot be.
+fn an_mtu_above_the_uplink_is_told_and_given_to_nobody(cluster: &Cluster) {
+    cluster.kubectl("patch clusternetwork default --type=merge -p {\"spec\":{\"mtu\":9000}}");
+    let path = ".status.conditions[?(@.type==\"Ready\")].message";
+    cluster.wait_for("the condition", Duration::from_secs(10), || {
+        let message = cluster.field("clusternetwork/default", path);
+        if message.contains("mtu 9000 is more than the 1500 bytes") { Ok(()) } else { Err(message) }
+    });
+    let file = cluster.on("n1", "cat /run/towpath/node.json");
+    assert!(file.contains("\"mtu\": 1500"), "{file}");
+    cluster.declare("config/samples/kindnet.yaml");
+    cluster.kubectl("patch clusternetwork default --type=merge -p {\"spec\":{\"mtu\":\"Auto\"}}");
+    cluster.wait_ready();
 }
 
 fn it_ends_in_a_condition(cluster: &Cluster, file: &Bad) {

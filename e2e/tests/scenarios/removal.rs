@@ -56,6 +56,8 @@ fn removal_brings_every_node_back_to_what_it_was() {
     let cluster = Cluster::bare("removal");
     cluster.kubectl("-n kube-system scale deployment coredns --replicas=0");
     for foreign in [
+        "ip link add tower0 type veth peer name twr1",
+        "ip address add 10.99.0.1/24 dev tower0",
         "ip route add 192.0.2.0/24 via 172.30.0.1 proto static",
         "ip -6 route add 2001:db8::/32 via fd00:172:30::1",
         "ip rule add from 192.0.2.1 table 77",

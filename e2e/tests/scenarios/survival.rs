@@ -102,6 +102,26 @@ fn no_packet_is_lost_while_the_agent_is_killed_fifty_times() {
     assert!(sent >= 100_000);
 }
 
+#[test]
+fn an_agent_pod_that_is_deleted_by_force_leaves_the_network_as_it_is() {
+    let cluster = Cluster::up("forced");
+    let (a, b) = (cluster.pod("a", "n1"), cluster.pod("b", "n2"));
+    let routes = cluster.on("n1", "ip route show proto 117");
+    let mut stream = Stream::start(&cluster, &a, &b, 25);
+    let before = wait_for_agent(&cluster, "n1");
+    cluster.kubectl("-n towpath-system delete pod -l app.kubernetes.io/name=towpath-agent --force --grace-period=0");
+    cluster.wait_for("the next agent", Duration::from_secs(40), || {
+        let now = cluster.agent_pid("n1");
+        if now.is_some_and(|pid| pid != before) { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    while stream.is_running() {
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    let (sent, answered) = stream.finish();
+    assert_eq!(sent, answered);
+    assert_eq!(cluster.on("n1", "ip route show proto 117"), routes);
+}
+
 fn wait_for_agent(cluster: &Cluster, node: &str) -> u32 {
     let mut found = None;
     cluster.wait_for(&format!("the agent of {node}"), Duration::from_secs(30), || {

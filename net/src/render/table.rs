@@ -1,14 +1,15 @@
 //! The table `inet towpath`.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::family::{Family, PerFamily, host_net};
 use crate::lease::{HostPort, Lease, Phase};
 use crate::nft::build::{RuleBuilder, Side, nat_chain};
 use crate::nft::{Element, FieldType, Hook, Rule, Set, Table, Value};
-use crate::ranges::merge;
+use crate::ranges::{Range, merge};
 use crate::state::{MasqueradeMode, NodeState};
 
 /// The name of the table; its family is `inet`.
@@ -41,12 +42,24 @@ const PODS: PerFamily<&str> = PerFamily { v4: "pods-v4", v6: "pods-v6" };
 /// Destinations that see the pod's own address.
 const CLUSTER: PerFamily<&str> = PerFamily { v4: "cluster-v4", v6: "cluster-v6" };
 
+/// Where programs of the node listen for each other: a host port of every address leaves these alone.
+const LOOPBACK: PerFamily<&str> = PerFamily { v4: "loopback-v4", v6: "loopback-v6" };
+
+/// `127.0.0.0/8` (RFC 1122 section 3.2.1.3) or `::1` (RFC 4291 section 2.5.3).
+fn loopback(family: Family) -> IpNet {
+    match family {
+        Family::V4 => Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+        Family::V6 => host_net(Ipv6Addr::LOCALHOST.into()),
+    }
+}
+
 /// Renders the table of a node.
 pub fn render(state: &NodeState, leases: &[Lease]) -> Table {
     let mut sets = BTreeMap::new();
     for family in Family::ALL {
         sets.insert((*PODS.get(family)).to_owned(), Set::of_ranges(family, merge(family, &state.spec.pod_cidrs)));
         sets.insert((*CLUSTER.get(family)).to_owned(), Set::of_ranges(family, merge(family, &unmasked(state))));
+        sets.insert((*LOOPBACK.get(family)).to_owned(), Set::of_ranges(family, vec![Range::from(&loopback(family))]));
         sets.extend(hostport_sets(family));
     }
     for lease in leases.iter().filter(|l| l.phase == Phase::Ready) {
@@ -157,8 +170,9 @@ fn hostport_rules() -> Vec<Rule> {
                 .done(),
         );
         rules.push(
-            RuleBuilder::new(family, format!("{family} ports of every address of the node"))
+            RuleBuilder::new(family, format!("{family} ports of every address of the node but the loopback"))
                 .to_this_node()
+                .address_in(Side::Destination, LOOPBACK.get(family), true)
                 .rewrite_by_port(names.any)
                 .done(),
         );

@@ -134,6 +134,7 @@ fn an_mtu_above_the_uplink_is_an_obstacle() {
     state.spec.mtu = Mtu::Bytes(9000);
     let rendered = render(&state, &[], &around());
     assert_eq!(rendered.obstacles, [Obstacle::MtuAboveUplink { mtu: 9000, uplink: 1500 }]);
+    assert_eq!(rendered.mtu, Some(1500), "no pod gets what the uplink does not carry");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use towpath_net::state::NodeName;
 use tracing::{info, warn};
 
+use ending::Removal;
+
 use super::CommandError;
 use crate::args::Run;
 use crate::memory;
@@ -24,6 +26,7 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     if let (Some(client), Some(node)) = (client.clone(), args.place.node()) {
         tokio::spawn(StatusWriter::new(client, node).follow(worker.snapshots.clone()));
     }
+    let mut removal = Removal::watch(client.as_ref(), &args.pod);
     let mut served = tokio::spawn(health::serve(args.listen, worker.snapshots.clone(), worker.counts.clone()));
     let mut followed = tokio::spawn(follow(source, worker.inbox.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Signals)?;
@@ -37,7 +40,10 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
         () = closed(&mut counts) => Ok(()),
     };
     if outcome.is_ok() && !worker.is_finished() {
-        let leaves = ending::towpath_leaves(client.as_ref(), &args.pod).await;
+        let leaves = match &mut removal {
+            Some(removal) => removal.is_under_way().await,
+            None => false,
+        };
         info!(leaves, "ending");
         worker.inbox.put(if leaves { Task::Leave } else { Task::Stop });
     } else {

@@ -1,12 +1,13 @@
 //! One turn: look, read, render, plan, apply, tell.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::{Failure, Kernel as _, KernelError, Report, converge, sysctls_of};
 use towpath_kernel::leases::Store;
-use towpath_net::lease::Lease;
+use towpath_net::lease::{Lease, Phase};
 use towpath_net::node_file::NodeFile;
 use towpath_net::observed::{Desired, Observed, Surroundings};
 use towpath_net::ops::Op;
@@ -33,6 +34,7 @@ pub struct Turns {
     brought_about: Option<Desired>,
     leases: Vec<Lease>,
     binaries: Binaries,
+    damaged: Vec<PathBuf>,
     swept: Option<Instant>,
     snapshot: Snapshot,
     done: u64,
@@ -54,6 +56,7 @@ impl Turns {
             brought_about: None,
             leases: Vec::new(),
             binaries: Binaries::default(),
+            damaged: Vec::new(),
             swept: None,
             snapshot: Snapshot::default(),
             done: 0,
@@ -104,17 +107,18 @@ impl Turns {
     }
 
     fn bring_about(&mut self, assignment: &Assignment) -> Result<bool, KernelError> {
-        let Look { seen, rendered } = self.look(assignment)?;
-        if let Err(error) = memory::keep_settings(&self.paths, &seen.sysctls) {
-            // Without this record the node could not be brought back to how it was.
-            self.snapshot.failures = vec![error.to_string()];
-            return Ok(false);
+        let Look { seen, mut rendered } = self.look(assignment)?;
+        let kept = memory::keep_settings(&self.paths, &seen.sysctls);
+        if kept.is_err() {
+            // Without this record the node could not be brought back to how it was: settings wait, the rest does not.
+            rendered.desired.sysctls.clear();
         }
         let report = converge(&mut self.kernel, &rendered.desired, &seen);
         self.note_drift(&rendered.desired, &report);
         let after = if report.done.is_empty() { seen } else { self.kernel.observe(&sysctls_of(&rendered.desired))? };
         let files = self.write_files(assignment, &rendered, &report);
-        self.tell(assignment, &rendered, &after, &report, files.err());
+        let others = [kept.err().map(|error| error.to_string()), files.err().map(|error| error.to_string())];
+        self.tell(assignment, &rendered, &after, &report, others.into_iter().flatten());
         let settled = report.failed.is_empty() && self.snapshot.failures.is_empty();
         self.brought_about = settled.then_some(rendered.desired);
         Ok(settled)
@@ -148,6 +152,17 @@ impl Turns {
             return false;
         }
         self.swept = Some(Instant::now());
+        let ready = self.leases.iter().filter(|lease| lease.phase == Phase::Ready);
+        for lease in ready.filter(|lease| !seen.links.contains_key(&lease.host_interface)) {
+            let pod = lease.pod.clone().unwrap_or_default();
+            let link = &lease.host_interface;
+            warn!(
+                namespace = pod.namespace,
+                pod = pod.name,
+                link,
+                "a pod's link is gone: if it still runs, restart it"
+            );
+        }
         match self.kernel.sweep(&Store::below(&self.paths.state)) {
             Ok(swept) => {
                 for attachment in &swept.released {
@@ -170,11 +185,15 @@ impl Turns {
         self.kernel.observe(&sysctls_of(&wanted))
     }
 
-    fn read_leases(&self) -> Vec<Lease> {
+    fn read_leases(&mut self) -> Vec<Lease> {
         match Store::below(&self.paths.state).read_all() {
             Ok(listing) => {
-                for broken in &listing.broken {
-                    warn!(path = %broken.path.display(), reason = broken.reason, "a lease is damaged");
+                let damaged: Vec<PathBuf> = listing.broken.iter().map(|broken| broken.path.clone()).collect();
+                if damaged != self.damaged {
+                    for broken in &listing.broken {
+                        warn!(path = %broken.path.display(), reason = broken.reason, "a lease is damaged");
+                    }
+                    self.damaged = damaged;
                 }
                 listing.leases
             }
@@ -213,7 +232,8 @@ impl Turns {
         self.binaries.install(&self.paths)?;
         let had = self.snapshot.cni_installed;
         if cni_files::write_conflist(&self.paths)? {
-            let object = format!("file {}", self.paths.conflist().display());
+            let name = self.paths.conflist().file_name().unwrap_or_default().display().to_string();
+            let object = format!("file {name}");
             info!(object, "wrote the CNI configuration");
             if had {
                 self.snapshot.drift.note_one(Drift {
@@ -233,7 +253,7 @@ impl Turns {
         rendered: &Rendered,
         after: &Observed,
         report: &Report,
-        files: Option<cni_files::CniFilesError>,
+        others: impl Iterator<Item = String>,
     ) {
         let failures = report.failed.iter().filter(|failure| !failure.error.is_race()).map(describe);
         let conflicts = report.conflicts.iter().map(|to| {
@@ -242,7 +262,7 @@ impl Turns {
             )
         });
         let obstacles: Vec<String> = rendered.obstacles.iter().map(ToString::to_string).chain(conflicts).collect();
-        let failures: Vec<String> = failures.chain(files.map(|error| error.to_string())).collect();
+        let failures: Vec<String> = failures.chain(others).collect();
         for failure in failures.iter().filter(|f| !self.snapshot.failures.contains(f)) {
             warn!(failure, "cannot apply");
         }
