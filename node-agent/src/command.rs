@@ -3,6 +3,8 @@
 mod look;
 mod run;
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::args::{Action, Place};
@@ -58,8 +60,13 @@ pub async fn execute(action: Action) -> Result<(), CommandError> {
     }
 }
 
+/// How long the API server may be silent before the connection is given up: one that was made from an address that the
+/// node no longer has never says anything again. Watches are ended by the server before ([`crate::source::WATCH_SECONDS`]).
+const SILENCE: Duration = Duration::from_secs(40);
+
 async fn client() -> Result<kube::Client, CommandError> {
-    let config = kube::Config::infer().await.map_err(|error| CommandError::NoApi(error.into()))?;
+    let mut config = kube::Config::infer().await.map_err(|error| CommandError::NoApi(error.into()))?;
+    config.read_timeout = Some(SILENCE);
     kube::Client::try_from(config).map_err(|error| CommandError::NoApi(error.into()))
 }
 

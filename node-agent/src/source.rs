@@ -14,6 +14,9 @@ use crate::snapshot::Assignment;
 pub use api::ApiSource;
 pub use file::FileSource;
 
+/// How long a watch lasts before the API server ends it and it is begun anew, in seconds.
+pub const WATCH_SECONDS: u32 = 30;
+
 /// Why a source cannot give a state.
 #[derive(Debug, Error)]
 pub enum SourceError {

@@ -121,7 +121,7 @@ fn a_node_object_is_made_anew(cluster: &Cluster) {
         wait_for_route(cluster, "n1", &cidr, None);
     }
     no_range_is_given_twice(cluster, 4);
-    cluster.kubectl("wait --for=condition=Ready nodenetwork/n4 --timeout=10s");
+    cluster.kubectl("wait --for=condition=Ready nodenetwork/n4 --timeout=90s");
 }
 
 fn a_node_leaves(cluster: &Cluster) {

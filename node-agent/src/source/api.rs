@@ -9,7 +9,7 @@ use towpath_crds::NodeNetwork;
 use towpath_net::state::{NodeName, NodeSpec, NodeState};
 use tracing::{info, warn};
 
-use super::SourceError;
+use super::{SourceError, WATCH_SECONDS};
 use crate::snapshot::Assignment;
 
 /// Watches every `NodeNetwork`.
@@ -36,7 +36,7 @@ impl ApiSource {
     pub async fn follow(self, mut each: impl FnMut(Assignment) + Send) {
         let api: Api<NodeNetwork> = Api::all(self.client.clone());
         let (store, writer) = reflector::store();
-        let events = reflector(writer, watcher(api, Config::default())).default_backoff();
+        let events = reflector(writer, watcher(api, Config::default().timeout(WATCH_SECONDS))).default_backoff();
         futures::pin_mut!(events);
         let mut last = None;
         let mut complete = false;

@@ -19,6 +19,7 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 use tracing::{debug, info};
 
 use crate::args::Pod;
+use crate::source::WATCH_SECONDS;
 
 /// How long proof is waited for: well within the time that a pod has to end.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -102,7 +103,7 @@ async fn follow<K>(api: Api<K>, name: String, seen: Sender<bool>)
 where
     K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
 {
-    let events = watcher(api, Config::default().fields(&format!("metadata.name={name}")));
+    let events = watcher(api, Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS));
     let events = events.backoff(DefaultBackoff::default());
     futures::pin_mut!(events);
     loop {
