@@ -2,7 +2,7 @@
 //! others do at the same time is not seen, and all that the test started ends with it, even when it is killed.
 
 use std::{
-    env, io,
+    env, fs, io,
     path::Path,
     process::{Command, ExitStatus},
 };
@@ -37,6 +37,14 @@ const LINES: usize = 80;
 /// A shell waits for children that it inherits, which the first process of a pid namespace has to.
 const FIRST: &str = r#"ip link set lo up; "$@"; exit $?"#;
 
+/// A run that was cut off leaves its folders here: what ran and what was mounted in them ended with its namespaces.
+fn clear(labs: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(labs) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Runs `body` in namespaces of its own, by running the test of this name once more in them. `test` is the path that
 /// the test is selected by; `labs` is where its labs have their folders.
 ///
@@ -49,6 +57,7 @@ pub fn isolated(test: &str, labs: &Path, body: impl FnOnce()) -> Result<(), Isol
     }
     let failed = |source| IsolationError::Start { test: test.to_owned(), source };
     let own = env::current_exe().map_err(failed)?;
+    clear(labs).map_err(failed)?;
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]);
     unshare.args(["sh", "-c", FIRST, "first"]).arg(own).args(["--exact", test, "--nocapture", "--test-threads=1"]);
