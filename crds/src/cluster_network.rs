@@ -204,6 +204,15 @@ pub enum MasqueradeMode {
     Off,
 }
 
+/// What becomes of CNI configurations of other networks that the container runtime would take instead.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CniConflict {
+    /// They are told of.
+    Report,
+    /// They are moved aside, and put back at the end.
+    Rename,
+}
+
 /// What is in effect. Written by the operator only, when something of it changes.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]

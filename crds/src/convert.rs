@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use towpath_net::intent::{self, Draft, DraftMtu};
-use towpath_net::state::{self, NodeSpec, Revision, Transports};
+use towpath_net::state::{self, Addressing, NodeSpec, Revision, Transports};
 use towpath_net::{PerFamily, intent::parse};
 
 use crate::{
-    Allocation, AttachmentMode, ClusterNetworkSpec, MasqueradeMode, Mtu, NodeMasquerade, NodeNetworkSpec,
-    NodeTransport, TransportMode,
+    Allocation, AttachmentMode, ClusterNetworkSpec, CniConflict, MasqueradeMode, Mtu, NodeAddressing, NodeMasquerade,
+    NodeNetworkSpec, NodeTransport, TransportMode,
 };
 
 /// Why a `NodeNetwork.spec` is not one that the operator wrote; the schema refuses all of these.
@@ -56,6 +56,7 @@ same! {
     AttachmentMode, state::Attachment: Routed;
     TransportMode, state::Transport: Direct;
     MasqueradeMode, state::MasqueradeMode: LeavingCluster | Off;
+    CniConflict, state::CniConflict: Report | Rename;
 }
 
 impl From<&ClusterNetworkSpec> for Draft {
@@ -85,6 +86,21 @@ fn texts<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 
+/// A list that is left out where nothing is in it.
+fn listed<T: ToString>(values: &[T]) -> Option<Vec<String>> {
+    (!values.is_empty()).then(|| texts(values))
+}
+
+impl NodeAddressing {
+    fn from(addressing: &Addressing) -> Option<Self> {
+        (!addressing.is_plain()).then(|| Self {
+            draining: listed(&addressing.draining),
+            reserved: listed(&addressing.reserved),
+            growing: addressing.growing.then_some(true),
+        })
+    }
+}
+
 impl From<&NodeSpec> for NodeNetworkSpec {
     fn from(spec: &NodeSpec) -> Self {
         let modes = |list: &[state::Transport]| list.iter().map(|t| (*t).into()).collect();
@@ -93,6 +109,7 @@ impl From<&NodeSpec> for NodeNetworkSpec {
             revision: spec.revision.0.clone(),
             addresses: texts(&spec.addresses),
             pod_cidrs: texts(&spec.pod_cidrs),
+            addressing: NodeAddressing::from(&spec.addressing),
             attachment: spec.attachment.into(),
             transport: NodeTransport {
                 prefers: modes(&spec.transport.prefers),
@@ -102,10 +119,8 @@ impl From<&NodeSpec> for NodeNetworkSpec {
                 state::Mtu::Auto => Mtu::Word("Auto".to_owned()),
                 state::Mtu::Bytes(bytes) => Mtu::Bytes(bytes.into()),
             },
-            masquerade: NodeMasquerade {
-                mode: spec.masquerade.mode.into(),
-                excluded: (!excluded.is_empty()).then(|| texts(excluded)),
-            },
+            masquerade: NodeMasquerade { mode: spec.masquerade.mode.into(), excluded: listed(excluded) },
+            cni_conflict: Some(spec.cni_conflict.into()),
         }
     }
 }
@@ -120,6 +135,7 @@ impl TryFrom<&NodeNetworkSpec> for NodeSpec {
             revision: Revision(spec.revision.clone()),
             addresses,
             pod_cidrs: cidrs("podCIDRs", &spec.pod_cidrs)?,
+            addressing: addressing(spec.addressing.as_ref())?,
             attachment: spec.attachment.into(),
             transport: Transports { prefers: modes(&spec.transport.prefers), accepts: modes(&spec.transport.accepts) },
             mtu: mtu(&spec.mtu)?,
@@ -127,8 +143,18 @@ impl TryFrom<&NodeNetworkSpec> for NodeSpec {
                 mode: spec.masquerade.mode.into(),
                 excluded: cidrs("masquerade.excluded", spec.masquerade.excluded.as_deref().unwrap_or_default())?,
             },
+            cni_conflict: spec.cni_conflict.unwrap_or(CniConflict::Report).into(),
         })
     }
+}
+
+fn addressing(written: Option<&NodeAddressing>) -> Result<Addressing, SpecError> {
+    let Some(written) = written else { return Ok(Addressing::default()) };
+    Ok(Addressing {
+        draining: cidrs("addressing.draining", written.draining.as_deref().unwrap_or_default())?,
+        reserved: cidrs("addressing.reserved", written.reserved.as_deref().unwrap_or_default())?,
+        growing: written.growing.unwrap_or_default(),
+    })
 }
 
 fn address(text: &str) -> Result<IpAddr, SpecError> {

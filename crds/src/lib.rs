@@ -17,12 +17,13 @@ pub mod rules;
 mod schema;
 
 pub use cluster_network::{
-    Allocation, Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, Ipam, IpamMode,
-    Masquerade, MasqueradeMode, Mtu, NodeCounts, NodeMaskSize, Transport, TransportMode,
+    Allocation, Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, CniConflict,
+    Ipam, IpamMode, Masquerade, MasqueradeMode, Mtu, NodeCounts, NodeMaskSize, Transport, TransportMode,
 };
 pub use convert::SpecError;
 pub use node_network::{
-    Drift, NodeMasquerade, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodeTransport, Routes, Uplink,
+    AddressCount, AddressFamily, Drift, NodeAddressing, NodeMasquerade, NodeNetwork, NodeNetworkSpec,
+    NodeNetworkStatus, NodeTransport, Routes, Uplink,
 };
 
 /// The name of the only `ClusterNetwork`.

@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster_network::{AttachmentMode, MasqueradeMode, Mtu, TransportMode};
+use crate::cluster_network::{AttachmentMode, CniConflict, MasqueradeMode, Mtu, TransportMode};
 use crate::{rules, schema};
 
 /// What the node is told. Written by the operator only.
@@ -100,6 +100,10 @@ pub struct NodeNetworkSpec {
     #[x_kube(validation = rules::one_per_family(), validation = rules::set_once())]
     pub pod_cidrs: Vec<String>,
 
+    /// How addresses are given out of podCIDRs. Left out: every address may be given, and there will be no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addressing: Option<NodeAddressing>,
+
     /// How pods are attached: Routed.
     pub attachment: AttachmentMode,
 
@@ -113,6 +117,29 @@ pub struct NodeNetworkSpec {
 
     /// Which packets of pods leave with the node's address.
     pub masquerade: NodeMasquerade,
+
+    /// What becomes of CNI configurations of other networks that the container runtime would take instead of
+    /// Towpath's. Report: they are told of. Rename: they are moved aside, and put back when Towpath leaves the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni_conflict: Option<CniConflict>,
+}
+
+/// How addresses are given out of a node's CIDRs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddressing {
+    /// Those of podCIDRs that no pod gets a new address of: they go back when their last pod has gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::blocks")]
+    pub draining: Option<Vec<String>>,
+
+    /// Addresses that a pod only gets by asking for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::reserved")]
+    pub reserved: Option<Vec<String>>,
+
+    /// Whether the node is given more CIDRs when it runs short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growing: Option<bool>,
 }
 
 /// By what packets cross to and from other nodes.
@@ -175,6 +202,28 @@ pub struct NodeNetworkStatus {
     #[schemars(length(max = 128))]
     pub pod_cidrs: Option<String>,
 
+    /// How many addresses there are and how many of them pods have, for each family. While nothing else changes,
+    /// written every few seconds at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["family".to_owned()]))]
+    pub addresses: Vec<AddressCount>,
+
+    /// Used of all addresses, one text for each family with commas, as in 12/62,12/62.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub used_addresses: Option<String>,
+
+    /// Those of spec.podCIDRs that no pod has had an address of for a while: the operator may take them back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::blocks")]
+    pub idle: Vec<String>,
+
+    /// Those of spec.addressing.draining that no pod has an address of, and none will: they can be given to others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::blocks")]
+    pub drained: Vec<String>,
+
     /// The interface towards other nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<Uplink>,
@@ -198,6 +247,44 @@ pub struct NodeNetworkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub drift_total: Option<i64>,
+}
+
+/// How many addresses of a family a node has.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressCount {
+    /// IPv4 or IPv6.
+    pub family: AddressFamily,
+
+    /// How many CIDRs of it the node has.
+    #[schemars(range(min = 0))]
+    pub blocks: i32,
+
+    /// How many addresses pods could have: those of draining CIDRs, and reserved ones, do not count.
+    #[schemars(range(min = 0))]
+    pub capacity: i64,
+
+    /// How many of them pods have.
+    #[schemars(range(min = 0))]
+    pub used: i64,
+
+    /// How many of them could be given now.
+    #[schemars(range(min = 0))]
+    pub free: i64,
+
+    /// How many pods wait for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub wanted: Option<i64>,
+}
+
+/// A family of IP addresses.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressFamily {
+    /// RFC 791.
+    IPv4,
+    /// RFC 8200.
+    IPv6,
 }
 
 /// The interface towards other nodes.

@@ -83,6 +83,16 @@ pub fn pods(_: &mut SchemaGenerator) -> Schema {
     texts(2, Merge::Atomic, &rules::of_cidr(true))
 }
 
+/// A node's CIDRs, as many as it may have.
+pub fn blocks(_: &mut SchemaGenerator) -> Schema {
+    texts(64, Merge::Atomic, &rules::of_cidr(true))
+}
+
+/// Addresses and ranges that are given on request only.
+pub fn reserved(_: &mut SchemaGenerator) -> Schema {
+    texts(64, Merge::Atomic, &rules::of_cidr(true))
+}
+
 /// Addresses, one of each family.
 pub fn addresses(_: &mut SchemaGenerator) -> Schema {
     texts(2, Merge::Atomic, &rules::of_address())

@@ -32,9 +32,11 @@ fn spec(n: u8) -> NodeSpec {
         revision: Revision("1".to_owned()),
         addresses: vec![IpAddr::from([172, 16, 30, n]), format!("fd00:30::{n}").parse().unwrap()],
         pod_cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap(), format!("fd00:244:0:{n}::/64").parse().unwrap()],
+        addressing: Default::default(),
         attachment: Attachment::Routed,
         transport: Transports::only(Transport::Direct),
         mtu: Mtu::Auto,
+        cni_conflict: Default::default(),
         masquerade: Masquerade {
             mode: MasqueradeMode::LeavingCluster,
             excluded: vec!["192.168.0.0/16".parse().unwrap(), "255.0.0.0/8".parse().unwrap()],

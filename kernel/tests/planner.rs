@@ -269,9 +269,11 @@ fn rendered(pods: &[u8]) -> towpath_net::render::Rendered {
         revision: Revision("1".to_owned()),
         addresses: vec![[172, 16, 30, n].into()],
         pod_cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap()],
+        addressing: Default::default(),
         attachment: Attachment::Routed,
         transport: Transports::only(Transport::Direct),
         mtu: Mtu::Auto,
+        cni_conflict: Default::default(),
         masquerade: Masquerade { mode: MasqueradeMode::LeavingCluster, excluded: Vec::new() },
     };
     let nodes: Vec<(NodeName, NodeSpec)> = pods.iter().map(|n| (NodeName(format!("n{n}")), spec(*n))).collect();

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Attachment, NodeState, Revision};
+use crate::state::{Addressing, Attachment, NodeState, Revision};
 
 /// Everything that the CNI binary needs to know of its node. Written by atomic rename.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,9 +17,12 @@ pub struct NodeFile {
     pub attachment: Attachment,
     /// The MTU of new pods, in bytes.
     pub mtu: u32,
-    /// Out of which pods get their addresses: one of each family that pods have.
+    /// Out of which pods get their addresses: at least one of each family that pods have.
     #[serde(rename = "podCIDRs")]
     pub pod_cidrs: Vec<IpNet>,
+    /// How addresses are given out of them.
+    #[serde(default)]
+    pub addressing: Addressing,
 }
 
 impl NodeFile {
@@ -34,6 +37,7 @@ impl NodeFile {
             attachment: state.spec.attachment,
             mtu,
             pod_cidrs: state.spec.pod_cidrs.clone(),
+            addressing: state.spec.addressing.clone(),
         }
     }
 }

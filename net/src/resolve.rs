@@ -12,7 +12,7 @@ use crate::allocate::Allocations;
 use crate::facts::{Facts, NodeFacts};
 use crate::family::{Family, PerFamily};
 use crate::intent::{Finding, Intent, Problem, join, overlap, reserved};
-use crate::state::{Masquerade, NodeName, NodeSpec, Transports};
+use crate::state::{Addressing, CniConflict, Masquerade, NodeName, NodeSpec, Transports};
 
 /// The field that a node's addresses come from.
 const ADDRESSES: &str = "Node.status.addresses";
@@ -74,10 +74,12 @@ pub fn resolve(intent: &Intent, facts: &Facts, allocations: &Allocations) -> Res
             revision: revision.clone(),
             addresses,
             pod_cidrs: blocks.clone(),
+            addressing: Addressing::default(),
             attachment: intent.attachment,
             transport: Transports::only(intent.transport),
             mtu: intent.mtu,
             masquerade: masquerade.clone(),
+            cni_conflict: CniConflict::default(),
         };
         out.specs.insert(name.clone(), spec);
     }

@@ -128,6 +128,38 @@ pub enum MasqueradeMode {
     Off,
 }
 
+/// How a node gives out the addresses of its pod CIDRs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Addressing {
+    /// Those of its pod CIDRs that no pod gets a new address of: they go back when their last pod has gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<IpNet>,
+    /// Addresses that a pod only gets by asking for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved: Vec<IpNet>,
+    /// Whether the node is given more pod CIDRs when it runs short.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub growing: bool,
+}
+
+impl Addressing {
+    /// Whether every address of every pod CIDR may be given, and there will be no more of them.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What becomes of a CNI configuration of another network that the runtime would take instead of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CniConflict {
+    /// It is told of, and left alone.
+    #[default]
+    Report,
+    /// It is moved aside, and put back when Towpath leaves the node.
+    Rename,
+}
+
 /// The part of the network that is one node's: the spec of its `NodeNetwork`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -139,6 +171,9 @@ pub struct NodeSpec {
     /// Out of which its pods get their addresses.
     #[serde(rename = "podCIDRs")]
     pub pod_cidrs: Vec<IpNet>,
+    /// How addresses are given out of them.
+    #[serde(default, skip_serializing_if = "Addressing::is_plain")]
+    pub addressing: Addressing,
     /// How pods are attached.
     pub attachment: Attachment,
     /// How packets cross to and from other nodes.
@@ -148,6 +183,9 @@ pub struct NodeSpec {
     pub mtu: Mtu,
     /// Which packets are masqueraded.
     pub masquerade: Masquerade,
+    /// What becomes of CNI configurations that the runtime would take instead of ours.
+    #[serde(default)]
+    pub cni_conflict: CniConflict,
 }
 
 /// Another node, as one node must know it.

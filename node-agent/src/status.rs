@@ -119,6 +119,10 @@ impl StatusWriter {
             transport: applied.map(|a| a.transport.into()),
             mtu: applied.and_then(|a| a.mtu).and_then(|mtu| i32::try_from(mtu).ok()),
             pod_cidrs: applied.map(|a| a.pod_cidrs.join(",")),
+            addresses: Vec::new(),
+            used_addresses: None,
+            idle: Vec::new(),
+            drained: Vec::new(),
             uplink: applied.and_then(|a| a.uplink.as_ref()).map(|uplink| Uplink {
                 name: uplink.name.clone(),
                 addresses: uplink.addresses.iter().map(ToString::to_string).collect(),

@@ -64,9 +64,11 @@ pub fn node_state() -> NodeState {
         revision: Revision("7f3a91c".to_owned()),
         addresses: Vec::new(),
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
+        addressing: Default::default(),
         attachment: Attachment::Routed,
         transport: Transports::only(Transport::Direct),
         mtu: Mtu::Auto,
+        cni_conflict: Default::default(),
         masquerade: Masquerade { mode: MasqueradeMode::Off, excluded: Vec::new() },
     };
     NodeState { node: NodeName::from("n1"), spec, peers: std::collections::BTreeMap::new() }

@@ -17,9 +17,11 @@ fn spec(number: u8) -> NodeSpec {
             format!("10.244.{number}.0/24").parse().unwrap(),
             format!("fd00:244:0:{number}::/64").parse().unwrap(),
         ],
+        addressing: Default::default(),
         attachment: Attachment::Routed,
         transport: Transports::only(Transport::Direct),
         mtu: Mtu::Auto,
+        cni_conflict: Default::default(),
         masquerade: Masquerade {
             mode: MasqueradeMode::LeavingCluster,
             excluded: vec!["192.168.0.0/16".parse().unwrap()],
