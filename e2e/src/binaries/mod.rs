@@ -16,7 +16,7 @@ use std::{
 };
 
 pub(crate) use self::module::digest;
-pub use self::module::{CONTAINERD, COREDNS, KUBERNETES, Module, SPECS};
+pub use self::module::{CONTAINERD, COREDNS, KUBERNETES, Module, PLUGINS, SPECS};
 use crate::{progress::Progress, run::RunError};
 
 /// Why binaries are not to be had.
@@ -33,7 +33,7 @@ pub enum BinariesError {
         all: String,
     },
     /// The lab has no such program.
-    #[error("the lab has no program {program}: it has {all}, and e2e.test")]
+    #[error("the lab has no program {program}: it has {all}, e2e.test and the plugins of CNI")]
     Unknown {
         /// What was asked for.
         program: String,
@@ -134,6 +134,14 @@ impl Binaries {
         Ok(build::module(&SPECS, progress)?.join("e2e.test"))
     }
 
+    /// The folder of the reference plugins of CNI and of `cnitool`, built when they are first asked for.
+    ///
+    /// # Errors
+    /// What could not be built.
+    pub fn plugins(progress: &Progress) -> Result<PathBuf, BinariesError> {
+        build::module(&PLUGINS, progress)
+    }
+
     /// A program by its name, built when it has to be.
     ///
     /// # Errors
@@ -144,6 +152,9 @@ impl Binaries {
         };
         if names(&[&SPECS]).contains(&program) {
             return Self::specs(progress);
+        }
+        if names(&[&PLUGINS]).contains(&program) {
+            return Ok(Self::plugins(progress)?.join(program));
         }
         let all = names(&MODULES);
         if all.contains(&program) {

@@ -110,6 +110,26 @@ pub const SPECS: Module = Module {
     version_of: Some("k8s.io/kubernetes"),
 };
 
+/// The reference plugins of CNI, and the tool that calls plugins as libcni does.
+pub const PLUGINS: Module = Module {
+    name: "plugins",
+    files: &[("go.mod", include_str!("../../go/plugins/go.mod")), ("go.sum", include_str!("../../go/plugins/go.sum"))],
+    programs: &[
+        program("cnitool", "github.com/containernetworking/cni/cnitool"),
+        program("bandwidth", "github.com/containernetworking/plugins/plugins/meta/bandwidth"),
+        program("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
+        program("firewall", "github.com/containernetworking/plugins/plugins/meta/firewall"),
+        program("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
+        program("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
+        program("portmap", "github.com/containernetworking/plugins/plugins/meta/portmap"),
+        program("ptp", "github.com/containernetworking/plugins/plugins/main/ptp"),
+        program("tuning", "github.com/containernetworking/plugins/plugins/meta/tuning"),
+    ],
+    verb: Verb::Build,
+    flags: &[],
+    version_of: None,
+};
+
 impl Module {
     fn go_mod(&self) -> &'static str {
         self.files.iter().find(|(name, _)| *name == "go.mod").map_or("", |(_, text)| text)
@@ -194,7 +214,7 @@ mod tests {
     fn versions_come_from_the_modules_themselves() {
         assert!(KUBERNETES.required("k8s.io/kubernetes").unwrap().starts_with("1."));
         assert!(COREDNS.required("github.com/coredns/coredns").unwrap().starts_with("1."));
-        for module in [&KUBERNETES, &CONTAINERD, &COREDNS, &SPECS] {
+        for module in [&KUBERNETES, &CONTAINERD, &COREDNS, &SPECS, &PLUGINS] {
             assert!(module.go_version().unwrap().starts_with("1."), "{}", module.name);
         }
         assert!(KUBERNETES.build_flags().unwrap().iter().any(|flag| flag.contains("gitMinor=36")));
