@@ -29,6 +29,8 @@ pub enum ConditionType {
     KernelProgrammed,
     /// `NodeNetwork`: the CNI binaries and their configuration file are in place.
     CNIConfigured,
+    /// Both kinds: no other network's CNI configuration takes pods, and none did that still run.
+    CNIUncontested,
 }
 
 impl fmt::Display for ConditionType {
