@@ -1,13 +1,13 @@
 //! What a runtime says on standard input: the network's configuration (CNI specification, section 1).
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
-use towpath_net::lease::{AttachmentId, HostPort, Protocol};
+use towpath_net::lease::{AttachmentId, HostPort};
 
 use crate::environment::{Verb, is_identifier};
+use crate::hostports;
 use crate::version::SpecVersion;
 
 /// Where the agent keeps the state of its node, unless the configuration says otherwise.
@@ -82,14 +82,15 @@ impl Config {
             version,
             name: name(&config)?,
             state: state(&config)?,
-            host_ports: if verb == Verb::Add { host_ports(&config)? } else { Vec::new() },
+            host_ports: if verb == Verb::Add { hostports::asked(&config)? } else { Vec::new() },
             previous: config.get("prevResult").filter(|value| !value.is_null()).cloned(),
             listed: if verb == Verb::CollectGarbage { listed(&config)? } else { None },
         })
     }
 }
 
-fn field(field: impl Into<String>, value: &Value, remedy: &'static str) -> Error {
+/// The error of a field.
+pub(crate) fn field(field: impl Into<String>, value: &Value, remedy: &'static str) -> Error {
     Error::Field { field: field.into(), value: value.to_string(), remedy }
 }
 
@@ -123,63 +124,10 @@ fn state(config: &Map<String, Value>) -> Result<PathBuf, Error> {
 
 /// Finds a key in whatever case: containerd writes the keys of `runtimeConfig` as Go names them, others as the
 /// conventions do, and Go reads both.
-fn any_case<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
+pub(crate) fn any_case<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
     let object = object.as_object()?;
     let found = object.get(key).or_else(|| object.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v));
     found.filter(|value| !value.is_null())
-}
-
-fn host_ports(config: &Map<String, Value>) -> Result<Vec<HostPort>, Error> {
-    let mappings = config.get("runtimeConfig").and_then(|runtime| any_case(runtime, "portMappings"));
-    let mappings = match mappings {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(mappings)) => mappings,
-        Some(other) => return Err(field("runtimeConfig.portMappings", other, "it should be a list")),
-    };
-    let mut ports: Vec<HostPort> = Vec::new();
-    for (index, mapping) in mappings.iter().enumerate() {
-        if let Some(port) = host_port(index, mapping)? {
-            if let Some(other) = ports.iter().find(|other| other.overlaps(&port) && **other != port) {
-                let at = format!("runtimeConfig.portMappings[{index}] ({other})");
-                return Err(field(at, mapping, "another mapping of the same pod has this port; remove one"));
-            }
-            if !ports.contains(&port) {
-                ports.push(port);
-            }
-        }
-    }
-    Ok(ports)
-}
-
-/// A mapping without a host port opens none.
-fn host_port(index: usize, mapping: &Value) -> Result<Option<HostPort>, Error> {
-    let path = |key: &str| format!("runtimeConfig.portMappings[{index}].{key}");
-    let number = |key: &str| match any_case(mapping, key) {
-        None => Ok(0),
-        Some(value) => {
-            let port = value.as_u64().and_then(|number| u16::try_from(number).ok());
-            port.ok_or_else(|| field(path(key), value, "a port is a number from 0 to 65535"))
-        }
-    };
-    let (host_port, container_port) = (number("hostPort")?, number("containerPort")?);
-    if host_port == 0 {
-        return Ok(None);
-    }
-    if container_port == 0 {
-        return Err(field(path("containerPort"), mapping, "a port of the pod is a number from 1 to 65535"));
-    }
-    let text = |key: &str| any_case(mapping, key).and_then(Value::as_str).unwrap_or_default();
-    let protocol = match text("protocol").to_ascii_lowercase().as_str() {
-        "" | "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        "sctp" => Protocol::Sctp,
-        _ => return Err(field(path("protocol"), mapping, "it should be tcp, udp or sctp")),
-    };
-    let host_ip: Option<IpAddr> = match text("hostIP") {
-        "" => None,
-        text => Some(text.parse().map_err(|_| field(path("hostIP"), mapping, "it should be an IP address"))?),
-    };
-    Ok(Some(HostPort { host_ip, host_port, container_port, protocol }))
 }
 
 /// The list's key, and what some runtimes call it.

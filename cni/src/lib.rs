@@ -13,6 +13,7 @@ pub mod config;
 pub mod environment;
 pub mod error;
 pub mod gc;
+pub mod hostports;
 pub mod loopback;
 pub mod node;
 pub mod ready;

@@ -6,11 +6,6 @@ fn parse(verb: Verb, config: &Value) -> Result<Config, Error> {
     Config::parse(verb, config.to_string().as_bytes())
 }
 
-fn ports(runtime: &Value) -> Result<Vec<HostPort>, Error> {
-    let config = json!({"cniVersion": "1.1.0", "name": "n", "type": "towpath", "runtimeConfig": runtime});
-    Ok(parse(Verb::Add, &config)?.host_ports)
-}
-
 #[test]
 fn what_is_not_a_json_object_is_refused() {
     for input in ["", "{", "[]", "null", "{} {}"] {
@@ -58,46 +53,6 @@ fn a_network_has_a_name_and_unknown_keys_are_ignored() {
     let config = parse(Verb::Add, &config).unwrap();
     assert_eq!((config.name.as_str(), config.state), ("pod-network", PathBuf::from("/run/towpath")));
     assert!(parse(Verb::Add, &json!({"cniVersion": "1.0.0", "name": "n", "stateDir": "x"})).is_err());
-}
-
-#[test]
-fn port_mappings_are_read_in_both_spellings() {
-    let expected =
-        HostPort { host_ip: "10.0.0.1".parse().ok(), host_port: 8081, container_port: 80, protocol: Protocol::Udp };
-    let go =
-        json!({"PortMappings": [{"HostPort": 8081, "ContainerPort": 80, "Protocol": "UDP", "HostIP": "10.0.0.1"}]});
-    let camel =
-        json!({"portMappings": [{"hostPort": 8081, "containerPort": 80, "protocol": "udp", "hostIP": "10.0.0.1"}]});
-    assert_eq!(ports(&go).unwrap(), ports(&camel).unwrap());
-    assert_eq!(ports(&camel).unwrap(), [expected]);
-}
-
-#[test]
-fn port_mappings_default_to_tcp_and_every_address_and_may_open_nothing() {
-    let mapping = json!({"hostPort": 1, "containerPort": 2, "hostIP": ""});
-    let runtime = json!({"portMappings": [mapping, {"hostPort": 0, "containerPort": 2}, mapping]});
-    let expected = HostPort { host_ip: None, host_port: 1, container_port: 2, protocol: Protocol::Tcp };
-    assert_eq!(ports(&runtime).unwrap(), [expected]);
-    assert_eq!(ports(&json!({"portMappings": null})).unwrap(), []);
-}
-
-#[test]
-fn bad_port_mappings_are_refused_by_name() {
-    for (mapping, named) in [
-        (json!({"hostPort": 70000, "containerPort": 2}), "portMappings[0].hostPort is 70000"),
-        (json!({"hostPort": "x", "containerPort": 2}), "portMappings[0].hostPort is \"x\""),
-        (json!({"hostPort": 1}), "portMappings[0].containerPort"),
-        (json!({"hostPort": 1, "containerPort": 2, "protocol": "icmp"}), "portMappings[0].protocol"),
-        (json!({"hostPort": 1, "containerPort": 2, "hostIP": "x"}), "portMappings[0].hostIP"),
-    ] {
-        let error = ports(&json!({"portMappings": [mapping]})).unwrap_err().to_string();
-        assert!(error.contains(named), "{error}");
-    }
-    let twice = json!({"portMappings": [{"hostPort": 1, "containerPort": 2}, {"hostPort": 1, "containerPort": 3}]});
-    assert!(ports(&twice).unwrap_err().to_string().contains("another mapping of the same pod"));
-    let config = json!({"cniVersion": "1.1.0", "name": "n", "runtimeConfig": {"portMappings": "x"}});
-    assert!(parse(Verb::Add, &config).is_err());
-    parse(Verb::Delete, &config).unwrap();
 }
 
 #[test]
