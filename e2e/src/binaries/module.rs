@@ -130,6 +130,19 @@ pub const PLUGINS: Module = Module {
     version_of: None,
 };
 
+/// crictl, which speaks the CRI as a kubelet does.
+pub const CRI_TOOLS: Module = Module {
+    name: "cri-tools",
+    files: &[
+        ("go.mod", include_str!("../../go/cri-tools/go.mod")),
+        ("go.sum", include_str!("../../go/cri-tools/go.sum")),
+    ],
+    programs: &[program("crictl", "sigs.k8s.io/cri-tools/cmd/crictl")],
+    verb: Verb::Build,
+    flags: &[],
+    version_of: None,
+};
+
 impl Module {
     fn go_mod(&self) -> &'static str {
         self.files.iter().find(|(name, _)| *name == "go.mod").map_or("", |(_, text)| text)
@@ -214,7 +227,7 @@ mod tests {
     fn versions_come_from_the_modules_themselves() {
         assert!(KUBERNETES.required("k8s.io/kubernetes").unwrap().starts_with("1."));
         assert!(COREDNS.required("github.com/coredns/coredns").unwrap().starts_with("1."));
-        for module in [&KUBERNETES, &CONTAINERD, &COREDNS, &SPECS, &PLUGINS] {
+        for module in [&KUBERNETES, &CONTAINERD, &COREDNS, &SPECS, &PLUGINS, &CRI_TOOLS] {
             assert!(module.go_version().unwrap().starts_with("1."), "{}", module.name);
         }
         assert!(KUBERNETES.build_flags().unwrap().iter().any(|flag| flag.contains("gitMinor=36")));
