@@ -97,6 +97,7 @@ impl NodeAddressing {
             draining: listed(&addressing.draining),
             reserved: listed(&addressing.reserved),
             growing: addressing.growing.then_some(true),
+            grace_seconds: addressing.grace_seconds.map(|seconds| i32::try_from(seconds).unwrap_or(i32::MAX)),
         })
     }
 }
@@ -154,6 +155,7 @@ fn addressing(written: Option<&NodeAddressing>) -> Result<Addressing, SpecError>
         draining: cidrs("addressing.draining", written.draining.as_deref().unwrap_or_default())?,
         reserved: cidrs("addressing.reserved", written.reserved.as_deref().unwrap_or_default())?,
         growing: written.growing.unwrap_or_default(),
+        grace_seconds: written.grace_seconds.and_then(|seconds| u32::try_from(seconds).ok()),
     })
 }
 

@@ -22,6 +22,7 @@ use crate::{rules, schema};
     category = "network",
     status = "NodeNetworkStatus",
     derive = "PartialEq",
+    validation = rules::drained_before_taken(),
     doc = "One node's part of the pod network, named after its Node and deleted with it. The operator writes what the node is told; the node's agent writes what came of it.",
     printcolumn(
         name = "Ready",
@@ -62,6 +63,13 @@ use crate::{rules, schema};
         description = "The first address by which other nodes reach this one."
     ),
     printcolumn(
+        name = "Used",
+        type_ = "string",
+        json_path = ".status.usedAddresses",
+        priority = 1,
+        description = "Addresses that pods have of all that they could have, for each family."
+    ),
+    printcolumn(
         name = "Uplink",
         type_ = "string",
         json_path = ".status.uplink.name",
@@ -83,6 +91,7 @@ use crate::{rules, schema};
         description = "Why it is ready or not."
     )
 )]
+#[x_kube(validation = rules::draining_is_held())]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkSpec {
     /// Short hash of the ClusterNetwork spec that this came from.
@@ -93,11 +102,10 @@ pub struct NodeNetworkSpec {
     #[schemars(schema_with = "schema::addresses")]
     pub addresses: Vec<String>,
 
-    /// What the node's pods get addresses of, at most one of each family. Set once: delete the NodeNetwork to have
-    /// the operator allocate anew.
+    /// What the node's pods get addresses of. More may come; one goes only after the agent has reported it as drained.
+    /// Delete the NodeNetwork to have the operator allocate anew.
     #[serde(rename = "podCIDRs")]
-    #[schemars(schema_with = "schema::pods")]
-    #[x_kube(validation = rules::one_per_family(), validation = rules::set_once())]
+    #[schemars(schema_with = "schema::blocks")]
     pub pod_cidrs: Vec<String>,
 
     /// How addresses are given out of podCIDRs. Left out: every address may be given, and there will be no more.
@@ -126,6 +134,7 @@ pub struct NodeNetworkSpec {
 
 /// How addresses are given out of a node's CIDRs.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeAddressing {
     /// Those of podCIDRs that no pod gets a new address of: they go back when their last pod has gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,6 +149,11 @@ pub struct NodeAddressing {
     /// Whether the node is given more CIDRs when it runs short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growing: Option<bool>,
+
+    /// For how many seconds no pod has an address of a CIDR before it is reported as idle. Left out: none ever is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub grace_seconds: Option<i32>,
 }
 
 /// By what packets cross to and from other nodes.
@@ -197,7 +211,8 @@ pub struct NodeNetworkStatus {
     #[schemars(range(min = 0))]
     pub mtu: Option<i32>,
 
-    /// What pods get addresses of, in one text with commas, as in 10.244.0.0/24,fd00:10:244::/64.
+    /// What pods get addresses of, in one text with commas, as in 10.244.0.0/24,fd00:10:244::/64; where they are many,
+    /// the first ones and how many more.
     #[serde(rename = "podCIDRs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub pod_cidrs: Option<String>,

@@ -187,11 +187,29 @@ pub fn mtu() -> Rule {
     )
 }
 
-/// The pod CIDRs of a `NodeNetwork` stay what they are.
-pub fn set_once() -> Rule {
-    rule(
-        "self == oldSelf",
-        "\"cannot be changed from \" + oldSelf.join(', ') + \" to \" + self.join(', ') + \": pods have addresses of it; \
-         delete the NodeNetwork to have the operator allocate anew\"",
+/// A `NodeNetwork` loses only CIDRs that nobody uses: it was told to drain them, and its agent reported that it did.
+pub fn drained_before_taken() -> Rule {
+    let lists = |list: &str, parents: &[&str]| {
+        let there: String = parents.iter().chain([&list]).map(|path| format!("has(oldSelf.{path}) && ")).collect();
+        format!("{there}c in oldSelf.{list}")
+    };
+    let draining = lists("spec.addressing.draining", &["spec.addressing"]);
+    let drained = lists("status.drained", &["status"]);
+    let bad = format!("(!(c in self.spec.podCIDRs) && !({draining} && {drained}))");
+    each(
+        "oldSelf.spec.podCIDRs",
+        &bad,
+        "\"spec.podCIDRs '\" + c + \"' cannot be taken out: pods may have addresses of it until it is in \
+         spec.addressing.draining and in status.drained; put it back, or delete the NodeNetwork to have the operator \
+         allocate anew\"",
     )
+}
+
+/// Only what a node has can drain.
+pub fn draining_is_held() -> Rule {
+    let list = "self.addressing.draining";
+    let mut rule =
+        each(list, "(!(c in self.podCIDRs))", "\"addressing.draining '\" + c + \"' is none of podCIDRs; take it out\"");
+    rule.rule = format!("!has(self.addressing) || !has({list}) || {}", rule.rule);
+    rule
 }

@@ -88,9 +88,9 @@ pub fn blocks(_: &mut SchemaGenerator) -> Schema {
     texts(64, Merge::Atomic, &rules::of_cidr(true))
 }
 
-/// Addresses and ranges that are given on request only.
+/// Addresses and ranges that are given on request only: of all pools together.
 pub fn reserved(_: &mut SchemaGenerator) -> Schema {
-    texts(64, Merge::Atomic, &rules::of_cidr(true))
+    texts(512, Merge::Atomic, &rules::of_cidr(false))
 }
 
 /// Addresses, one of each family.
@@ -115,5 +115,5 @@ pub fn excluded(_: &mut SchemaGenerator) -> Schema {
 
 /// Ranges that are not masqueraded towards, with every range of the cluster.
 pub fn all_excluded(_: &mut SchemaGenerator) -> Schema {
-    texts(96, Merge::Atomic, &rules::of_cidr(false))
+    texts(128, Merge::Atomic, &rules::of_cidr(false))
 }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use cidr::{Taken, join, overlap, parse, reserved};
+pub use cidr::{Taken, abridge, join, overlap, parse, reserved};
 pub use finding::{Finding, Problem};
 pub use validate::validate;
 

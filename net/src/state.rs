@@ -141,6 +141,10 @@ pub struct Addressing {
     /// Whether the node is given more pod CIDRs when it runs short.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub growing: bool,
+    /// For how many seconds no pod has an address of a pod CIDR before the node reports it as idle; nothing where it
+    /// never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u32>,
 }
 
 impl Addressing {

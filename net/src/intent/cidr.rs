@@ -40,6 +40,17 @@ pub fn join(cidrs: &[IpNet]) -> String {
     cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
+/// CIDRs as one text of at most `most` bytes: all of them, or the first ones and how many more.
+pub fn abridge(cidrs: &[IpNet], most: usize) -> String {
+    let all = join(cidrs);
+    if all.len() <= most {
+        return all;
+    }
+    let some =
+        (0..cidrs.len()).rev().map(|shown| format!("{} and {} more", join(&cidrs[..shown]), cidrs.len() - shown));
+    some.map(|text| text.trim_start().to_owned()).find(|text| text.len() <= most).unwrap_or_default()
+}
+
 /// CIDRs and who has them, answering what overlaps in the logarithm of their number.
 ///
 /// What is held is kept disjoint: of two that overlap, the larger stays.
