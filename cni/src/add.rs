@@ -25,6 +25,8 @@ pub fn add(place: &Place, config: &Config) -> Result<Value, Error> {
         pod: place.pod.clone(),
         mtu: node_file.mtu,
         host_ports: config.host_ports.clone(),
+        loopback_ports: Vec::new(),
+        bandwidth: config.bandwidth,
         pools: &node_file.pod_cidrs,
     })?;
     if let Err(cause) = wire::create(&mut node, &held.lease, &namespace) {

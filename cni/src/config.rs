@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
+use towpath_net::bandwidth::Bandwidth;
 use towpath_net::lease::{AttachmentId, HostPort};
 
 use crate::environment::{Verb, is_identifier};
-use crate::hostports;
 use crate::version::SpecVersion;
+use crate::{bandwidth, hostports};
 
 /// Where the agent keeps the state of its node, unless the configuration says otherwise.
 const STATE: &str = "/run/towpath";
@@ -58,6 +59,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Ports of the node that shall lead to the pod; only read for ADD.
     pub host_ports: Vec<HostPort>,
+    /// How much of the pod's traffic may pass; only read for ADD.
+    pub bandwidth: Option<Bandwidth>,
     /// What the plugins before, or ADD itself, returned.
     pub previous: Option<Value>,
     /// What the runtime still knows, for GC; nothing where it does not say.
@@ -83,6 +86,7 @@ impl Config {
             name: name(&config)?,
             state: state(&config)?,
             host_ports: if verb == Verb::Add { hostports::asked(&config)? } else { Vec::new() },
+            bandwidth: if verb == Verb::Add { bandwidth::asked(&config)? } else { None },
             previous: config.get("prevResult").filter(|value| !value.is_null()).cloned(),
             listed: if verb == Verb::CollectGarbage { listed(&config)? } else { None },
         })

@@ -8,6 +8,7 @@
 //! It needs no API server, no agent and no other program; it makes no thread but one inside the pod's namespace.
 
 pub mod add;
+pub mod bandwidth;
 pub mod check;
 pub mod config;
 pub mod environment;

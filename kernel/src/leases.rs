@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use towpath_net::bandwidth::Bandwidth;
 use towpath_net::lease::{AttachmentId, HostPort, Lease, LeasedAddress, Phase, PodReference};
 use towpath_net::{Family, pick};
 
@@ -91,6 +92,10 @@ pub struct Request<'a> {
     pub mtu: u32,
     /// Ports of the node that shall lead to the pod.
     pub host_ports: Vec<HostPort>,
+    /// Those of them that also lead to the pod on the node's loopback.
+    pub loopback_ports: Vec<HostPort>,
+    /// How much of its traffic may pass.
+    pub bandwidth: Option<Bandwidth>,
     /// Out of each of which the pod gets an address.
     pub pools: &'a [IpNet],
 }
@@ -169,6 +174,8 @@ impl Store {
             addresses,
             mtu: request.mtu,
             host_ports: request.host_ports,
+            loopback_ports: request.loopback_ports,
+            bandwidth: request.bandwidth,
             pod: request.pod,
         };
         let lock = self.link(&lease)?;

@@ -71,6 +71,8 @@ fn lease() -> Lease {
             port(Some("127.0.0.1"), 8081, Protocol::Udp),
             port(Some("fd00:30::3"), 8081, Protocol::Udp),
         ],
+        loopback_ports: Vec::new(),
+        bandwidth: None,
         pod: None,
     }
 }

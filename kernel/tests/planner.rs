@@ -296,6 +296,8 @@ fn rendered(pods: &[u8]) -> towpath_net::render::Rendered {
             container_port: 80,
             protocol: Protocol::Udp,
         }],
+        loopback_ports: Vec::new(),
+        bandwidth: None,
         pod: None,
     };
     let leases: Vec<Lease> = pods.iter().map(|n| lease(*n)).collect();

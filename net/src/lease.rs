@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::bandwidth::Bandwidth;
 use crate::family::{Family, host_net};
 
 /// The prefix of every link that Towpath makes on a node.
@@ -195,6 +196,13 @@ pub struct Lease {
     /// Ports of the node that lead to the pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_ports: Vec<HostPort>,
+    /// Those of them that also lead to the pod on the node's loopback, by the address there: no program of the node
+    /// listened on it when the pod came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loopback_ports: Vec<HostPort>,
+    /// How much of its traffic may pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
     /// Whose interface it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodReference>,
@@ -218,6 +226,8 @@ impl Lease {
             addresses: Vec::new(),
             mtu: 0,
             host_ports: Vec::new(),
+            loopback_ports: Vec::new(),
+            bandwidth: None,
             pod: None,
         }
     }

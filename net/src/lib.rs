@@ -14,6 +14,7 @@
 //! Nothing here reads a clock, a file or the kernel; equal input gives equal output, byte for byte.
 
 pub mod allocate;
+pub mod bandwidth;
 pub mod facts;
 pub mod family;
 pub mod intent;

@@ -253,6 +253,8 @@ fn the_addresses_of_a_pod_that_is_gone_are_freed_without_any_runtime() {
             network: "towpath",
             attachment: AttachmentId { container: "5b1f".to_owned(), interface: "eth0".to_owned() },
             netns: "/run/netns/gone",
+            loopback_ports: Vec::new(),
+            bandwidth: None,
             pod: None,
             mtu: 1500,
             host_ports: Vec::new(),

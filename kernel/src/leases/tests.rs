@@ -30,6 +30,8 @@ impl Fixture {
             network: "towpath",
             attachment: id(container),
             netns: "/run/netns/x",
+            loopback_ports: Vec::new(),
+            bandwidth: None,
             pod: None,
             mtu: 1500,
             host_ports: ports.iter().map(port).collect(),

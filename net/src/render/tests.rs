@@ -60,6 +60,8 @@ fn lease() -> Lease {
         ],
         mtu: 1500,
         host_ports: vec![HostPort { host_ip: None, host_port: 8080, container_port: 80, protocol: Protocol::Tcp }],
+        loopback_ports: Vec::new(),
+        bandwidth: None,
         pod: None,
     }
 }
