@@ -24,6 +24,7 @@ pub fn add(place: &Place, config: &Config) -> Result<Value, Error> {
         netns: &place.netns,
         pod: place.pod.clone(),
         mtu: node_file.mtu,
+        mac: None,
         host_ports: config.host_ports.clone(),
         loopback_ports: Vec::new(),
         bandwidth: config.bandwidth,

@@ -128,19 +128,19 @@ pub fn check(place: &Place, config: &Config) -> Result<(), Error> {
 }
 
 fn compare(lease: &Lease, previous: &Value, views: &[View; 2], differences: &mut Vec<Mismatch>) {
-    let macs = lease.attachment().macs();
+    let macs = lease.macs();
     let [node, pod] = views;
     let expected = Expected {
         name: lease.host_interface.clone(),
         mtu: lease.mtu,
-        mac: Mac(macs.node),
+        mac: macs.node,
         addresses: lease.node_addresses(),
     };
     compare_side(node, &expected, |link| wire::node_routes(lease, link), differences);
     let expected = Expected {
         name: lease.interface.clone(),
         mtu: lease.mtu,
-        mac: returned_mac(previous, lease).unwrap_or(Mac(macs.pod)),
+        mac: returned_mac(previous, lease).unwrap_or(macs.pod),
         addresses: wire::pod_addresses(lease).collect(),
     };
     compare_side(pod, &expected, |link| wire::pod_routes(lease, link), differences);

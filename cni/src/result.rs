@@ -49,9 +49,9 @@ pub fn address(version: SpecVersion, address: ipnet::IpNet, interface: usize) ->
 
 /// The result for a lease, behind what plugins before returned.
 pub fn of_lease(version: SpecVersion, previous: Option<&Value>, lease: &Lease) -> Value {
-    let macs = lease.attachment().macs();
-    let node = Interface { name: &lease.host_interface, mac: Mac(macs.node), mtu: lease.mtu, sandbox: None };
-    let pod = Interface { name: &lease.interface, mac: Mac(macs.pod), mtu: lease.mtu, sandbox: Some(&lease.netns) };
+    let macs = lease.macs();
+    let node = Interface { name: &lease.host_interface, mac: macs.node, mtu: lease.mtu, sandbox: None };
+    let pod = Interface { name: &lease.interface, mac: macs.pod, mtu: lease.mtu, sandbox: Some(&lease.netns) };
     let mut result = Results::after(version, previous);
     let before = result.list("interfaces").len();
     result.list("interfaces").extend([node.document(version), pod.document(version)]);

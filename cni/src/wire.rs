@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 
 use ipnet::IpNet;
 use towpath_kernel::address;
-use towpath_kernel::link::{self, Change, Index, Mac, VethPair};
+use towpath_kernel::link::{self, Change, Index, VethPair};
 use towpath_kernel::netlink::{self, Protocol, Socket};
 use towpath_kernel::netns::{self, Namespace};
 use towpath_kernel::route::{self, BOOT, ROUTE_PROTOCOL, Route};
@@ -80,12 +80,12 @@ pub fn node_routes(lease: &Lease, veth: Index) -> Vec<Route> {
 
 /// Makes the pair. After an error there is nothing of it.
 pub fn create(node: &mut Socket, lease: &Lease, namespace: &Namespace) -> Result<(), Error> {
-    let macs = lease.attachment().macs();
+    let macs = lease.macs();
     let pair = VethPair {
         name: &lease.host_interface,
-        mac: Mac(macs.node),
+        mac: macs.node,
         peer_name: &lease.interface,
-        peer_mac: Mac(macs.pod),
+        peer_mac: macs.pod,
         peer_namespace: namespace.as_fd(),
         mtu: lease.mtu,
     };

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use towpath_net::bandwidth::Bandwidth;
 use towpath_net::lease::{AttachmentId, HostPort, Lease, LeasedAddress, Phase, PodReference};
+use towpath_net::mac::Mac;
 use towpath_net::{Family, pick};
 
 use crate::fs::{Error as FileError, Lock, Operation};
@@ -90,6 +91,8 @@ pub struct Request<'a> {
     pub pod: Option<PodReference>,
     /// Of both ends, in bytes.
     pub mtu: u32,
+    /// The Ethernet address that the pod asked for.
+    pub mac: Option<Mac>,
     /// Ports of the node that shall lead to the pod.
     pub host_ports: Vec<HostPort>,
     /// Those of them that also lead to the pod on the node's loopback.
@@ -173,6 +176,7 @@ impl Store {
             phase: Phase::Joining,
             addresses,
             mtu: request.mtu,
+            mac: request.mac,
             host_ports: request.host_ports,
             loopback_ports: request.loopback_ports,
             bandwidth: request.bandwidth,
@@ -299,7 +303,7 @@ impl Store {
         for pool in pools {
             let cursor = crate::fs::read_optional(&self.cursor(Family::of_net(pool)))?;
             let last = cursor.and_then(|text| String::from_utf8(text).ok()).and_then(|text| text.trim().parse().ok());
-            let chosen = pick::next(pool, last, |address| self.claim(address).exists());
+            let chosen = pick::next(&[*pool], &[], last, |address| self.claim(address).exists());
             let chosen = chosen.and_then(|address| IpNet::new(address, pool.prefix_len()).ok());
             let address = chosen.ok_or(Error::Exhausted(*pool))?;
             addresses.push(LeasedAddress { address, gateway: pick::gateway(pool) });

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::str::FromStr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+pub use towpath_net::mac::Mac;
 
 use crate::netlink::attributes::Attributes;
 use crate::netlink::{Cause, Error, Message, Operation, Socket};
@@ -48,37 +48,6 @@ pub struct Index(pub u32);
 impl fmt::Display for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0)
-    }
-}
-
-/// An Ethernet address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(pub [u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for byte in self.0 {
-            write!(f, "{separator}{byte:02x}")?;
-            separator = ":";
-        }
-        Ok(())
-    }
-}
-
-/// A text that is not an Ethernet address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an Ethernet address such as 02:00:5e:10:00:01")]
-pub struct NotAMac(String);
-
-impl FromStr for Mac {
-    type Err = NotAMac;
-
-    fn from_str(text: &str) -> Result<Self, NotAMac> {
-        let byte = |part: &str| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2 && !part.starts_with('+'));
-        let bytes: Option<Vec<u8>> = text.split(':').map(byte).collect();
-        let mac = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
-        mac.map(Self).ok_or_else(|| NotAMac(text.to_owned()))
     }
 }
 
@@ -285,19 +254,5 @@ fn decode(reply: &Message) -> Option<Link> {
 impl Kind {
     fn named(name: String) -> Self {
         if name == "veth" { Self::Veth } else { Self::Other(name) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mac_survives_the_way_through_its_text() {
-        let mac = Mac([2, 0, 0x5e, 0x10, 0, 0xff]);
-        assert_eq!(mac.to_string().parse(), Ok(mac));
-        for text in ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "02:00:5e:10:00:+1", "x"] {
-            assert!(text.parse::<Mac>().is_err(), "{text}");
-        }
     }
 }

@@ -66,6 +66,7 @@ fn lease() -> Lease {
             },
         ],
         mtu: 1400,
+        mac: None,
         host_ports: vec![
             port(None, 8080, Protocol::Tcp),
             port(Some("127.0.0.1"), 8081, Protocol::Udp),

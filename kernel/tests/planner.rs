@@ -290,6 +290,7 @@ fn rendered(pods: &[u8]) -> towpath_net::render::Rendered {
             gateway: [10, 244, 0, 1].into(),
         }],
         mtu: 1500,
+        mac: None,
         host_ports: vec![HostPort {
             host_ip: None,
             host_port: 8000 + u16::from(n),

@@ -2,6 +2,7 @@
 
 mod cidr;
 mod finding;
+mod pools;
 mod validate;
 
 #[cfg(test)]
@@ -13,10 +14,14 @@ use sha2::{Digest, Sha256};
 
 pub use cidr::{Taken, abridge, join, overlap, parse, reserved};
 pub use finding::{Finding, Problem};
+pub use pools::{
+    BlockPool, DEFAULT_GRACE, LONGEST_GRACE, MOST_POOLS, MOST_RESERVED, Operator, Requirement, Selector, is_dns_label,
+    is_label_key, is_label_value, seconds,
+};
 pub use validate::validate;
 
 use crate::family::{Family, PerFamily};
-use crate::state::{Attachment, Masquerade, MasqueradeMode, Mtu, Revision, Transport};
+use crate::state::{Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, Revision, Transport};
 
 /// The node mask where none is given: what `kube-controller-manager` takes too
 /// (`--node-cidr-mask-size-ipv4`, `--node-cidr-mask-size-ipv6`).
@@ -40,15 +45,55 @@ pub enum Allocation {
     Allocate,
 }
 
-/// A network as it was written, before anything of it is known to make sense.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
+/// How addresses are organised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpamMode {
+    /// Each node has one CIDR of each family.
+    #[default]
+    NodeCidr,
+    /// Each node has as many blocks of pools as it needs.
+    Pools,
+}
+
+/// Where addresses come from, as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DraftIpam {
+    /// How addresses are organised.
+    pub mode: IpamMode,
     /// Who decides about pod CIDRs.
-    pub allocation: Allocation,
+    pub allocation: Option<Allocation>,
     /// The ranges of pods.
     pub pod_cidrs: Vec<String>,
     /// The prefix length of one node's part of a pod range.
     pub node_mask_size: PerFamily<Option<i64>>,
+    /// The pools.
+    pub pools: Vec<DraftPool>,
+    /// How long a block has no pod before it goes back.
+    pub block_grace_period: Option<String>,
+}
+
+/// A pool as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DraftPool {
+    /// By which people know it.
+    pub name: String,
+    /// The whole range.
+    pub cidr: String,
+    /// The prefix length of one block.
+    pub block_size: i64,
+    /// Which nodes get blocks of it.
+    pub selector: Selector,
+    /// Addresses and ranges that a pod only gets by asking for them.
+    pub reserved: Vec<String>,
+    /// Whether its blocks are to come back, and none is given.
+    pub disabled: bool,
+}
+
+/// A network as it was written, before anything of it is known to make sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Where addresses come from.
+    pub ipam: DraftIpam,
     /// The ranges of Services.
     pub service_cidrs: Vec<String>,
     /// The ranges of nodes' addresses.
@@ -63,6 +108,8 @@ pub struct Draft {
     pub masquerade: MasqueradeMode,
     /// Destinations that see the pod's own address.
     pub excluded_cidrs: Vec<String>,
+    /// What becomes of CNI configurations of other networks.
+    pub cni_conflict: CniConflict,
 }
 
 /// An MTU as it was written.
@@ -76,15 +123,15 @@ pub enum DraftMtu {
 
 /// One range of pods and how it is cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Pool {
+pub struct Range {
     /// The whole range.
     pub cidr: IpNet,
     /// The prefix length of one node's part.
     pub node_mask: u8,
 }
 
-impl Pool {
-    /// How many nodes the range has room for.
+impl Range {
+    /// How many parts there are.
     pub fn blocks(&self) -> u32 {
         1_u32 << u32::from(self.node_mask - self.cidr.prefix_len()).min(31)
     }
@@ -98,10 +145,17 @@ pub enum Ipam {
         /// At most one of each family.
         within: Vec<IpNet>,
     },
-    /// From the operator.
+    /// From the operator, once.
     Allocate {
         /// At most one of each family, at least one.
-        pools: Vec<Pool>,
+        pools: Vec<Range>,
+    },
+    /// From the operator, as many as a node needs.
+    Pools {
+        /// In the order in which they are tried, at least one.
+        pools: Vec<BlockPool>,
+        /// For how many seconds a block has no pod before it goes back.
+        grace: u32,
     },
 }
 
@@ -122,6 +176,14 @@ pub struct Intent {
     pub mtu: Mtu,
     /// Which packets are masqueraded, as the user wrote it.
     pub masquerade: Masquerade,
+    /// What becomes of CNI configurations of other networks.
+    #[serde(skip_serializing_if = "is_report")]
+    pub cni_conflict: CniConflict,
+}
+
+/// What is usual does not show in the revision.
+fn is_report(conflict: &CniConflict) -> bool {
+    *conflict == CniConflict::Report
 }
 
 impl Intent {
@@ -140,6 +202,15 @@ impl Intent {
         match &self.ipam {
             Ipam::Adopt { within } => within.clone(),
             Ipam::Allocate { pools } => pools.iter().map(|p| p.cidr).collect(),
+            Ipam::Pools { pools, .. } => pools.iter().map(|p| p.range.cidr).collect(),
+        }
+    }
+
+    /// The field that each of [`Self::pod_ranges`] was written in.
+    pub fn pod_range_field(&self, index: usize) -> String {
+        match &self.ipam {
+            Ipam::Adopt { .. } | Ipam::Allocate { .. } => format!("spec.ipam.podCIDRs[{index}]"),
+            Ipam::Pools { .. } => format!("spec.ipam.pools[{index}].cidr"),
         }
     }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bandwidth::Bandwidth;
 use crate::family::{Family, host_net};
+use crate::mac::Mac;
 
 /// The prefix of every link that Towpath makes on a node.
 pub const LINK_PREFIX: &str = "tow";
@@ -38,9 +39,9 @@ impl AttachmentId {
         host_interface(&self.container, &self.interface)
     }
 
-    /// The Ethernet addresses of the node's and of the pod's end: set by us, so that no other program thinks that it
-    /// has to choose them (as systemd does with those that the kernel chose).
-    pub fn macs(&self) -> Ends<[u8; 6]> {
+    /// The Ethernet addresses of the node's and of the pod's end where nobody asked for another: set by us, so that no
+    /// other program thinks that it has to choose them (as systemd does with those that the kernel chose).
+    fn macs(&self) -> Ends<Mac> {
         let digest = digest(&self.container, &self.interface);
         let mac = |from: usize| {
             let mut mac = [0; 6];
@@ -49,7 +50,7 @@ impl AttachmentId {
             }
             // Locally administered, not a group (IEEE 802, section 8.2).
             mac[0] = mac[0] & 0xfc | 0x02;
-            mac
+            Mac(mac)
         };
         Ends { node: mac(8), pod: mac(16) }
     }
@@ -193,6 +194,9 @@ pub struct Lease {
     pub addresses: Vec<LeasedAddress>,
     /// The MTU of both ends, in bytes.
     pub mtu: u32,
+    /// The Ethernet address that the pod asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
     /// Ports of the node that lead to the pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_ports: Vec<HostPort>,
@@ -214,6 +218,12 @@ impl Lease {
         AttachmentId { container: self.container_id.clone(), interface: self.interface.clone() }
     }
 
+    /// The Ethernet addresses of both ends.
+    pub fn macs(&self) -> Ends<Mac> {
+        let macs = self.attachment().macs();
+        Ends { pod: self.mac.unwrap_or(macs.pod), ..macs }
+    }
+
     /// What little is known of an attachment whose record is lost: enough to remove its link.
     pub fn unknown(attachment: &AttachmentId) -> Self {
         Self {
@@ -225,6 +235,7 @@ impl Lease {
             phase: Phase::Leaving,
             addresses: Vec::new(),
             mtu: 0,
+            mac: None,
             host_ports: Vec::new(),
             loopback_ports: Vec::new(),
             bandwidth: None,
@@ -274,7 +285,7 @@ mod tests {
         let macs = id.macs();
         assert_ne!(macs.node, macs.pod);
         for mac in [macs.node, macs.pod] {
-            assert_eq!(mac[0] & 0x03, 0x02);
+            assert_eq!(mac.0[0] & 0x03, 0x02);
         }
     }
 

@@ -19,6 +19,7 @@ pub mod facts;
 pub mod family;
 pub mod intent;
 pub mod lease;
+pub mod mac;
 pub mod nft;
 pub mod node_file;
 pub mod observed;
@@ -30,5 +31,6 @@ pub mod render;
 pub mod resolve;
 pub mod state;
 pub mod sweep;
+pub mod usage;
 
 pub use family::{Family, PerFamily};

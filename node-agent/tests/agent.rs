@@ -257,6 +257,7 @@ fn the_addresses_of_a_pod_that_is_gone_are_freed_without_any_runtime() {
             bandwidth: None,
             pod: None,
             mtu: 1500,
+            mac: None,
             host_ports: Vec::new(),
             pools: &pools,
         });

@@ -34,6 +34,7 @@ impl Fixture {
             bandwidth: None,
             pod: None,
             mtu: 1500,
+            mac: None,
             host_ports: ports.iter().map(port).collect(),
             pools: &self.pools,
         })

@@ -90,6 +90,70 @@ pub enum Problem {
         /// The greatest mask that fits.
         most: u8,
     },
+    /// A field that only means something in mode `NodeCIDR`.
+    #[error("belongs to mode NodeCIDR, and this is mode Pools")]
+    OnlyNodeCidr,
+    /// A field that only means something in mode `Pools`.
+    #[error("belongs to mode Pools, and this is mode NodeCIDR")]
+    OnlyPools,
+    /// Nobody decides about pod CIDRs.
+    #[error("is missing: nobody decides about the nodes' CIDRs")]
+    AllocationMissing,
+    /// No pool at all.
+    #[error("is missing: there are no addresses to give")]
+    NoPools,
+    /// More of something than there may be.
+    #[error("holds more than {most} entries")]
+    TooMany {
+        /// How many there may be.
+        most: usize,
+    },
+    /// A name that cannot be.
+    #[error("is not a name of small letters, digits and dashes")]
+    Name,
+    /// Two pools of one name.
+    #[error("is the name of an earlier pool, too")]
+    NameTwice,
+    /// A reserved address that is none, or none of its pool.
+    #[error("is not an address or CIDR of the pool {pool}")]
+    NotOfPool {
+        /// The pool's range.
+        pool: IpNet,
+    },
+    /// A label that no node can have.
+    #[error("is no label that a node can have")]
+    Label,
+    /// A condition with too many values, or none.
+    #[error("has values where its operator takes none, or none where it needs some")]
+    SelectorValues,
+    /// A time that cannot be.
+    #[error("is not a time from 1s to 168h")]
+    Duration,
+    /// Destinations excluded from a masquerading that does not happen.
+    #[error("has no effect: nothing is masqueraded with mode Off")]
+    ExcludedWithoutEffect,
+    /// No pool is for this node.
+    #[error("none that is enabled selects the node")]
+    NoPoolSelects,
+    /// No block of any pool that selects the node is free.
+    #[error("no {family} block is left: all {blocks} are in use")]
+    PoolsExhausted {
+        /// The family.
+        family: Family,
+        /// How many there are.
+        blocks: u32,
+    },
+    /// A node that has as many blocks as it may have.
+    #[error("holds {most} {family} blocks, the most that a node may have")]
+    NodeFull {
+        /// The family.
+        family: Family,
+        /// How many it may have.
+        most: usize,
+    },
+    /// A pool that nobody gets anything of.
+    #[error("selects no node")]
+    SelectsNoNode,
     /// An MTU that cannot be.
     #[error("is neither Auto nor a number from 1280 to 65535")]
     Mtu,
@@ -109,6 +173,8 @@ pub enum Problem {
     FamilyMissing {
         /// The family.
         family: Family,
+        /// Whether the operator allocates.
+        allocating: bool,
     },
     /// A node's pod CIDR is not within what was declared.
     #[error("is not within {ranges} of spec.ipam.podCIDRs")]
@@ -173,12 +239,31 @@ impl Problem {
             Self::NothingToAllocateFrom => "give at least one range, or set spec.ipam.allocation to Adopt".to_owned(),
             Self::MaskWithoutRange => "remove it: it only cuts a podCIDR of its family with allocation Allocate".to_owned(),
             Self::MaskDoesNotFit { .. } => "choose a mask between the two, or another range".to_owned(),
+            Self::OnlyNodeCidr => "remove it, and say with pools what there is".to_owned(),
+            Self::OnlyPools => "remove it, and say with allocation and podCIDRs what there is".to_owned(),
+            Self::AllocationMissing => "write Adopt or Allocate".to_owned(),
+            Self::NoPools => "give at least one pool, as in {name: main, cidr: 10.244.0.0/16, blockSize: 26}".to_owned(),
+            Self::TooMany { .. } => "leave some out".to_owned(),
+            Self::Name => "write one of 63 characters at most, as in main or zone-a".to_owned(),
+            Self::NameTwice => "give each pool a name of its own".to_owned(),
+            Self::NotOfPool { .. } => "write an address as in 10.244.0.9 or a CIDR without host bits as in 10.244.0.16/28, within the pool".to_owned(),
+            Self::Label => "write key and value as a Node's metadata.labels have them".to_owned(),
+            Self::SelectorValues => "give In and NotIn at least one value, Exists and DoesNotExist none".to_owned(),
+            Self::Duration => "write one as in 10m, 90s or 1h30m".to_owned(),
+            Self::ExcludedWithoutEffect => "remove it, or set spec.masquerade.mode to LeavingCluster".to_owned(),
+            Self::NoPoolSelects => "add a pool, or correct the nodeSelector of one".to_owned(),
+            Self::PoolsExhausted { .. } => "add a pool to spec.ipam.pools, or remove Nodes that are no more".to_owned(),
+            Self::NodeFull { .. } => "declare a pool with larger blocks, or move pods to other nodes".to_owned(),
+            Self::SelectsNoNode => "correct its nodeSelector, unless its nodes are still to come".to_owned(),
             Self::Mtu => "write Auto or such a number".to_owned(),
             Self::ServicesElsewhere { cidr, .. } => {
                 format!("add {cidr} to spec.serviceCIDRs, or leave the field out: the cluster's own objects are used then")
             }
             Self::NothingToAdopt => "let kube-controller-manager give it one (--allocate-node-cidrs --cluster-cidr), or set spec.ipam.allocation to Allocate".to_owned(),
-            Self::FamilyMissing { family } => format!("give the node an {family} pod CIDR, or remove the {family} range from spec.ipam.podCIDRs"),
+            Self::FamilyMissing { allocating: true, .. } => {
+                "delete the node's NodeNetwork and restart the node's pods: it is given one of each family then".to_owned()
+            }
+            Self::FamilyMissing { family, .. } => format!("give the node an {family} pod CIDR, or remove the {family} range from spec.ipam.podCIDRs"),
             Self::OutsideRange { .. } | Self::NotAsAdopted { .. } => {
                 "to move the node, delete its NodeNetwork and restart its pods; to keep it, declare a range that holds it".to_owned()
             }

@@ -1,13 +1,15 @@
 //! The step from [`Draft`] to [`Intent`].
 
+mod pools;
+
 use ipnet::IpNet;
 
 use super::{
-    Allocation, DEFAULT_NODE_MASK, Draft, DraftMtu, Finding, Intent, Ipam, LONGEST_NODE_MASK, MOST_BLOCK_BITS,
-    MTU_RANGE, Pool, Problem, overlap, parse, reserved,
+    Allocation, DEFAULT_NODE_MASK, Draft, DraftIpam, DraftMtu, Finding, Intent, Ipam, IpamMode, LONGEST_NODE_MASK,
+    MOST_BLOCK_BITS, MTU_RANGE, Problem, Range, overlap, parse, reserved,
 };
 use crate::family::{Family, PerFamily};
-use crate::state::{Masquerade, Mtu};
+use crate::state::{Masquerade, MasqueradeMode, Mtu};
 
 /// A CIDR and the field that it came from.
 struct Located {
@@ -22,14 +24,15 @@ struct Located {
 /// Everything that is wrong with it, in the order of the fields.
 pub fn validate(draft: &Draft) -> Result<Intent, Vec<Finding>> {
     let mut check = Check::default();
-    let pods = check.usable("spec.ipam.podCIDRs", &draft.pod_cidrs);
-    check.one_per_family(&pods);
-    let ipam = check.ipam(draft, &pods);
+    let (pods, ipam) = match draft.ipam.mode {
+        IpamMode::NodeCidr => check.node_cidrs(&draft.ipam),
+        IpamMode::Pools => check.pools(&draft.ipam),
+    };
     let services = check.usable("spec.serviceCIDRs", &draft.service_cidrs);
     let nodes = check.usable("spec.nodeCIDRs", &draft.node_cidrs);
     check.disjoint(&[&pods, &services, &nodes]);
     let mtu = check.mtu(&draft.mtu);
-    let excluded = check.cidrs("spec.masquerade.excludedCIDRs", &draft.excluded_cidrs);
+    let excluded = check.excluded(draft);
     if !check.0.is_empty() {
         return Err(check.0);
     }
@@ -41,6 +44,7 @@ pub fn validate(draft: &Draft) -> Result<Intent, Vec<Finding>> {
         transport: draft.transport,
         mtu,
         masquerade: Masquerade { mode: draft.masquerade, excluded: nets(&excluded) },
+        cni_conflict: draft.cni_conflict,
     })
 }
 
@@ -102,24 +106,33 @@ impl Check {
         }
     }
 
-    fn ipam(&mut self, draft: &Draft, pods: &[Located]) -> Ipam {
-        match draft.allocation {
-            Allocation::Adopt => {
-                self.masks_have_effect(draft, |_| false);
-                Ipam::Adopt { within: nets(pods) }
-            }
-            Allocation::Allocate => {
-                if draft.pod_cidrs.is_empty() {
-                    self.0.push(Finding::absent("spec.ipam.podCIDRs", Problem::NothingToAllocateFrom));
-                }
-                self.masks_have_effect(draft, |family| pods.iter().any(|p| Family::of_net(&p.net) == family));
-                Ipam::Allocate { pools: pods.iter().filter_map(|pod| self.pool(draft, pod)).collect() }
-            }
+    fn node_cidrs(&mut self, ipam: &DraftIpam) -> (Vec<Located>, Ipam) {
+        let pods = self.usable("spec.ipam.podCIDRs", &ipam.pod_cidrs);
+        self.one_per_family(&pods);
+        if !ipam.pools.is_empty() {
+            self.0.push(Finding::absent("spec.ipam.pools", Problem::OnlyPools));
         }
+        if let Some(period) = &ipam.block_grace_period {
+            self.0.push(Finding::new("spec.ipam.blockGracePeriod", period, Problem::OnlyPools));
+        }
+        if ipam.allocation.is_none() {
+            self.0.push(Finding::absent("spec.ipam.allocation", Problem::AllocationMissing));
+        }
+        if ipam.allocation != Some(Allocation::Allocate) {
+            self.masks_have_effect(ipam, |_| false);
+            let within = nets(&pods);
+            return (pods, Ipam::Adopt { within });
+        }
+        if ipam.pod_cidrs.is_empty() {
+            self.0.push(Finding::absent("spec.ipam.podCIDRs", Problem::NothingToAllocateFrom));
+        }
+        self.masks_have_effect(ipam, |family| pods.iter().any(|p| Family::of_net(&p.net) == family));
+        let pools = pods.iter().filter_map(|pod| self.node_range(ipam, pod)).collect();
+        (pods, Ipam::Allocate { pools })
     }
 
-    fn masks_have_effect(&mut self, draft: &Draft, effective: impl Fn(Family) -> bool) {
-        for (family, mask) in draft.node_mask_size.iter() {
+    fn masks_have_effect(&mut self, ipam: &DraftIpam, effective: impl Fn(Family) -> bool) {
+        for (family, mask) in ipam.node_mask_size.iter() {
             if let Some(mask) = mask
                 && !effective(family)
             {
@@ -128,17 +141,29 @@ impl Check {
         }
     }
 
-    fn pool(&mut self, draft: &Draft, pod: &Located) -> Option<Pool> {
+    fn node_range(&mut self, ipam: &DraftIpam, pod: &Located) -> Option<Range> {
         let family = Family::of_net(&pod.net);
-        let least = pod.net.prefix_len();
-        let most = least.saturating_add(MOST_BLOCK_BITS).min(*LONGEST_NODE_MASK.get(family));
-        let mask = draft.node_mask_size.get(family).unwrap_or_else(|| i64::from(*DEFAULT_NODE_MASK.get(family)));
+        let mask = ipam.node_mask_size.get(family).unwrap_or_else(|| i64::from(*DEFAULT_NODE_MASK.get(family)));
+        self.cut(pod.net, mask_field(family), mask)
+    }
+
+    /// A range cut by a prefix length that fits it.
+    fn cut(&mut self, cidr: IpNet, field: impl Into<String>, mask: i64) -> Option<Range> {
+        let least = cidr.prefix_len();
+        let most = least.saturating_add(MOST_BLOCK_BITS).min(*LONGEST_NODE_MASK.get(Family::of_net(&cidr)));
         let fits = u8::try_from(mask).ok().filter(|mask| (least..=most).contains(mask));
         if fits.is_none() {
-            let problem = Problem::MaskDoesNotFit { range: pod.net, least, most };
-            self.0.push(Finding::new(mask_field(family), mask, problem));
+            self.0.push(Finding::new(field, mask, Problem::MaskDoesNotFit { range: cidr, least, most }));
         }
-        fits.map(|node_mask| Pool { cidr: pod.net, node_mask })
+        fits.map(|node_mask| Range { cidr, node_mask })
+    }
+
+    fn excluded(&mut self, draft: &Draft) -> Vec<Located> {
+        let field = "spec.masquerade.excludedCIDRs";
+        if draft.masquerade == MasqueradeMode::Off && !draft.excluded_cidrs.is_empty() {
+            self.0.push(Finding::new(field, draft.excluded_cidrs.join(","), Problem::ExcludedWithoutEffect));
+        }
+        self.cidrs(field, &draft.excluded_cidrs)
     }
 
     fn mtu(&mut self, draft: &DraftMtu) -> Mtu {

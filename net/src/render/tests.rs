@@ -7,7 +7,7 @@ use crate::lease::{HostPort, LeasedAddress, Protocol};
 use crate::nft::{Element, Value};
 use crate::observed::{Observed, Route};
 use crate::plan::plan;
-use crate::state::{Masquerade, MasqueradeMode, NodeSpec, Revision, Transports};
+use crate::state::{Addressing, CniConflict, Masquerade, MasqueradeMode, NodeSpec, Revision, Transports};
 
 fn spec(number: u8) -> NodeSpec {
     NodeSpec {
@@ -17,11 +17,11 @@ fn spec(number: u8) -> NodeSpec {
             format!("10.244.{number}.0/24").parse().unwrap(),
             format!("fd00:244:0:{number}::/64").parse().unwrap(),
         ],
-        addressing: Default::default(),
+        addressing: Addressing::default(),
         attachment: Attachment::Routed,
         transport: Transports::only(Transport::Direct),
         mtu: Mtu::Auto,
-        cni_conflict: Default::default(),
+        cni_conflict: CniConflict::default(),
         masquerade: Masquerade {
             mode: MasqueradeMode::LeavingCluster,
             excluded: vec!["192.168.0.0/16".parse().unwrap()],
@@ -59,6 +59,7 @@ fn lease() -> Lease {
             },
         ],
         mtu: 1500,
+        mac: None,
         host_ports: vec![HostPort { host_ip: None, host_port: 8080, container_port: 80, protocol: Protocol::Tcp }],
         loopback_ports: Vec::new(),
         bandwidth: None,

@@ -1,0 +1,155 @@
+//! How full the blocks of a node are, and when it needs more.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::family::{Family, PerFamily};
+use crate::pick;
+use crate::ranges::merge;
+use crate::state::Addressing;
+
+/// How full a block is. Counts are of addresses, and end at the largest number that fits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockUsage {
+    /// The block.
+    pub cidr: IpNet,
+    /// How many addresses pods may be given without asking for them.
+    pub capacity: u64,
+    /// How many addresses pods have, those included that they had to ask for.
+    pub used: u64,
+    /// How many addresses would be given now: none of a block that is drained.
+    pub free: u64,
+    /// How many freed addresses may not be given yet.
+    pub resting: u64,
+    /// Whether no new address of it is given.
+    pub draining: bool,
+    /// How long ago one of its addresses was freed last, as far as that is remembered.
+    pub last_used: Option<Duration>,
+}
+
+/// An address that was freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freed {
+    /// The address.
+    pub address: IpAddr,
+    /// How long ago.
+    pub age: Duration,
+    /// Whether it may not be given yet.
+    pub resting: bool,
+}
+
+/// How full each block is, given the addresses that pods have and those that were freed.
+pub fn usage(blocks: &[IpNet], addressing: &Addressing, taken: &[IpAddr], freed: &[Freed]) -> Vec<BlockUsage> {
+    blocks.iter().map(|block| usage_of(block, addressing, taken, freed)).collect()
+}
+
+fn usage_of(block: &IpNet, addressing: &Addressing, taken: &[IpAddr], freed: &[Freed]) -> BlockUsage {
+    let is_plain = |address: &IpAddr| !addressing.reserved.iter().any(|reserved| reserved.contains(address));
+    let inside = || taken.iter().filter(|address| block.contains(*address));
+    let gone = || freed.iter().filter(|freed| block.contains(&freed.address));
+    let resting = gone().filter(|freed| freed.resting && is_plain(&freed.address)).count();
+    let occupied = inside().filter(|address| is_plain(address)).count().saturating_add(resting);
+    let draining = addressing.draining.contains(block);
+    let capacity = capacity(block, &addressing.reserved);
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    BlockUsage {
+        cidr: *block,
+        capacity,
+        used: count(inside().count()),
+        free: if draining { 0 } else { capacity.saturating_sub(count(occupied)) },
+        resting: count(resting),
+        draining,
+        last_used: gone().map(|freed| freed.age).min(),
+    }
+}
+
+/// How many addresses of a block pods may be given without asking for them.
+pub fn capacity(block: &IpNet, reserved: &[IpNet]) -> u64 {
+    let Some((first, last)) = pick::usable(block) else { return 0 };
+    let within = |low: u128, high: u128| if low <= high { (high - low).saturating_add(1) } else { 0 };
+    let reserved = merge(Family::of_net(block), reserved).into_iter().map(|range| {
+        let (from, to) = (crate::family::bits(range.first), crate::family::bits(range.last));
+        within(from.max(first), to.min(last))
+    });
+    let left = within(first, last).saturating_sub(reserved.sum());
+    u64::try_from(left).unwrap_or(u64::MAX)
+}
+
+/// How many more addresses of each family a node should be given, where `wanted` pods wait for one: none while a
+/// quarter of a block is free. Of a family that it has no block of, it needs none.
+pub fn shortage(usages: &[BlockUsage], wanted: &PerFamily<u64>) -> PerFamily<u64> {
+    PerFamily::from_fn(|family| {
+        let blocks = || usages.iter().filter(move |usage| Family::of_net(&usage.cidr) == family);
+        let Some(size) = blocks().map(|usage| usage.capacity).max() else { return 0 };
+        let free = blocks().fold(0u64, |sum, usage| sum.saturating_add(usage.free));
+        let headroom = size.div_ceil(4);
+        wanted.get(family).saturating_add(headroom).saturating_sub(free)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(list: &[&str]) -> Vec<IpNet> {
+        list.iter().map(|net| net.parse().unwrap()).collect()
+    }
+
+    fn ips(list: &[&str]) -> Vec<IpAddr> {
+        list.iter().map(|ip| ip.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_block_has_fewer_addresses_for_pods_than_its_size() {
+        let capacity = |block: &str, reserved: &[&str]| capacity(&block.parse().unwrap(), &nets(reserved));
+        assert_eq!(capacity("10.244.1.0/24", &[]), 253);
+        assert_eq!(capacity("10.244.1.0/31", &[]), 0);
+        assert_eq!(capacity("fd00::/122", &[]), 62);
+        assert_eq!(capacity("fd00::/64", &[]), u64::MAX - 1);
+        assert_eq!(capacity("::/0", &[]), u64::MAX);
+        assert_eq!(capacity("10.244.1.0/24", &["10.244.1.0/28", "10.244.1.8/29", "10.9.0.0/16"]), 239);
+        assert_eq!(capacity("10.244.1.0/24", &["10.0.0.0/8"]), 0);
+    }
+
+    #[test]
+    fn what_is_taken_rests_or_drains_is_not_free() {
+        let blocks = nets(&["10.244.1.0/29", "10.244.2.0/29", "fd00::/64"]);
+        let addressing = Addressing {
+            draining: nets(&["10.244.2.0/29"]),
+            reserved: nets(&["10.244.1.2/32"]),
+            ..Addressing::default()
+        };
+        let freed = |address: &str, seconds, resting| Freed {
+            address: address.parse().unwrap(),
+            age: Duration::from_secs(seconds),
+            resting,
+        };
+        let freed = [freed("10.244.1.5", 3, true), freed("10.244.2.3", 900, false), freed("10.244.2.4", 950, false)];
+        let all = usage(&blocks, &addressing, &ips(&["10.244.1.2", "10.244.1.3", "10.244.2.2"]), &freed);
+        let shown: Vec<_> = all.iter().map(|u| (u.capacity.min(99), u.used, u.free.min(99), u.resting)).collect();
+        assert_eq!(shown, [(4, 2, 2, 1), (5, 1, 0, 0), (99, 0, 99, 0)]);
+        let last: Vec<_> = all.iter().map(|u| u.last_used.map(|age| age.as_secs())).collect();
+        assert_eq!(last, [Some(3), Some(900), None]);
+    }
+
+    #[test]
+    fn a_node_asks_when_less_than_a_quarter_of_a_block_is_free_and_for_every_pod_that_waits() {
+        let usage = |cidr: &str, capacity, free| BlockUsage {
+            cidr: cidr.parse().unwrap(),
+            capacity,
+            used: capacity - free,
+            free,
+            resting: 0,
+            draining: false,
+            last_used: None,
+        };
+        let short = |usages: &[BlockUsage], v4| shortage(usages, &PerFamily { v4, v6: 0 });
+        assert_eq!(short(&[usage("10.0.0.0/26", 61, 16)], 0), PerFamily { v4: 0, v6: 0 });
+        assert_eq!(short(&[usage("10.0.0.0/26", 61, 15)], 0), PerFamily { v4: 1, v6: 0 });
+        assert_eq!(short(&[usage("10.0.0.0/26", 61, 0), usage("10.0.0.64/26", 61, 0)], 139).v4, 155);
+        assert_eq!(short(&[usage("10.0.0.0/26", 61, 0), usage("fd00::/122", 62, 62)], 5), PerFamily { v4: 21, v6: 0 });
+        assert_eq!(short(&[usage("fd00::/64", u64::MAX, u64::MAX)], 0).v6, 0);
+    }
+}
