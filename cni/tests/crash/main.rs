@@ -1,0 +1,268 @@
+//! The binary, and the agent's sweep, killed at every one of their system calls in turn.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod ground;
+#[path = "../support/mod.rs"]
+mod support;
+mod tracer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
+
+use ground::{Ground, Verb, bind, netns, remove_netns, wait_for_links};
+use serde_json::{Value, json};
+use support::{Call, STATE, config, config_with_ports, node, table};
+use towpath_kernel::leases::Store;
+use towpath_kernel::netlink::{Protocol, Socket};
+use towpath_kernel::release::{Sight, sweep_node};
+use towpath_kernel::testing::isolated;
+use towpath_net::lease::host_interface;
+use towpath_net::sweep::Scope;
+use tracer::Run;
+
+const DUAL: [&str; 2] = ["10.244.0.0/20", "fd00:10:244:1::/64"];
+/// Attachments that are killed before the node is swept once.
+const BATCH: usize = 24;
+/// No verb makes so many system calls.
+const MOST_CALLS: usize = 3000;
+
+/// A configuration with two host ports that no other number has.
+fn ports(number: usize) -> Value {
+    config_with_ports(&json!([
+        {"hostPort": 10_000 + number, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": 10_000 + number, "containerPort": 53, "protocol": "udp", "hostIP": "192.0.2.1"},
+    ]))
+}
+
+fn begin() -> (Ground, BTreeSet<String>) {
+    node(&DUAL);
+    table();
+    let mut ground = Ground::new();
+    let before = ground.traces();
+    (ground, before)
+}
+
+fn addresses(result: &Value) -> Vec<IpAddr> {
+    let texts = result["ips"].as_array().unwrap().iter().map(|ip| ip["address"].as_str().unwrap());
+    texts.map(|text| text.split('/').next().unwrap().parse().unwrap()).collect()
+}
+
+/// Attaches another pod, which must get addresses that the node has for nobody else.
+fn witness(ground: &mut Ground, name: &str, what: &str) {
+    let (held, routed) = (ground.holders(), ground.routed());
+    let result = Call::of("ADD", name, &netns(name)).succeed().document;
+    for address in addresses(&result) {
+        assert_eq!(held.get(&address), None, "{what}: {address} is given again, though it has a lease");
+        assert_eq!(routed.get(&address), None, "{what}: {address} is given again, though a route leads to it");
+    }
+    assert_eq!(ground.holders().len(), held.len() + 2);
+}
+
+fn detach(name: &str, config: &Value) {
+    Call::of("DEL", name, &format!("/run/netns/{name}")).config(config).succeed();
+}
+
+/// Kills at each call in turn, until the victim ends by itself; returns how many calls it makes.
+fn at_each_call(kill: impl FnMut(usize) -> Run) -> usize {
+    let run = (0..MOST_CALLS).map(kill).find(|run| run.status.is_some()).unwrap();
+    assert_eq!(run.status, Some(0), "{run:?}");
+    run.calls
+}
+
+#[test]
+fn what_an_add_leaves_that_is_killed_at_any_system_call_is_swept() {
+    isolated("what_an_add_leaves_that_is_killed_at_any_system_call_is_swept", || {
+        let (mut ground, before) = begin();
+        let mut pods: Vec<String> = Vec::new();
+        let mut sight = Sight::Own;
+        let mut end_batch = |ground: &mut Ground, pods: &mut Vec<String>, what: &str| {
+            let kept: BTreeSet<String> = pods.iter().map(|pod| host_interface(&format!("w{pod}"), "eth0")).collect();
+            for pod in pods.iter() {
+                remove_netns(&format!("p{pod}"));
+            }
+            if sight == Sight::Own {
+                wait_for_links(&kept);
+            }
+            ground.sweep(sight);
+            sight = if sight == Sight::Own { Sight::Runtime } else { Sight::Own };
+            assert_eq!(ground.holders().len(), 2 * pods.len(), "{what}: pods that live keep what they have");
+            for pod in pods.drain(..) {
+                detach(&format!("w{pod}"), &config());
+                remove_netns(&format!("w{pod}"));
+            }
+            ground.assert_traces(&before, what);
+        };
+        let calls = at_each_call(|at| {
+            let run = Verb::of("ADD", &format!("p{at}"), &netns(&format!("p{at}")), &ports(at)).killed_at(at);
+            let what = format!("ADD killed at call {at} ({})", run.last.trim());
+            witness(&mut ground, &format!("w{at}"), &what);
+            pods.push(at.to_string());
+            if pods.len() == BATCH || run.status.is_some() {
+                end_batch(&mut ground, &mut pods, &what);
+            }
+            run
+        });
+        println!("ADD makes {calls} system calls");
+    });
+}
+
+#[test]
+fn a_pod_whose_add_or_detach_is_killed_at_any_system_call_is_detached_and_attached_anew() {
+    isolated("a_pod_whose_add_or_detach_is_killed_at_any_system_call_is_detached_and_attached_anew", || {
+        let (mut ground, before) = begin();
+        let path = netns("pod");
+        let mut ended = false;
+        let calls = at_each_call(|at| {
+            let config = ports(at);
+            let run = Verb::of("ADD", "pod", &path, &config).killed_at(at);
+            detach("pod", &config);
+            // What was being written aside is not looked for on the way: a sweep finds it.
+            ground.sweep(Sight::Runtime);
+            ground.assert_traces(&before, &format!("ADD killed at call {at} ({})", run.last.trim()));
+            let given = addresses(&Call::of("ADD", "pod", &path).config(&config).succeed().document);
+            if !ended {
+                let run = Verb::of("DEL", "pod", &path, &config).killed_at(at);
+                ended = run.status.is_some();
+                is_free_only_without_link(&mut ground, &given, &format!("DEL killed at call {at}"));
+            }
+            detach("pod", &config);
+            ground.assert_traces(&before, &format!("DEL killed at call {at}"));
+            run
+        });
+        assert!(ended, "DEL makes more than the {calls} system calls of ADD");
+    });
+}
+
+/// The address of a pod is another's to have only once nothing leads to the pod any more.
+fn is_free_only_without_link(ground: &mut Ground, given: &[IpAddr], what: &str) {
+    let (held, linked) = (ground.holders(), !ground.links().is_empty());
+    for address in given {
+        assert!(held.contains_key(address) || !linked, "{what}: {address} has no lease, but its link is there");
+    }
+}
+
+#[test]
+fn what_a_detach_leaves_that_is_killed_at_any_system_call_is_swept() {
+    isolated("what_a_detach_leaves_that_is_killed_at_any_system_call_is_swept", || {
+        let (mut ground, before) = begin();
+        let path = netns("pod");
+        at_each_call(|at| {
+            let visible = bind(&path, "now");
+            Call::of("ADD", "pod", &visible).config(&ports(at)).succeed();
+            let run = Verb::of("DEL", "pod", &visible, &ports(at)).killed_at(at);
+            let what = format!("DEL killed at call {at} ({})", run.last.trim());
+            remove_netns("now");
+            ground.sweep(Sight::Runtime);
+            ground.assert_traces(&before, &what);
+            run
+        });
+    });
+}
+
+/// Attaches two pods whose namespaces are then out of sight, one of them with host ports.
+fn attach_dead(paths: &BTreeMap<&'static str, String>, number: usize) {
+    for (name, path) in paths {
+        let config = if *name == "first" { ports(number) } else { config() };
+        let visible = bind(path, "now");
+        Call::of("ADD", name, &visible).config(&config).succeed();
+        remove_netns("now");
+    }
+}
+
+fn two_namespaces() -> BTreeMap<&'static str, String> {
+    ["first", "second"].into_iter().map(|name| (name, netns(name))).collect()
+}
+
+#[test]
+fn what_a_garbage_collection_leaves_that_is_killed_at_any_system_call_is_collected() {
+    isolated("what_a_garbage_collection_leaves_that_is_killed_at_any_system_call_is_collected", || {
+        let _ = begin();
+        Call::of("ADD", "alive", &netns("alive")).succeed();
+        let mut ground = Ground::new();
+        let before = ground.traces();
+        let paths = two_namespaces();
+        let mut config = config();
+        config["cni.dev/valid-attachments"] = json!([]);
+        let calls = at_each_call(|at| {
+            attach_dead(&paths, at);
+            let run = Verb::of("GC", "", "", &config).killed_at(at);
+            let what = format!("GC killed at call {at} ({})", run.last.trim());
+            ground.holders();
+            Call::new("GC").config(&config).succeed();
+            ground.assert_traces(&before, &what);
+            run
+        });
+        println!("GC makes {calls} system calls");
+    });
+}
+
+/// Tells the test binary, started again, that it is to sweep as the agent does, once its input has ended.
+const SWEEPER: &str = "TOWPATH_TEST_SWEEPS";
+const SWEEPING: &str = "what_an_agent_leaves_that_is_killed_at_any_system_call_of_its_sweep_is_swept";
+
+fn sweep_when_told() {
+    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let mut node = Socket::open(Protocol::Route).unwrap();
+    let swept = sweep_node(&Store::below(Path::new(STATE)), &mut node, &Scope::Node, Sight::Own).unwrap();
+    assert!(swept.failed.is_empty() && swept.broken.is_empty(), "{swept:?}");
+    std::process::exit(0);
+}
+
+#[test]
+fn what_an_agent_leaves_that_is_killed_at_any_system_call_of_its_sweep_is_swept() {
+    if env::var(SWEEPER).is_ok() {
+        return sweep_when_told();
+    }
+    isolated(SWEEPING, || {
+        let _ = begin();
+        Call::of("ADD", "alive", &netns("alive")).succeed();
+        let mut ground = Ground::new();
+        let before = ground.traces();
+        let paths = two_namespaces();
+        let mut sweeper = Command::new(env::current_exe().unwrap());
+        sweeper.args([SWEEPING, "--exact", "--nocapture", "--test-threads=1"]).env(SWEEPER, "");
+        let calls = at_each_call(|at| {
+            attach_dead(&paths, at);
+            for name in paths.keys() {
+                ground.remove_link(&host_interface(name, "eth0"));
+            }
+            let run = tracer::run(&mut sweeper, "", at);
+            let what = format!("the agent killed at call {at} ({})", run.last.trim());
+            ground.holders();
+            ground.sweep(Sight::Own);
+            ground.assert_traces(&before, &what);
+            run
+        });
+        println!("a sweep makes {calls} system calls");
+    });
+}
+
+#[test]
+fn after_a_loss_of_power_a_node_begins_anew() {
+    isolated("after_a_loss_of_power_a_node_begins_anew", || {
+        let (mut ground, before) = begin();
+        let first = addresses(&Call::of("ADD", "a", &netns("a")).config(&ports(1)).succeed().document);
+        Call::of("ADD", "b", &netns("b")).succeed();
+        for name in ["a", "b"] {
+            ground.remove_link(&host_interface(name, "eth0"));
+            remove_netns(name);
+        }
+        std::fs::remove_dir_all(STATE).unwrap();
+        Call::new("STATUS").fail(50);
+        begin();
+        Call::new("STATUS").succeed();
+        let again = addresses(&Call::of("ADD", "a", &netns("a")).config(&ports(1)).succeed().document);
+        assert_eq!(again, first);
+        ground.sweep(Sight::Own);
+        assert_eq!(ground.holders().len(), 2);
+        // A runtime ends what it remembers from before.
+        detach("b", &config());
+        detach("a", &ports(1));
+        ground.assert_traces(&before, "the pod of the second life was detached");
+    });
+}
