@@ -1,42 +1,74 @@
 //! ADD: all of an attachment, or nothing of it.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
 use serde_json::Value;
-use towpath_kernel::leases::{Held, Request, Store};
+use towpath_kernel::leases::{Held, Request, Store, Wish};
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::netns::Namespace;
 use towpath_kernel::nft::Nft;
-use towpath_kernel::{conntrack, release};
+use towpath_kernel::{conntrack, netlink, release, route};
+use towpath_net::family::host_net;
 use towpath_net::lease::{Lease, Phase};
 
 use crate::config::Config;
 use crate::environment::Place;
 use crate::error::Error;
-use crate::{node, result, wire};
+use crate::wish::Asked;
+use crate::{result, wire};
+
+/// How long a pod waits for an address to become free, where one may: less than runtimes give a plugin.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Attaches a pod. After an error there is nothing of it: no link, address, route, host port or lease.
 pub fn add(place: &Place, config: &Config) -> Result<Value, Error> {
-    let node_file = node::read(&config.state)?;
     let namespace = enter(place)?;
     let mut node = Socket::open(Protocol::Route)?;
-    let mut held = Store::below(&config.state).create(Request {
+    let mut request = request(place, config);
+    let attached = match attach(&mut node, config, &request, &namespace) {
+        // Something uses the address though no lease says so, as after the leases were lost.
+        Err(Error::Wire(wire::Error::Node(cause))) if cause.is_taken() => {
+            request.wish.in_use = addresses_in_use(&mut node)?;
+            attach(&mut node, config, &request, &namespace)
+        }
+        other => other,
+    };
+    Ok(result::of_lease(config.version, config.previous.as_ref(), &attached?.lease))
+}
+
+fn request<'a>(place: &'a Place, config: &'a Config) -> Request<'a> {
+    let by_arguments = Some(place.arguments.asked).filter(|asked| *asked != Asked::default());
+    Request {
         network: &config.name,
         attachment: place.attachment.clone(),
         netns: &place.netns,
-        pod: place.pod.clone(),
-        mtu: node_file.mtu,
-        mac: None,
+        pod: place.arguments.pod.clone(),
+        mac: place.arguments.mac.or(config.mac),
         host_ports: config.host_ports.clone(),
         loopback_ports: Vec::new(),
         bandwidth: config.bandwidth,
-        pools: &node_file.pod_cidrs,
-    })?;
-    if let Err(cause) = wire::create(&mut node, &held.lease, &namespace) {
-        return Err(undone(cause.into(), held.release().map_err(Error::from)));
+        wish: Wish { asked: by_arguments.unwrap_or(config.asked), in_use: BTreeSet::new() },
+        patience: PATIENCE,
     }
-    match complete(&mut node, &mut held, &namespace) {
-        Ok(()) => Ok(result::of_lease(config.version, config.previous.as_ref(), &held.lease)),
-        Err(cause) => Err(undone(cause, release::release(held, &mut node).map_err(Error::from))),
+}
+
+fn attach(node: &mut Socket, config: &Config, request: &Request<'_>, pod: &Namespace) -> Result<Held, Error> {
+    let mut held = Store::below(&config.state).create(request)?;
+    if let Err(cause) = wire::create(node, &held.lease, pod) {
+        return Err(undone(cause.into(), held.discard().map_err(Error::from)));
     }
+    match complete(node, &mut held, pod) {
+        Ok(()) => Ok(held),
+        Err(cause) => Err(undone(cause, release::release(held, node).map_err(Error::from))),
+    }
+}
+
+/// Every single address that a route of the node leads to.
+fn addresses_in_use(node: &mut Socket) -> Result<BTreeSet<IpAddr>, netlink::Error> {
+    let destinations = route::list(node)?.into_iter().map(|route| route.destination);
+    Ok(destinations.filter(|to| *to == host_net(to.addr())).map(|to| to.addr()).collect())
 }
 
 /// The namespace that a runtime names, which must not be the node's.

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 use towpath_net::bandwidth::Bandwidth;
 use towpath_net::lease::{AttachmentId, HostPort};
+use towpath_net::mac::Mac;
 
 use crate::environment::{Verb, is_identifier};
 use crate::version::SpecVersion;
+use crate::wish::{self, Asked};
 use crate::{bandwidth, hostports};
 
 /// Where the agent keeps the state of its node, unless the configuration says otherwise.
@@ -61,6 +63,10 @@ pub struct Config {
     pub host_ports: Vec<HostPort>,
     /// How much of the pod's traffic may pass; only read for ADD.
     pub bandwidth: Option<Bandwidth>,
+    /// The addresses that the pod shall have; only read for ADD.
+    pub asked: Asked,
+    /// The Ethernet address that its interface shall have; only read for ADD.
+    pub mac: Option<Mac>,
     /// What the plugins before, or ADD itself, returned.
     pub previous: Option<Value>,
     /// What the runtime still knows, for GC; nothing where it does not say.
@@ -87,6 +93,8 @@ impl Config {
             state: state(&config)?,
             host_ports: if verb == Verb::Add { hostports::asked(&config)? } else { Vec::new() },
             bandwidth: if verb == Verb::Add { bandwidth::asked(&config)? } else { None },
+            asked: if verb == Verb::Add { wish::asked(&config)? } else { Asked::default() },
+            mac: if verb == Verb::Add { wish::asked_mac(&config)? } else { None },
             previous: config.get("prevResult").filter(|value| !value.is_null()).cloned(),
             listed: if verb == Verb::CollectGarbage { listed(&config)? } else { None },
         })

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use towpath_net::lease::{AttachmentId, PodReference};
+use towpath_net::mac::Mac;
+
+use crate::wish::{self, Asked};
 
 /// The longest name of a link, in bytes (`IFNAMSIZ` less the final zero).
 const LONGEST_INTERFACE: usize = 15;
@@ -77,6 +80,16 @@ pub enum Error {
     /// `CNI_ARGS` has keys that are not known, and does not say that they may be ignored.
     #[error("CNI_ARGS has unknown keys [{}], and not IgnoreUnknown=1", .0.join(","))]
     UnknownArguments(Vec<String>),
+    /// A value in `CNI_ARGS` is not what it should be.
+    #[error("CNI_ARGS has {key}={value}: {remedy}")]
+    Argument {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        remedy: &'static str,
+    },
 }
 
 /// Where to attach.
@@ -86,10 +99,21 @@ pub struct Place {
     pub attachment: AttachmentId,
     /// The path of the pod's network namespace, as the runtime wrote it.
     pub netns: String,
-    /// Whose interface it is, where the runtime told.
-    pub pod: Option<PodReference>,
+    /// What `CNI_ARGS` says; only read for ADD.
+    pub arguments: Arguments,
     /// Whether the namespace may be the binary's own.
     pub may_be_own: bool,
+}
+
+/// What a runtime says in `CNI_ARGS`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arguments {
+    /// Whose interface it is, where the runtime told.
+    pub pod: Option<PodReference>,
+    /// The addresses that the pod shall have.
+    pub asked: Asked,
+    /// The Ethernet address that its interface shall have.
+    pub mac: Option<Mac>,
 }
 
 /// What a runtime wants.
@@ -100,7 +124,12 @@ pub enum Command {
     /// Tell whether an attachment is as it should be.
     Check(Place),
     /// Detach.
-    Delete(AttachmentId),
+    Delete {
+        /// What names the attachment.
+        attachment: AttachmentId,
+        /// The path of the pod's network namespace, which may be gone, or empty.
+        netns: String,
+    },
     /// Remove what no runtime knows any more.
     CollectGarbage,
     /// Tell whether ADD would work.
@@ -115,19 +144,22 @@ impl Command {
         Ok(match verb {
             Verb::Add => Self::Add(place(environment, true)?),
             Verb::Check => Self::Check(place(environment, false)?),
-            Verb::Delete => Self::Delete(attachment(environment, &["CNI_CONTAINERID", "CNI_IFNAME"])?),
+            Verb::Delete => Self::Delete {
+                attachment: attachment(environment, &["CNI_CONTAINERID", "CNI_IFNAME"])?,
+                netns: environment("CNI_NETNS").unwrap_or_default(),
+            },
             Verb::CollectGarbage => Self::CollectGarbage,
             Verb::Status | Verb::Version => Self::Status,
         })
     }
 }
 
-fn place(environment: Environment<'_>, with_pod: bool) -> Result<Place, Error> {
+fn place(environment: Environment<'_>, with_arguments: bool) -> Result<Place, Error> {
     let attachment = attachment(environment, &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"])?;
-    let arguments = environment("CNI_ARGS").filter(|_| with_pod).unwrap_or_default();
+    let arguments = environment("CNI_ARGS").filter(|_| with_arguments).unwrap_or_default();
     let may_be_own = environment("CNI_NETNS_OVERRIDE").is_some_and(|v| v == "1" || v.eq_ignore_ascii_case("true"));
     let netns = environment("CNI_NETNS").unwrap_or_default();
-    Ok(Place { attachment, netns, pod: pod(&arguments)?, may_be_own })
+    Ok(Place { attachment, netns, arguments: parse_arguments(&arguments)?, may_be_own })
 }
 
 fn attachment(environment: Environment<'_>, required: &[&'static str]) -> Result<AttachmentId, Error> {
@@ -161,24 +193,29 @@ fn is_interface(text: &str) -> bool {
 }
 
 /// Reads `CNI_ARGS`: pairs in any order. A runtime may leave out the namespace and the uid of a pod, not its name.
-fn pod(arguments: &str) -> Result<Option<PodReference>, Error> {
+fn parse_arguments(text: &str) -> Result<Arguments, Error> {
+    let mut arguments = Arguments::default();
     let mut pod = PodReference::default();
     let (mut unknown, mut ignore_unknown) = (Vec::new(), false);
-    for pair in arguments.split(';').filter(|pair| !pair.is_empty()) {
+    for pair in text.split(';').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').ok_or_else(|| Error::NotAPair(pair.to_owned()))?;
+        let wrong = |key| move |remedy| Error::Argument { key, value: value.to_owned(), remedy };
         match key {
             "IgnoreUnknown" => ignore_unknown = value == "1" || value.eq_ignore_ascii_case("true"),
             "K8S_POD_NAMESPACE" => value.clone_into(&mut pod.namespace),
             "K8S_POD_NAME" => value.clone_into(&mut pod.name),
             "K8S_POD_UID" => value.clone_into(&mut pod.uid),
             "K8S_POD_INFRA_CONTAINER_ID" => {}
+            "IP" => arguments.asked = wish::addresses(value.split(',')).map_err(wrong("IP"))?,
+            "MAC" => arguments.mac = wish::mac(value).map_err(wrong("MAC"))?,
             other => unknown.push(other.to_owned()),
         }
     }
     if !unknown.is_empty() && !ignore_unknown {
         return Err(Error::UnknownArguments(unknown));
     }
-    Ok((!pod.name.is_empty()).then_some(pod))
+    arguments.pod = (!pod.name.is_empty()).then_some(pod);
+    Ok(arguments)
 }
 
 #[cfg(test)]
@@ -227,7 +264,7 @@ mod tests {
     fn arguments_come_in_any_order_and_tell_the_pod() {
         let pod = |arguments: &'static str| -> Result<Option<PodReference>, Error> {
             match command("ADD", &[&FULL[..], &[("CNI_ARGS", arguments)]].concat())? {
-                Command::Add(place) => Ok(place.pod),
+                Command::Add(place) => Ok(place.arguments.pod),
                 other => panic!("{other:?}"),
             }
         };
@@ -238,5 +275,18 @@ mod tests {
         assert_eq!(pod("").unwrap(), None);
         assert_eq!(pod("A=1;B=2").unwrap_err(), Error::UnknownArguments(vec!["A".to_owned(), "B".to_owned()]));
         assert_eq!(pod("A").unwrap_err(), Error::NotAPair("A".to_owned()));
+    }
+
+    #[test]
+    fn arguments_may_ask_for_addresses() {
+        let arguments = parse_arguments("IP=10.244.1.7/24,fd00::7;MAC=02:00:5e:10:00:01").unwrap();
+        assert_eq!(arguments.asked.v4, "10.244.1.7".parse().ok());
+        assert_eq!(arguments.asked.v6, "fd00::7".parse().ok());
+        assert_eq!(arguments.mac, Some(Mac([2, 0, 0x5e, 0x10, 0, 1])));
+        assert_eq!(parse_arguments("IP=;MAC=").unwrap(), Arguments::default());
+        let wrong = parse_arguments("IP=10.244.1").unwrap_err().to_string();
+        assert!(wrong.starts_with("CNI_ARGS has IP=10.244.1: each should be an address"), "{wrong}");
+        assert!(parse_arguments("IP=10.0.0.1,10.0.0.2").is_err());
+        assert!(parse_arguments("MAC=ff:ff:ff:ff:ff:ff").is_err());
     }
 }

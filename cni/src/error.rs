@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use towpath_kernel::leases::Error as LeaseError;
 use towpath_kernel::nft::NftError;
 use towpath_kernel::{fs, netlink, netns, release, sysctl};
+use towpath_net::render::TABLE;
 
 use crate::check::Mismatch;
 use crate::version::SpecVersion;
-use crate::{config, environment, node, wire};
+use crate::{config, environment, wire};
 
 /// The error codes of the specification, and from 100 up our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +33,8 @@ pub enum Code {
     TryAgain = 11,
     /// ADD would not work.
     NotAvailable = 50,
-    /// No address is free.
-    Exhausted = 100,
+    /// ADD would not work, and pods that run may be cut off.
+    Limited = 51,
     /// The pod has a link of that name.
     InterfaceTaken = 101,
     /// The attachment exists.
@@ -44,6 +45,8 @@ pub enum Code {
     Kernel = 104,
     /// The attachment is not as it should be.
     Mismatch = 105,
+    /// The pod cannot have an address that it asked for.
+    AddressRefused = 106,
 }
 
 /// Why a call failed.
@@ -61,9 +64,6 @@ pub enum Error {
     /// CHECK needs what ADD returned.
     #[error("prevResult is missing: CHECK compares with what ADD returned")]
     NoPreviousResult,
-    /// The agent has not said yet how pods are attached.
-    #[error(transparent)]
-    Node(#[from] node::Error),
     /// The network namespace cannot be used.
     #[error(transparent)]
     Namespace(#[from] netns::Error),
@@ -102,9 +102,15 @@ pub enum Error {
     /// An attachment is not as it should be.
     #[error("{} differences, the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     Mismatch(Vec<Mismatch>),
+    /// The agent's table is gone.
+    #[error("the table inet {TABLE} is missing, and with it masquerading and host ports: is the node agent running?")]
+    NoTable,
     /// ADD would not work.
     #[error("no pod can be attached: {0}")]
     NotAvailable(Box<Error>),
+    /// ADD would not work, and pods that run may be cut off.
+    #[error("no pod can be attached, and pods that run may be cut off: {0}")]
+    Limited(Box<Error>),
     /// Something could not be collected.
     #[error("{} attachments could not be collected, the first: {}", .0.len(), .0.first().map_or("", |first| first))]
     Uncollected(Vec<String>),
@@ -135,7 +141,7 @@ impl Error {
             Self::Wire(wire::Error::InterfaceTaken(_)) => Code::InterfaceTaken,
             Self::Wire(wire::Error::LinkTaken(_)) => Code::Attached,
             // Without the agent's table there is nowhere to put a host port yet.
-            Self::Node(_) | Self::Nft(NftError::NoSet(_)) => Code::TryAgain,
+            Self::NoTable | Self::Nft(NftError::NoSet(_)) => Code::TryAgain,
             Self::Wire(_)
             | Self::Release(_)
             | Self::Netlink(_)
@@ -145,6 +151,7 @@ impl Error {
             Self::NotUndone { cause, .. } => cause.code(),
             Self::Mismatch(_) => Code::Mismatch,
             Self::NotAvailable(_) => Code::NotAvailable,
+            Self::Limited(_) => Code::Limited,
         }
     }
 
@@ -171,8 +178,10 @@ impl Error {
 const fn lease_code(error: &LeaseError) -> Code {
     match error {
         LeaseError::File(_) => Code::Io,
+        // For the agent to mend, or for the pods to end: it may work later.
+        LeaseError::Node(_) | LeaseError::Exhausted { .. } => Code::TryAgain,
         LeaseError::Attached { .. } => Code::Attached,
-        LeaseError::Exhausted(_) => Code::Exhausted,
+        LeaseError::Refused { .. } => Code::AddressRefused,
         LeaseError::PortTaken { .. } => Code::PortTaken,
     }
 }

@@ -13,15 +13,16 @@ pub mod check;
 pub mod config;
 pub mod environment;
 pub mod error;
+pub mod foreign;
 pub mod gc;
 pub mod hostports;
 pub mod loopback;
-pub mod node;
 pub mod ready;
 pub mod result;
 pub mod status;
 pub mod version;
 pub mod wire;
+pub mod wish;
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -115,7 +116,7 @@ fn towpath(command: &Command, config: &Config) -> Result<Option<Value>, Error> {
     match command {
         Command::Add(place) => add::add(place, config).map(Some),
         Command::Check(place) => check::check(place, config).map(|()| None),
-        Command::Delete(attachment) => delete(attachment, config).map(|()| None),
+        Command::Delete { attachment, netns } => delete(attachment, netns, config).map(|()| None),
         Command::CollectGarbage => gc::collect(config).map(|()| None),
         Command::Status => status::status(config).map(|()| None),
     }
@@ -128,12 +129,16 @@ fn versions() -> Value {
     })
 }
 
-/// Ends an attachment, whatever is left of it: by its lease, and where that is lost, by the name of its link.
-fn delete(attachment: &AttachmentId, config: &Config) -> Result<(), Error> {
+/// Ends an attachment, whatever is left of it: by its lease, and where that is lost, by the name of its link; what
+/// Towpath never attached, as another network would.
+fn delete(attachment: &AttachmentId, netns: &str, config: &Config) -> Result<(), Error> {
     let mut node = Socket::open(Protocol::Route)?;
     match Store::below(&config.state).hold(attachment).map_err(towpath_kernel::leases::Error::File)? {
         Some(held) => release(held, &mut node)?,
-        None => delete_link(&mut node, &attachment.host_interface())?,
+        None => {
+            delete_link(&mut node, &attachment.host_interface())?;
+            foreign::remove(&mut node, attachment, netns);
+        }
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub fn answer(command: &Command, config: &Config) -> Result<Option<Value>, Error
     match command {
         Command::Add(place) => add(place, config).map(Some),
         Command::Check(place) => check(place).map(|()| None),
-        Command::Delete(_) | Command::CollectGarbage | Command::Status => Ok(None),
+        Command::Delete { .. } | Command::CollectGarbage | Command::Status => Ok(None),
     }
 }
 

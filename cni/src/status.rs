@@ -1,17 +1,32 @@
 //! STATUS: whether ADD would work. Cheap, for runtimes ask every few seconds.
 
-use towpath_kernel::leases::Store;
+use towpath_kernel::leases::{Error as LeaseError, NodeError, Store};
+use towpath_kernel::link;
+use towpath_kernel::netlink::{Protocol, Socket};
+use towpath_kernel::nft::Nft;
+use towpath_net::lease::is_host_interface;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::node;
 
-/// Tells whether the next ADD would find all that it needs.
+/// Tells whether the next ADD would find all that it needs, and where not, whether pods that run suffer too.
 pub fn status(config: &Config) -> Result<(), Error> {
-    ready(config).map_err(|error| Error::NotAvailable(Box::new(error)))
+    let cause = match ready(config) {
+        Ok(()) => return Ok(()),
+        Err(cause) => Box::new(cause),
+    };
+    // Without its file, nobody heals the node; without its table, nothing is masqueraded and no host port is open.
+    let is_gone = matches!(*cause, Error::NoTable | Error::Lease(LeaseError::Node(NodeError::Missing(_))));
+    Err(if is_gone && has_pods() { Error::Limited(cause) } else { Error::NotAvailable(cause) })
 }
 
 fn ready(config: &Config) -> Result<(), Error> {
-    let node = node::read(&config.state)?;
-    Ok(Store::below(&config.state).vacancy(&node.pod_cidrs)?)
+    Store::below(&config.state).vacancy()?;
+    if Nft::open()?.exists()? { Ok(()) } else { Err(Error::NoTable) }
+}
+
+/// By their links: leases may be lost with the rest.
+fn has_pods() -> bool {
+    let links = Socket::open(Protocol::Route).and_then(|mut node| link::list(&mut node));
+    links.is_ok_and(|links| links.iter().any(|link| is_host_interface(&link.name)))
 }

@@ -1,73 +1,49 @@
 //! Leases on disk: which pod interface holds which addresses.
 //!
 //! ```text
+//! node.json                        the agent's: what addresses there are, and how they are given
 //! leases/lock                      held while names come and go
-//! leases/cursor.IPv4, .IPv6        the address given last
+//! leases/cursor                    the addresses given last, one of each family
 //! leases/attachments/ID:IFNAME     the record: a Lease as JSON; replaced whole when its phase changes
 //! leases/addresses/10.244.1.2      the claim: another name of the file that the record was born as
+//! leases/ports/tcp-8080/any        the same for a host port; or ADDRESS for the one that it is opened on
+//! leases/freed/10.244.1.2          what was the claim, while the address rests
+//! leases/waiting/ID:IFNAME         an attachment that waits for an address; locked while its process lives
 //! ```
 //!
 //! A record is complete from birth: it is written aside and then linked, record first, claims after, and removed the
 //! other way round. So a claim always has its record, and a process that dies in between leaves a record that names
 //! everything there is to clean. Whoever works on an attachment holds a lock (`flock(2)`) on its record, from before
 //! the record has a name: a record that is not locked has nobody working on it, however its last worker ended.
+//! The agent's file is read under the lock of names: what it no longer offers when that lock is had is given to nobody.
 //! The folder is on tmpfs: after a reboot there are no pods and no leases.
 
+mod choose;
+mod claims;
+mod error;
+mod freed;
 mod names;
 #[cfg(test)]
 mod tests;
+mod tidy;
+mod usage;
+mod waiting;
 
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use ipnet::IpNet;
 use towpath_net::bandwidth::Bandwidth;
-use towpath_net::lease::{AttachmentId, HostPort, Lease, LeasedAddress, Phase, PodReference};
+use towpath_net::lease::{AttachmentId, HostPort, Lease, Phase, PodReference};
 use towpath_net::mac::Mac;
-use towpath_net::{Family, pick};
 
 use crate::fs::{Error as FileError, Lock, Operation};
+use choose::{Choice, Shortage};
+use claims::{link_all, make_folder};
 
-/// Why a lease could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file failed.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The attachment has a lease.
-    #[error("{attachment} is attached already (network {network}, namespace {netns})")]
-    Attached {
-        /// The attachment.
-        attachment: AttachmentId,
-        /// The CNI network of its lease.
-        network: String,
-        /// The namespace of its lease.
-        netns: String,
-    },
-    /// Every address is taken.
-    #[error("all addresses of {0} are taken on this node: remove pods from it, or give its nodes larger pod CIDRs")]
-    Exhausted(IpNet),
-    /// Another pod has the port.
-    #[error("{port} of this node is taken by {holder}")]
-    PortTaken {
-        /// The port asked for.
-        port: HostPort,
-        /// The attachment that has it.
-        holder: AttachmentId,
-    },
-}
-
-/// A record that could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("lease {path}: {reason}")]
-pub struct Broken {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub reason: String,
-}
+pub use choose::Wish;
+pub use error::{Broken, Error, Holder, Hope, NodeError, Refusal};
 
 /// All leases of a node.
 #[derive(Debug, Default)]
@@ -89,8 +65,6 @@ pub struct Request<'a> {
     pub netns: &'a str,
     /// Whose interface it is.
     pub pod: Option<PodReference>,
-    /// Of both ends, in bytes.
-    pub mtu: u32,
     /// The Ethernet address that the pod asked for.
     pub mac: Option<Mac>,
     /// Ports of the node that shall lead to the pod.
@@ -99,13 +73,16 @@ pub struct Request<'a> {
     pub loopback_ports: Vec<HostPort>,
     /// How much of its traffic may pass.
     pub bandwidth: Option<Bandwidth>,
-    /// Out of each of which the pod gets an address.
-    pub pools: &'a [IpNet],
+    /// Which addresses it shall have.
+    pub wish: Wish,
+    /// How long to wait where no address is free, but one may be before long.
+    pub patience: Duration,
 }
 
 /// The leases of a node.
 #[derive(Clone, Debug)]
 pub struct Store {
+    state: PathBuf,
     folder: PathBuf,
 }
 
@@ -132,7 +109,7 @@ pub enum Attempt {
 impl Store {
     /// The leases of the node whose state is in `state`, such as `/run/towpath`.
     pub fn below(state: &Path) -> Self {
-        Self { folder: state.join("leases") }
+        Self { state: state.to_owned(), folder: state.join("leases") }
     }
 
     /// The folder of the records: it changes whenever a lease does.
@@ -144,50 +121,67 @@ impl Store {
     pub fn read_all(&self) -> Result<Listing, FileError> {
         let mut listing = Listing::default();
         for name in names::list(&self.records())? {
-            let path = self.records().join(name);
-            match fs::read(&path) {
-                Ok(content) => match serde_json::from_slice(&content) {
-                    Ok(lease) => listing.leases.push(lease),
-                    Err(error) => listing.broken.push(Broken { path, reason: error.to_string() }),
-                },
+            let path = self.records().join(&name);
+            let attachment = name.to_str().and_then(attachment_named);
+            let content = match fs::read(&path) {
                 // Released meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => listing.broken.push(Broken { path, reason: error.to_string() }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                content => content.map_err(|error| error.to_string()),
+            };
+            match content.and_then(|content| serde_json::from_slice(&content).map_err(|error| error.to_string())) {
+                Ok(lease) => listing.leases.push(lease),
+                Err(reason) => listing.broken.push(Broken { path, attachment, reason }),
             }
         }
         Ok(listing)
     }
 
-    /// Makes a lease in [`Phase::Joining`], held by this process.
-    pub fn create(&self, request: Request<'_>) -> Result<Held, Error> {
-        for folder in [self.records(), self.claims()] {
-            fs::create_dir_all(&folder).map_err(|source| FileError::new(Operation::Write, folder, source))?;
+    /// Makes the folders that leases are in.
+    pub fn make_folders(&self) -> Result<(), FileError> {
+        let folders = [self.records(), self.claims(), self.ports(), self.freed(), self.waiters()];
+        folders.iter().try_for_each(|folder| make_folder(folder))
+    }
+
+    /// Makes a lease in [`Phase::Joining`], held by this process. Waits for an address where one may become free before
+    /// long.
+    pub fn create(&self, request: &Request<'_>) -> Result<Held, Error> {
+        self.make_folders()?;
+        match self.attempt(request)? {
+            Ok(held) => Ok(held),
+            Err(short) => self.wait(request, short),
         }
+    }
+
+    fn attempt(&self, request: &Request<'_>) -> Result<Result<Held, Shortage>, Error> {
         let _names = self.lock_names()?;
+        let node = self.node()?;
         self.refuse_duplicate(&request.attachment)?;
         self.refuse_taken_ports(&request.host_ports)?;
-        let addresses = self.pick(request.pools)?;
+        let (addresses, cursor) = match self.choose(&node, &request.wish)? {
+            Choice::Chosen { addresses, cursor } => (addresses, cursor),
+            Choice::Short(short) => return Ok(Err(short)),
+        };
+        // First: where it cannot be written, nothing has been made.
+        if let Some(cursor) = cursor {
+            self.write_cursor(&cursor)?;
+        }
         let lease = Lease {
             network: request.network.to_owned(),
             host_interface: request.attachment.host_interface(),
-            container_id: request.attachment.container,
-            interface: request.attachment.interface,
+            container_id: request.attachment.container.clone(),
+            interface: request.attachment.interface.clone(),
             netns: request.netns.to_owned(),
             phase: Phase::Joining,
             addresses,
-            mtu: request.mtu,
+            mtu: node.mtu,
             mac: request.mac,
-            host_ports: request.host_ports,
-            loopback_ports: request.loopback_ports,
+            host_ports: request.host_ports.clone(),
+            loopback_ports: request.loopback_ports.clone(),
             bandwidth: request.bandwidth,
-            pod: request.pod,
+            pod: request.pod.clone(),
         };
         let lock = self.link(&lease)?;
-        for leased in &lease.addresses {
-            let address = leased.address.addr();
-            crate::fs::write_volatile(&self.cursor(Family::of(address)), address.to_string().as_bytes(), 0o600)?;
-        }
-        Ok(Held { lease, store: self.clone(), lock })
+        Ok(Ok(Held { lease, store: self.clone(), lock }))
     }
 
     /// Takes the lease of an attachment, as soon as nobody else works on it; nothing where there is none.
@@ -219,47 +213,12 @@ impl Store {
         }
     }
 
-    /// Removes what no process works on and no record names: claims that lost their record, and files that a dead
-    /// process was still writing. `is_linked` tells whether an attachment's link is there: while it is, its address
-    /// is in use.
-    pub fn tidy(&self, is_linked: impl Fn(&AttachmentId) -> bool) -> Result<(), FileError> {
-        if !self.folder.exists() {
-            return Ok(());
-        }
-        let _names = self.lock_names()?;
-        for folder in [self.records(), self.claims(), self.folder.clone()] {
-            names::remove_unfinished(&folder)?;
-        }
-        for name in names::list(&self.claims())? {
-            let path = self.claims().join(name);
-            let owner = read(&path).map(|lease| lease.attachment());
-            if owner.is_some_and(|owner| !self.record(&owner).exists() && !is_linked(&owner)) {
-                crate::fs::remove(&path)?;
-            }
-        }
-        Ok(())
+    fn node_file(&self) -> PathBuf {
+        self.state.join("node.json")
     }
 
-    /// Tells whether each pool has a free address, without taking it.
-    pub fn vacancy(&self, pools: &[IpNet]) -> Result<(), Error> {
-        self.pick(pools).map(drop)
-    }
-
-    fn claims(&self) -> PathBuf {
-        self.folder.join("addresses")
-    }
-
-    fn cursor(&self, family: Family) -> PathBuf {
-        self.folder.join(format!("cursor.{family}"))
-    }
-
-    fn claim(&self, address: IpAddr) -> PathBuf {
-        self.claims().join(address.to_string())
-    }
-
-    /// A colon is in no container id and in no interface name, so no two attachments share a file.
     fn record(&self, attachment: &AttachmentId) -> PathBuf {
-        self.records().join(format!("{}:{}", attachment.container, attachment.interface))
+        self.records().join(record_name(attachment))
     }
 
     fn lock_names(&self) -> Result<Lock, FileError> {
@@ -277,74 +236,41 @@ impl Store {
     }
 
     fn refuse_duplicate(&self, attachment: &AttachmentId) -> Result<(), Error> {
-        let path = self.record(attachment);
-        if !path.exists() {
+        if !self.has_record(attachment) {
             return Ok(());
         }
-        let lease = read(&path).unwrap_or_else(|| Lease::unknown(attachment));
+        let lease = self.what_is_known(attachment)?;
         Err(Error::Attached { attachment: attachment.clone(), network: lease.network, netns: lease.netns })
-    }
-
-    fn refuse_taken_ports(&self, ports: &[HostPort]) -> Result<(), Error> {
-        if ports.is_empty() {
-            return Ok(());
-        }
-        for lease in self.read_all()?.leases {
-            let taken = ports.iter().find(|port| lease.host_ports.iter().any(|other| other.overlaps(port)));
-            if let Some(port) = taken {
-                return Err(Error::PortTaken { port: port.clone(), holder: lease.attachment() });
-            }
-        }
-        Ok(())
-    }
-
-    fn pick(&self, pools: &[IpNet]) -> Result<Vec<LeasedAddress>, Error> {
-        let mut addresses = Vec::with_capacity(pools.len());
-        for pool in pools {
-            let cursor = crate::fs::read_optional(&self.cursor(Family::of_net(pool)))?;
-            let last = cursor.and_then(|text| String::from_utf8(text).ok()).and_then(|text| text.trim().parse().ok());
-            let chosen = pick::next(&[*pool], &[], last, |address| self.claim(address).exists());
-            let chosen = chosen.and_then(|address| IpNet::new(address, pool.prefix_len()).ok());
-            let address = chosen.ok_or(Error::Exhausted(*pool))?;
-            addresses.push(LeasedAddress { address, gateway: pick::gateway(pool) });
-        }
-        Ok(addresses)
     }
 
     /// Gives a new lease its names: all of them, or none where one cannot be had.
     fn link(&self, lease: &Lease) -> Result<Lock, FileError> {
         let record = self.record(&lease.attachment());
         let (aside, lock) = write_locked(&record, lease)?;
-        let names = std::iter::once(record).chain(lease.addresses.iter().map(|l| self.claim(l.address.addr())));
-        let mut linked: Vec<PathBuf> = Vec::new();
-        let mut result = Ok(());
-        for name in names {
-            match fs::hard_link(&aside, &name) {
-                Ok(()) => linked.push(name),
-                Err(source) => {
-                    result = Err(FileError::new(Operation::Write, &name, source));
-                    linked.iter().rev().for_each(|path| _ = crate::fs::remove(path));
-                    break;
-                }
-            }
-        }
+        let claims = self.claims_of(lease);
+        let linked = claims.and_then(|claims| link_all(&aside, std::iter::once(record).chain(claims)));
         _ = crate::fs::remove(&aside);
-        result.map(|()| lock)
+        linked.map(|()| lock)
     }
 
-    /// The lease of a locked record. Where the record cannot be read, its claims tell what it was born as.
+    /// Whether an attachment has a record, readable or not.
+    pub fn has_record(&self, attachment: &AttachmentId) -> bool {
+        self.record(attachment).exists()
+    }
+
+    /// The lease of an attachment that has a record. Where that cannot be read, its claims tell what it was born as; it
+    /// counts as complete, for nobody knows that it is not.
+    pub fn what_is_known(&self, attachment: &AttachmentId) -> Result<Lease, FileError> {
+        if let Some(lease) = read(&self.record(attachment)) {
+            return Ok(lease);
+        }
+        let lease = self.born_as(attachment)?.unwrap_or_else(|| Lease::unknown(attachment));
+        Ok(Lease { phase: Phase::Ready, ..lease })
+    }
+
+    /// The lease of a locked record.
     fn held(&self, attachment: &AttachmentId, lock: Lock) -> Result<Held, FileError> {
-        let lease = match read(&self.record(attachment)) {
-            Some(lease) => lease,
-            None => self.born_as(attachment)?.unwrap_or_else(|| Lease::unknown(attachment)),
-        };
-        Ok(Held { lease, store: self.clone(), lock })
-    }
-
-    fn born_as(&self, attachment: &AttachmentId) -> Result<Option<Lease>, FileError> {
-        let claims = names::list(&self.claims())?;
-        let mut leases = claims.into_iter().filter_map(|name| read(&self.claims().join(name)));
-        Ok(leases.find(|lease| lease.attachment() == *attachment))
+        Ok(Held { lease: self.what_is_known(attachment)?, store: self.clone(), lock })
     }
 }
 
@@ -360,20 +286,36 @@ impl Held {
         Ok(())
     }
 
-    /// Ends the lease: its addresses are free for others. Only when the kernel has nothing of it any more.
+    /// Ends the lease: its addresses rest, and are then free for others. Only when the kernel has nothing of it any more.
     pub fn release(self) -> Result<(), FileError> {
         let _names = self.store.lock_names()?;
-        let attachment = self.lease.attachment();
-        for leased in &self.lease.addresses {
-            let claim = self.store.claim(leased.address.addr());
-            if read(&claim).is_none_or(|lease| lease.attachment() == attachment) {
-                crate::fs::remove(&claim)?;
-            }
-        }
-        let record = self.store.record(&attachment);
+        self.store.free_addresses(&self.lease)?;
+        self.remove()
+    }
+
+    /// Ends a lease that the kernel never had anything of: its addresses are free at once.
+    pub fn discard(self) -> Result<(), FileError> {
+        let _names = self.store.lock_names()?;
+        self.store.unclaim_addresses(&self.lease)?;
+        self.remove()
+    }
+
+    fn remove(&self) -> Result<(), FileError> {
+        self.store.unclaim_ports(&self.lease)?;
+        let record = self.store.record(&self.lease.attachment());
         crate::fs::remove(&aside(&record))?;
         crate::fs::remove(&record)
     }
+}
+
+/// A colon is in no container id and in no interface name, so no two attachments share a file.
+fn record_name(attachment: &AttachmentId) -> String {
+    format!("{}:{}", attachment.container, attachment.interface)
+}
+
+fn attachment_named(name: &str) -> Option<AttachmentId> {
+    let (container, interface) = name.rsplit_once(':')?;
+    Some(AttachmentId { container: container.to_owned(), interface: interface.to_owned() })
 }
 
 /// The hidden name that a record is written under: one is enough, for names come and go under a lock.
@@ -387,8 +329,13 @@ fn write_locked(record: &Path, lease: &Lease) -> Result<(PathBuf, Lock), FileErr
     let failed = |source| FileError::new(Operation::Write, &aside, source);
     let content = serde_json::to_vec(lease).map_err(|error| failed(error.into()))?;
     _ = crate::fs::remove(&aside);
-    let lock = crate::fs::write_new(&aside, &content, 0o600).and_then(Lock::take).map_err(failed)?;
-    Ok((aside, lock))
+    match crate::fs::write_new(&aside, &content, 0o600).and_then(Lock::take) {
+        Ok(lock) => Ok((aside, lock)),
+        Err(error) => {
+            _ = crate::fs::remove(&aside);
+            Err(failed(error))
+        }
+    }
 }
 
 fn open(path: &Path) -> Result<Option<File>, FileError> {

@@ -1,15 +1,22 @@
 //! Ending attachments: first what the kernel has of them, then their leases.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
-use towpath_net::lease::{AttachmentId, Lease, Phase};
+use ipnet::IpNet;
+use towpath_net::Family;
+use towpath_net::family::host_net;
+use towpath_net::lease::{AttachmentId, Lease, LeasedAddress, NODE_LINK_LOCAL, Phase};
 use towpath_net::sweep::{Namespace as Seeing, Scope, Seen, sweep};
 
+use crate::address::{self, Address};
 use crate::leases::{Attempt, Broken, Held, Store};
+use crate::link::{self, Link};
 use crate::netlink::Socket;
 use crate::nft::{Nft, NftError};
-use crate::{conntrack, fs, link, netlink, netns};
+use crate::route::{self, ROUTE_PROTOCOL, Route};
+use crate::{conntrack, fs, netlink, netns};
 
 /// Why an attachment could not be ended; its addresses stay taken.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +68,10 @@ pub struct Swept {
     pub released: Vec<AttachmentId>,
     /// Those that could not be ended, and why.
     pub failed: Vec<(AttachmentId, Error)>,
-    /// Records that cannot be read: their attachments are left alone.
+    /// Records that cannot be read: where their pods live, they are left alone.
     pub broken: Vec<Broken>,
+    /// Attachments that got a lease anew: theirs was lost, though their links are there.
+    pub adopted: Vec<AttachmentId>,
 }
 
 /// Where this process can see pods' namespaces by the paths in their leases.
@@ -74,25 +83,38 @@ pub enum Sight {
     Own,
 }
 
-/// Ends every attachment that nobody needs any more and nobody works on, and tidies the folder of leases.
+/// Ends every attachment that nobody needs any more and nobody works on, and tidies the folder of leases. In the
+/// agent's scope, pods whose leases are lost get leases anew. What fails for one attachment keeps no other from it.
 pub fn sweep_node(store: &Store, node: &mut Socket, scope: &Scope, sight: Sight) -> Result<Swept, Error> {
-    let links: BTreeSet<String> = link::list(node)?.into_iter().map(|link| link.name).collect();
+    let links = link::list(node)?;
+    let names: BTreeSet<&str> = links.iter().map(|link| link.name.as_str()).collect();
     let listing = store.read_all()?;
-    let seen = listing.leases.into_iter().map(|lease| Seen {
+    let mut swept = Swept::default();
+    let mut leases = listing.leases;
+    for broken in listing.broken {
+        leases.extend(broken.attachment.as_ref().map(|attachment| store.what_is_known(attachment)).transpose()?);
+        swept.broken.push(broken);
+    }
+    let seen = leases.into_iter().map(|lease| Seen {
         namespace: namespace(&lease, sight),
-        linked: links.contains(&lease.host_interface),
+        linked: names.contains(lease.host_interface.as_str()),
         lease,
     });
-    let mut swept = Swept { broken: listing.broken, ..Swept::default() };
     for lease in sweep(seen, scope) {
         let attachment = lease.attachment();
         match release_unchanged(store, node, &lease) {
-            Ok(true) => swept.released.push(attachment),
+            Ok(true) => {
+                swept.broken.retain(|broken| broken.attachment.as_ref() != Some(&attachment));
+                swept.released.push(attachment);
+            }
             Ok(false) => {}
             Err(error) => swept.failed.push((attachment, error)),
         }
     }
-    store.tidy(|attachment| links.contains(&attachment.host_interface()))?;
+    if *scope == Scope::Node {
+        swept.adopted = adopt(store, node, &links)?;
+    }
+    store.tidy(|attachment| names.contains(attachment.host_interface().as_str()))?;
     Ok(swept)
 }
 
@@ -104,8 +126,9 @@ fn release_unchanged(store: &Store, node: &mut Socket, lease: &Lease) -> Result<
     }
 }
 
+/// A lease that was made anew names no namespace: of that nothing is known.
 fn namespace(lease: &Lease, sight: Sight) -> Seeing {
-    if sight == Sight::Own {
+    if sight == Sight::Own || lease.netns.is_empty() {
         return Seeing::Unknown;
     }
     match netns::Namespace::open(Path::new(&lease.netns)) {
@@ -113,4 +136,51 @@ fn namespace(lease: &Lease, sight: Sight) -> Seeing {
         Err(netns::Error::Missing(_) | netns::Error::NotANamespace(_)) => Seeing::Gone,
         Err(_) => Seeing::Unknown,
     }
+}
+
+/// What begins the alias of each link of ours; its attachment follows.
+pub const ALIAS: &str = "towpath:";
+
+/// Makes leases anew for links of ours that have none: by the alias of the link, the routes over it and the addresses
+/// on it. Their host ports and limits are lost.
+fn adopt(store: &Store, node: &mut Socket, links: &[Link]) -> Result<Vec<AttachmentId>, Error> {
+    let lost: Vec<(&Link, AttachmentId)> = links.iter().filter_map(|link| Some((link, attachment_of(link)?))).collect();
+    let lost: Vec<_> = lost.into_iter().filter(|(_, attachment)| !store.has_record(attachment)).collect();
+    let mut adopted = Vec::new();
+    if lost.is_empty() {
+        return Ok(adopted);
+    }
+    let (routes, addresses) = (route::list(node)?, address::list(node)?);
+    let blocks = store.node().map(|node| node.pod_cidrs).unwrap_or_default();
+    for (link, attachment) in lost {
+        let leased = leased_by(link, &routes, &addresses, &blocks);
+        let Some(held) = store.adopt(&attachment, leased, link.mtu)? else { continue };
+        // Somebody may have detached it since the links were listed.
+        match link::find(node, &link.name)? {
+            Some(_) => adopted.push(attachment),
+            None => held.release()?,
+        }
+    }
+    Ok(adopted)
+}
+
+fn attachment_of(link: &Link) -> Option<AttachmentId> {
+    let (container, interface) = link.alias.as_deref()?.strip_prefix(ALIAS)?.split_once('/')?;
+    let attachment = AttachmentId { container: container.to_owned(), interface: interface.to_owned() };
+    (attachment.host_interface() == link.name).then_some(attachment)
+}
+
+fn leased_by(link: &Link, routes: &[Route], addresses: &[Address], blocks: &[IpNet]) -> Vec<LeasedAddress> {
+    let over = routes.iter().filter(|r| r.link == Some(link.index) && r.protocol == ROUTE_PROTOCOL);
+    let pods = over.filter(|route| route.destination == host_net(route.destination.addr()));
+    let leased = pods.filter_map(|route| {
+        let pod = route.destination.addr();
+        let on_link = addresses.iter().filter(|a| a.link == link.index).map(|a| a.address.addr());
+        let of_family = |a: &IpAddr| Family::of(*a) == Family::of(pod) && *a != IpAddr::V6(NODE_LINK_LOCAL);
+        let gateway = on_link.into_iter().find(of_family)?;
+        let length = blocks.iter().find(|block| block.contains(&pod)).map(IpNet::prefix_len);
+        let address = length.and_then(|length| IpNet::new(pod, length).ok()).unwrap_or(route.destination);
+        Some(LeasedAddress { address, gateway })
+    });
+    leased.collect()
 }

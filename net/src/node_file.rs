@@ -32,9 +32,8 @@ pub struct NodeFile {
     pub quarantine: u32,
 }
 
-/// Longer than kube-proxy and the DNS take to forget a pod that has gone.
 const fn quarantine() -> u32 {
-    10
+    NodeFile::QUARANTINE
 }
 
 /// Why `node.json` cannot be used.
@@ -57,6 +56,9 @@ pub enum Unusable {
 impl NodeFile {
     /// The format that this code reads and writes.
     pub const VERSION: u32 = 1;
+    /// How long a freed address rests unless something else is said, in seconds: longer than kube-proxy and the DNS
+    /// take to forget a pod that has gone.
+    pub const QUARANTINE: u32 = 10;
 
     /// Renders the file for a node whose pods have an MTU of `mtu` bytes.
     pub fn render(state: &NodeState, mtu: u32) -> Self {
@@ -67,7 +69,7 @@ impl NodeFile {
             mtu,
             pod_cidrs: state.spec.pod_cidrs.clone(),
             addressing: state.spec.addressing.clone(),
-            quarantine: quarantine(),
+            quarantine: Self::QUARANTINE,
         }
     }
 

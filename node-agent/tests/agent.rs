@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use towpath_kernel::leases::{Request, Store};
+use towpath_kernel::leases::{Request, Store, Wish};
 use towpath_kernel::testing::isolated;
 use towpath_net::lease::AttachmentId;
 
@@ -247,19 +247,19 @@ fn the_addresses_of_a_pod_that_is_gone_are_freed_without_any_runtime() {
         let node = Node::make();
         let _agent = node.start();
         let store = Store::below(Path::new(&node.path("towpath-state")));
-        let pools = ["10.244.3.0/24".parse().unwrap()];
         // What a CNI binary leaves that is killed before it made the link.
-        let held = store.create(Request {
+        wait_for("the node file", Duration::from_secs(5), || store.node().is_ok());
+        let held = store.create(&Request {
             network: "towpath",
             attachment: AttachmentId { container: "5b1f".to_owned(), interface: "eth0".to_owned() },
             netns: "/run/netns/gone",
             loopback_ports: Vec::new(),
             bandwidth: None,
             pod: None,
-            mtu: 1500,
             mac: None,
             host_ports: Vec::new(),
-            pools: &pools,
+            wish: Wish::default(),
+            patience: Duration::ZERO,
         });
         drop(held.unwrap());
         run("ip route delete 10.244.4.0/24");

@@ -47,6 +47,7 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 pub fn node(pod_cidrs: &[&str]) {
     write_node_json(&json!({
         "version": 1, "revision": "7f3a91c", "attachment": "Routed", "mtu": 1450, "podCIDRs": pod_cidrs,
+        "quarantine": 0,
     }));
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
@@ -98,7 +99,7 @@ pub fn traces() -> String {
     let links = sh("ip -o link | sed 's/.*: \\(.*\\): <.*/\\1/'");
     let rest = sh("ip route show table all; ip -6 route show table all; ip -o addr; ip rule");
     let table = sh("nft list ruleset");
-    let leases = sh(&format!("find {STATE} -mindepth 3 2>/dev/null | sort; true"));
+    let leases = sh(&format!("find {STATE} -mindepth 3 -not -path '*/freed/*' 2>/dev/null | sort; true"));
     format!("{links}{rest}{table}{leases}")
 }
 

@@ -1,18 +1,56 @@
-use std::collections::BTreeSet;
-use std::sync::Mutex;
+mod addresses;
 
-use towpath_net::lease::Protocol;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use ipnet::IpNet;
+use towpath_net::PerFamily;
+use towpath_net::lease::{LeasedAddress, Protocol};
+use towpath_net::node_file::NodeFile;
+use towpath_net::state::{Addressing, Attachment, Revision};
 
 use super::*;
 
+/// A node's folder, with the agent's file in it.
 struct Fixture {
     folder: tempfile::TempDir,
-    pools: Vec<IpNet>,
+    node: NodeFile,
+}
+
+/// What a test asks for beyond an address of each family.
+#[derive(Default)]
+struct Extra<'a> {
+    ports: &'a [(&'a str, u16)],
+    asked: &'a [&'a str],
+    in_use: &'a [&'a str],
+    patience: Duration,
 }
 
 impl Fixture {
-    fn new(pools: &[&str]) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), pools: pools.iter().map(|pool| pool.parse().unwrap()).collect() }
+    fn new(blocks: &[&str]) -> Self {
+        let mut fixture = Self {
+            folder: tempfile::tempdir().unwrap(),
+            node: NodeFile {
+                version: NodeFile::VERSION,
+                revision: Revision::default(),
+                attachment: Attachment::Routed,
+                mtu: 1500,
+                pod_cidrs: Vec::new(),
+                addressing: Addressing::default(),
+                quarantine: 0,
+            },
+        };
+        fixture.change(|node| node.pod_cidrs = nets(blocks));
+        fixture
+    }
+
+    /// Writes the agent's file anew.
+    fn change(&mut self, change: impl FnOnce(&mut NodeFile)) {
+        change(&mut self.node);
+        let content = serde_json::to_vec(&self.node).unwrap();
+        crate::fs::write_volatile(&self.folder.path().join("node.json"), &content, 0o644).unwrap();
     }
 
     fn store(&self) -> Store {
@@ -20,35 +58,61 @@ impl Fixture {
     }
 
     fn create(&self, container: &str) -> Result<Held, Error> {
-        self.create_with(container, &[])
+        self.create_with(container, &Extra::default())
     }
 
-    fn create_with(&self, container: &str, ports: &[u16]) -> Result<Held, Error> {
-        let port =
-            |number: &u16| HostPort { host_ip: None, host_port: *number, container_port: 80, protocol: Protocol::Tcp };
-        self.store().create(Request {
-            network: "towpath",
-            attachment: id(container),
-            netns: "/run/netns/x",
-            loopback_ports: Vec::new(),
-            bandwidth: None,
-            pod: None,
-            mtu: 1500,
-            mac: None,
-            host_ports: ports.iter().map(port).collect(),
-            pools: &self.pools,
-        })
+    fn create_with(&self, container: &str, extra: &Extra<'_>) -> Result<Held, Error> {
+        self.store().create(&request(container, extra))
     }
 
+    /// The names of all records and claims.
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = ["attachments", "addresses"]
-            .iter()
-            .flat_map(|folder| fs::read_dir(self.folder.path().join("leases").join(folder)).unwrap())
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let store = self.store();
+        let mut paths = store.all_claims().unwrap();
+        paths.extend(fs::read_dir(store.records()).unwrap().map(|entry| entry.unwrap().path()));
+        let mut names: Vec<String> =
+            paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
         names.sort();
         names
     }
+
+    /// Makes a freed address look as if it had been freed that long ago.
+    fn age(&self, address: &str, age: Duration) {
+        let path = self.store().freed().join(address);
+        freed::stamp(&path, freed::now().saturating_sub(age)).unwrap();
+    }
+}
+
+fn request(container: &str, extra: &Extra<'_>) -> Request<'static> {
+    let port = |(address, number): &(&str, u16)| HostPort {
+        host_ip: address.parse().ok(),
+        host_port: *number,
+        container_port: 80,
+        protocol: Protocol::Tcp,
+    };
+    Request {
+        network: "towpath",
+        attachment: id(container),
+        netns: "/run/netns/x",
+        pod: Some(PodReference { namespace: "shop".to_owned(), name: container.to_owned(), uid: String::new() }),
+        mac: None,
+        host_ports: extra.ports.iter().map(port).collect(),
+        loopback_ports: Vec::new(),
+        bandwidth: None,
+        wish: Wish {
+            asked: PerFamily::first_of(extra.asked.iter().map(|address| ip(address))),
+            in_use: extra.in_use.iter().map(|address| ip(address)).collect(),
+        },
+        patience: extra.patience,
+    }
+}
+
+fn nets(list: &[&str]) -> Vec<IpNet> {
+    list.iter().map(|net| net.parse().unwrap()).collect()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 fn id(container: &str) -> AttachmentId {
@@ -80,11 +144,11 @@ fn addresses_are_given_in_turn_and_reused_as_late_as_possible() {
     let given: Vec<String> =
         ["b", "c", "d", "e", "f"].iter().map(|c| addresses(&fixture.create(c).unwrap()).concat()).collect();
     assert_eq!(given, ["10.244.1.3/29", "10.244.1.4/29", "10.244.1.5/29", "10.244.1.6/29", "10.244.1.2/29"]);
-    let pool = fixture.pools[0];
-    assert!(matches!(fixture.create("g"), Err(Error::Exhausted(full)) if full == pool));
-    assert!(fixture.store().vacancy(&fixture.pools).is_err());
+    let refused = fixture.create("g").unwrap_err().to_string();
+    assert!(refused.starts_with("all addresses of 10.244.1.0/29 are taken on this node: remove pods"), "{refused}");
+    assert!(fixture.store().vacancy().is_err());
     fixture.store().hold(&id("d")).unwrap().unwrap().release().unwrap();
-    fixture.store().vacancy(&fixture.pools).unwrap();
+    fixture.store().vacancy().unwrap();
     assert_eq!(addresses(&fixture.create("g").unwrap()), ["10.244.1.5/29"]);
 }
 
@@ -99,13 +163,23 @@ fn an_attachment_has_one_lease() {
 }
 
 #[test]
-fn a_host_port_has_one_holder() {
+fn a_host_port_has_one_holder_on_each_address() {
     let fixture = Fixture::new(&["10.244.1.0/24"]);
-    let held = fixture.create_with("a", &[8080]).unwrap();
-    let refused = fixture.create_with("b", &[80, 8080]).unwrap_err();
-    assert_eq!(refused.to_string(), "Tcp port 8080 of this node is taken by a/eth0");
+    let create =
+        |container, ports: &[(&str, u16)]| fixture.create_with(container, &Extra { ports, ..Extra::default() });
+    let held = create("a", &[("10.0.0.1", 8080), ("::", 9090)]).unwrap();
+    for refused in ["", "0.0.0.0", "10.0.0.1"] {
+        let refused = create("b", &[("", 80), (refused, 8080)]).unwrap_err();
+        assert!(refused.to_string().ends_with("of this node is taken by pod shop/a (a/eth0)"), "{refused}");
+    }
+    assert!(create("b", &[("fd00::1", 9090)]).is_err());
+    assert_eq!(fixture.names(), ["10.0.0.1", "10.244.1.2", "::", "a:eth0"]);
+    let other = create("b", &[("10.0.0.2", 8080), ("0.0.0.0", 9090), ("::", 8080)]).unwrap();
     held.release().unwrap();
-    fixture.create_with("b", &[80, 8080]).unwrap();
+    other.discard().unwrap();
+    assert!(fixture.names().is_empty());
+    assert_eq!(fs::read_dir(fixture.store().ports()).unwrap().count(), 0);
+    create("b", &[("", 80), ("", 8080)]).unwrap();
 }
 
 #[test]
@@ -181,7 +255,7 @@ fn every_place_to_die_at_while_a_lease_is_made_leaves_what_can_be_released() {
 fn an_address_that_another_took_meanwhile_is_not_released_with_a_dead_lease() {
     let fixture = Fixture::new(&["10.244.1.0/30"]);
     drop(fixture.create("a").unwrap());
-    fs::remove_file(fixture.store().claim("10.244.1.2".parse().unwrap())).unwrap();
+    fs::remove_file(fixture.store().claim(ip("10.244.1.2"))).unwrap();
     let other = fixture.create("b").unwrap();
     fixture.store().hold(&id("a")).unwrap().unwrap().release().unwrap();
     assert_eq!(fixture.names(), ["10.244.1.2", "b:eth0"]);
@@ -228,6 +302,6 @@ fn where_there_is_no_folder_there_are_no_leases() {
     assert!(fixture.store().read_all().unwrap().leases.is_empty());
     assert!(fixture.store().hold(&id("a")).unwrap().is_none());
     fixture.store().tidy(|_| false).unwrap();
-    fixture.store().vacancy(&fixture.pools).unwrap();
+    fixture.store().vacancy().unwrap();
     assert!(!fixture.folder.path().join("leases").exists());
 }

@@ -178,6 +178,11 @@ impl Nft {
         Ok(ours.filter_map(decode).collect())
     }
 
+    /// Whether the table is there.
+    pub fn exists(&mut self) -> Result<bool, NftError> {
+        Ok(self.flags()?.is_some())
+    }
+
     /// The table's flags (`NFTA_TABLE_FLAGS`); nothing where there is no table.
     fn flags(&mut self) -> Result<Option<u32>, NftError> {
         match self.ask(message::GET_TABLE, "table", |a| _ = a.put_text(1, TABLE)) {

@@ -1,0 +1,165 @@
+//! Which addresses a new lease gets.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use towpath_net::lease::LeasedAddress;
+use towpath_net::node_file::NodeFile;
+use towpath_net::{Family, PerFamily, pick};
+
+use super::Store;
+use super::error::{Error, NodeError, Refusal};
+use crate::fs::Error as FileError;
+
+/// What is wanted of a node's addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The addresses that the pod asked for; of the other families it gets any.
+    pub asked: PerFamily<Option<IpAddr>>,
+    /// Addresses that the node uses, though no lease says so.
+    pub in_use: BTreeSet<IpAddr>,
+}
+
+/// What came of it: an address of each family, or none at all.
+#[derive(Debug)]
+pub(super) enum Choice {
+    /// These.
+    Chosen {
+        addresses: Vec<LeasedAddress>,
+        /// The addresses given last, with these; nothing where nothing changes.
+        cursor: Option<PerFamily<Option<IpAddr>>>,
+    },
+    /// No address of some family is free.
+    Short(Shortage),
+}
+
+/// That no address is free, and whether one will be.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shortage {
+    /// The blocks that none is free of.
+    pub blocks: Vec<IpNet>,
+    /// The families that none is free of.
+    pub families: PerFamily<bool>,
+    /// When freed addresses of all those families have rested.
+    pub rest: Option<Duration>,
+    /// Whether the node may be given another block.
+    pub growing: bool,
+}
+
+impl Store {
+    /// Reads what the agent rendered for this node.
+    pub fn node(&self) -> Result<NodeFile, NodeError> {
+        let path = self.node_file();
+        let content = crate::fs::read_optional(&path)?.ok_or_else(|| NodeError::Missing(path.clone()))?;
+        NodeFile::parse(&content).map_err(|reason| NodeError::Unusable { path, reason })
+    }
+
+    /// Tells whether the next ADD would get an address of each family, at once or after a while, without taking it.
+    pub fn vacancy(&self) -> Result<(), Error> {
+        let node = self.node()?;
+        match self.choose(&node, &Wish::default())? {
+            Choice::Short(short) if !short.growing && short.rest.is_none() => Err(short.give_up(Duration::ZERO)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn choose(&self, node: &NodeFile, wish: &Wish) -> Result<Choice, Error> {
+        let before = self.read_cursor()?;
+        let mut cursor = before;
+        let mut addresses = Vec::new();
+        let mut short = Shortage { growing: node.addressing.growing, ..Shortage::default() };
+        for family in Family::ALL {
+            if let Some(address) = *wish.asked.get(family) {
+                addresses.push(self.asked(node, address, wish)?);
+            } else if node.blocks(family).next().is_some() {
+                match self.pick(node, family, *before.get(family), wish) {
+                    Ok(leased) => {
+                        *cursor.get_mut(family) = Some(leased.address.addr());
+                        addresses.push(leased);
+                    }
+                    Err(rest) => short.note(node, family, rest),
+                }
+            }
+        }
+        if !short.blocks.is_empty() {
+            return Ok(Choice::Short(short));
+        }
+        Ok(Choice::Chosen { addresses, cursor: (cursor != before).then_some(cursor) })
+    }
+
+    /// The next free address, or when the first has rested that is only resting.
+    fn pick(
+        &self,
+        node: &NodeFile,
+        family: Family,
+        last: Option<IpAddr>,
+        wish: &Wish,
+    ) -> Result<LeasedAddress, Option<Duration>> {
+        let offered: Vec<IpNet> = node.blocks(family).filter(|block| node.offers(block)).copied().collect();
+        let mut first_rest: Option<Duration> = None;
+        let is_taken = |address: IpAddr| {
+            if wish.in_use.contains(&address) || self.claim(address).exists() {
+                return true;
+            }
+            let left = self.rest_left(address, node.rest());
+            first_rest = [first_rest, left].into_iter().flatten().min();
+            left.is_some()
+        };
+        let chosen = pick::next(&offered, &node.addressing.reserved, last, is_taken);
+        let block = |address| offered.iter().find(|block| block.contains(&address));
+        chosen.and_then(|address| leased(block(address)?, address)).ok_or(first_rest)
+    }
+
+    /// An address that was asked for does not rest: to have it again is what was asked for.
+    fn asked(&self, node: &NodeFile, address: IpAddr, wish: &Wish) -> Result<LeasedAddress, Error> {
+        let refused = |reason| Error::Refused { address, reason };
+        let family = Family::of(address);
+        let outside = || Refusal::Outside { family, blocks: node.blocks(family).copied().collect() };
+        let block = node.blocks(family).find(|block| block.contains(&address)).ok_or_else(|| refused(outside()))?;
+        if let Some(role) = pick::role(block, address) {
+            return Err(refused(Refusal::Role(role, *block)));
+        }
+        if let Some(holder) = self.owner(address) {
+            return Err(refused(Refusal::Taken(holder)));
+        }
+        if wish.in_use.contains(&address) {
+            return Err(refused(Refusal::InUse));
+        }
+        if !node.offers(block) {
+            return Err(refused(Refusal::Draining(*block)));
+        }
+        leased(block, address).ok_or_else(|| refused(outside()))
+    }
+
+    fn cursor(&self) -> PathBuf {
+        self.folder.join("cursor")
+    }
+
+    /// The addresses given last; what cannot be read begins anew.
+    fn read_cursor(&self) -> Result<PerFamily<Option<IpAddr>>, FileError> {
+        let text = crate::fs::read_optional(&self.cursor())?.and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok(PerFamily::first_of(text.unwrap_or_default().lines().filter_map(|line| line.parse().ok())))
+    }
+
+    pub(super) fn write_cursor(&self, cursor: &PerFamily<Option<IpAddr>>) -> Result<(), FileError> {
+        let lines: String = cursor.iter().filter_map(|(_, last)| *last).map(|last| format!("{last}\n")).collect();
+        crate::fs::write_volatile(&self.cursor(), lines.as_bytes(), 0o600)
+    }
+}
+
+impl Shortage {
+    fn note(&mut self, node: &NodeFile, family: Family, rest: Option<Duration>) {
+        // Every family is needed.
+        self.rest = if self.blocks.is_empty() { rest } else { self.rest.zip(rest).map(|(a, b)| a.max(b)) };
+        self.blocks.extend(node.blocks(family));
+        *self.families.get_mut(family) = true;
+    }
+}
+
+fn leased(block: &IpNet, address: IpAddr) -> Option<LeasedAddress> {
+    let address = IpNet::new(address, block.prefix_len()).ok()?;
+    Some(LeasedAddress { address, gateway: pick::gateway(block) })
+}

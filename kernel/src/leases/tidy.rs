@@ -1,0 +1,75 @@
+//! Removing what nobody needs, and putting back what is missing.
+
+use std::fs;
+use std::path::Path;
+
+use towpath_net::lease::{AttachmentId, Lease, LeasedAddress, Phase};
+
+use super::claims::link_all;
+use super::{Held, Store, names, read};
+use crate::fs::Error as FileError;
+
+impl Store {
+    /// Removes what no process works on and no record names: claims that lost their record, files that a dead process
+    /// was still writing, markers of dead processes that waited, addresses that have rested. Puts back claims that a
+    /// complete record lost. `is_linked` tells whether an attachment's link is there: while it is, its address is in
+    /// use.
+    pub fn tidy(&self, is_linked: impl Fn(&AttachmentId) -> bool) -> Result<(), FileError> {
+        if !self.folder.exists() {
+            return Ok(());
+        }
+        let _names = self.lock_names()?;
+        for folder in [self.records(), self.claims(), self.folder.clone()] {
+            names::remove_unfinished(&folder)?;
+        }
+        self.tidy_waiters()?;
+        for claim in self.all_claims()? {
+            let owner = read(&claim).map(|lease| lease.attachment());
+            if owner.is_some_and(|owner| !self.record(&owner).exists() && !is_linked(&owner)) {
+                crate::fs::remove(&claim)?;
+                remove_if_empty(claim.parent());
+            }
+        }
+        self.restore_claims()?;
+        let blocks = self.node().map(|node| node.pod_cidrs).unwrap_or_default();
+        self.forget_rested(&blocks, self.rest())
+    }
+
+    fn restore_claims(&self) -> Result<(), FileError> {
+        for name in names::list(&self.records())? {
+            let record = self.records().join(name);
+            let Some(lease) = read(&record).filter(|lease| lease.phase == Phase::Ready) else { continue };
+            for claim in self.claims_of(&lease)?.into_iter().filter(|claim| !claim.exists()) {
+                link_all(&record, [claim])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a lease anew for an attachment whose record is lost, though its link is there and its addresses are in
+    /// use; nothing where it has a record. Its namespace and network are not known any more.
+    pub fn adopt(
+        &self,
+        attachment: &AttachmentId,
+        addresses: Vec<LeasedAddress>,
+        mtu: u32,
+    ) -> Result<Option<Held>, FileError> {
+        self.make_folders()?;
+        let _names = self.lock_names()?;
+        if self.record(attachment).exists() {
+            return Ok(None);
+        }
+        // Whoever has the claim to an address has it, whatever a route says.
+        let addresses = addresses.into_iter().filter(|leased| !self.claim(leased.address.addr()).exists()).collect();
+        let lease = Lease { phase: Phase::Ready, addresses, mtu, ..Lease::unknown(attachment) };
+        let lock = self.link(&lease)?;
+        Ok(Some(Held { lease, store: self.clone(), lock }))
+    }
+}
+
+/// The folder of a port is there while somebody has the port.
+fn remove_if_empty(folder: Option<&Path>) {
+    if let Some(folder) = folder.filter(|folder| folder.parent().is_some_and(|above| above.ends_with("ports"))) {
+        _ = fs::remove_dir(folder);
+    }
+}
