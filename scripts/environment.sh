@@ -8,8 +8,8 @@ export PATH="$TOWPATH_CACHE/tools/bin:$PATH:$HOME/.cargo/bin"
 RUST_VERSION=1.95.0
 CARGO_DENY_VERSION=0.20.2
 DEBIAN_PACKAGES=(
-  build-essential buildah ca-certificates conntrack debootstrap git iproute2 iputils-ping nftables procps python3-venv
-  runc
+  build-essential buildah busybox-static ca-certificates conntrack crun debootstrap git iproute2 iputils-ping nftables
+  podman procps python3-venv runc
 )
 
 start=$SECONDS
