@@ -3,6 +3,8 @@
 #![allow(clippy::doc_markdown, reason = "kubectl explain shows these comments as they are")]
 #![allow(clippy::duplicated_attributes, reason = "the lint does not know that each column has its own")]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -38,11 +40,14 @@ use crate::{rules, schema};
 #[x_kube(
     validation = rules::services_apart_from_pods(),
     validation = rules::nodes_apart_from_pods(),
-    validation = rules::nodes_apart_from_services()
+    validation = rules::nodes_apart_from_services(),
+    validation = rules::apart_from_pools("serviceCIDRs"),
+    validation = rules::apart_from_pools("nodeCIDRs")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterNetworkSpec {
-    /// Where pods get their addresses from. Cannot be changed while nodes use it.
+    /// Where pods get their addresses from. With mode NodeCIDR it cannot be changed while nodes use it; with mode Pools,
+    /// pools can come, go, and be disabled at any time.
     #[x_kube(validation = rules::ipam_stays())]
     pub ipam: Ipam,
 
@@ -77,12 +82,19 @@ pub struct ClusterNetworkSpec {
     pub mtu: Option<Mtu>,
 
     /// Which packets of pods leave a node with the node's address instead of the pod's. Can be changed at any time.
+    #[x_kube(validation = rules::excluded_has_effect())]
     pub masquerade: Masquerade,
+
+    /// How CNI configurations of other networks on the nodes are handled. Can be changed at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni_config: Option<CniConfig>,
 }
 
 /// Where pods get their addresses from.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
+    validation = rules::mode_has_its_fields(),
+    validation = rules::mode_has_only_its_fields(),
     validation = rules::pools_to_allocate_from(),
     validation = rules::mask_fits(4, 24, 30),
     validation = rules::mask_fits(6, 64, 126),
@@ -92,24 +104,127 @@ pub struct ClusterNetworkSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Ipam {
     /// How addresses are organised. NodeCIDR: each node has one CIDR of each family, and its pods get addresses of it.
+    /// Pools: each node has as many blocks of the pools as its pods need; the operator gives more before a node runs
+    /// out, and takes back what is not used. Cannot be changed while nodes use it.
     pub mode: IpamMode,
 
     /// Who decides about a node's CIDRs. Adopt: they are taken from Node.spec.podCIDRs, which
     /// kube-controller-manager or the cloud filled in. Allocate: the operator gives each node the lowest free block of
-    /// each range of podCIDRs, whatever Node.spec.podCIDRs says.
-    pub allocation: Allocation,
+    /// each range of podCIDRs, whatever Node.spec.podCIDRs says. Only for mode NodeCIDR, which needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<Allocation>,
 
     /// The ranges of pods, at most one of each family, as in 10.244.0.0/16 and fd00:10:244::/56. Needed for Allocate,
     /// which cuts them into blocks. With Adopt they may be left out; where given, a node's CIDRs must lie in them.
-    /// Not masqueraded towards.
+    /// Not masqueraded towards. Only for mode NodeCIDR.
     #[serde(rename = "podCIDRs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::pods")]
     #[x_kube(validation = rules::one_per_family())]
     pub pod_cidrs: Option<Vec<String>>,
 
-    /// The prefix length of one node's block. Only for Allocate.
+    /// The prefix length of one node's block. Only for mode NodeCIDR with Allocate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_mask_size: Option<NodeMaskSize>,
+
+    /// The pools that nodes get blocks of, at most 32. A node gets blocks of each family that a pool has which is
+    /// enabled and selects it: of the first one in this order that has a free block. Not masqueraded towards. Only for
+    /// mode Pools, which needs at least one. A pool that is taken out drains, as a disabled one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]), validation = rules::pools_disjoint())]
+    pub pools: Option<Vec<Pool>>,
+
+    /// For how long no pod has an address of a block before the node gives it back, from 1s to 168h, as in 10m, 90s or
+    /// 1h30m. 10m if left out. Only for mode Pools. Can be changed at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16))]
+    #[x_kube(validation = rules::period())]
+    pub block_grace_period: Option<String>,
+}
+
+/// A range that is cut into blocks, and which nodes get blocks of it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = rules::block_fits(),
+    validation = rules::reserved_of_pool(),
+    validation = rules::pool_stays()
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Pool {
+    /// By which people know it, as in main or zone-a. No two pools have the same.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// The range, as in 10.244.0.0/16 or fd00:10:244::/112. Shares no address with other pools, Services or nodes.
+    /// Cannot be changed: add another pool, and disable or remove this one.
+    #[schemars(schema_with = "schema::cidr")]
+    pub cidr: String,
+
+    /// The prefix length of a block: from that of cidr to 16 more, at most 30 for IPv4 and 126 for IPv6. 26 makes
+    /// blocks for 61 pods. Cannot be changed: add another pool, and disable or remove this one.
+    #[schemars(range(min = 8, max = 126))]
+    pub block_size: i32,
+
+    /// Which nodes get blocks of it, by their labels. All if left out. Can be changed at any time: blocks of nodes
+    /// that it does not select any more drain, where another pool selects them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<NodeSelector>,
+
+    /// Addresses and CIDRs of the pool that a pod only gets by asking for them (annotation
+    /// towpath.dev/ip-addresses), at most 16. Can be changed at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::addresses_and_cidrs")]
+    pub reserved: Option<Vec<String>>,
+
+    /// Whether no blocks of it are given any more, and those that were given drain: no pod gets an address of them, and
+    /// each goes back when its last pod has gone. Can be changed at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+/// Which nodes are meant. All of the conditions hold.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSelector {
+    /// Labels and the value that each has, at most 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::labels")]
+    pub match_labels: Option<BTreeMap<String, String>>,
+
+    /// Other conditions on labels, at most 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub match_expressions: Option<Vec<NodeRequirement>>,
+}
+
+/// A condition on one label.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = rules::operator_has_its_values())]
+pub struct NodeRequirement {
+    /// The label.
+    #[schemars(length(min = 1, max = 317))]
+    pub key: String,
+
+    /// In: it has one of the values. NotIn: it has none of them. Exists: it is there. DoesNotExist: it is not.
+    pub operator: SelectorOperator,
+
+    /// The values, at most 32. Only for In and NotIn, which need at least one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_values")]
+    pub values: Option<Vec<String>>,
+}
+
+/// How a label is judged.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelectorOperator {
+    /// It has one of the values.
+    In,
+    /// It has none of the values.
+    NotIn,
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
 }
 
 /// How addresses are organised.
@@ -117,6 +232,8 @@ pub struct Ipam {
 pub enum IpamMode {
     /// One CIDR of each family for each node.
     NodeCIDR,
+    /// As many blocks for each node as its pods need.
+    Pools,
 }
 
 /// Who decides about a node's CIDRs.
@@ -204,6 +321,15 @@ pub enum MasqueradeMode {
     Off,
 }
 
+/// How CNI configurations of other networks are handled.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct CniConfig {
+    /// What becomes of one that the container runtime would take instead of Towpath's. Report, which is also what
+    /// leaving it out means: it is told of in conditions, with its name. Rename: it is moved aside on the node, and put
+    /// back when Towpath leaves the node.
+    pub conflict: CniConflict,
+}
+
 /// What becomes of CNI configurations of other networks that the container runtime would take instead.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CniConflict {
@@ -224,7 +350,8 @@ pub struct ClusterNetworkStatus {
 
     /// Ready: every node has what is declared. Reconciling: nodes are still on their way. Stalled: somebody has to do
     /// something, and the message says what. Accepted: the spec makes sense in this cluster. CIDRsAllocated: every
-    /// node has pod CIDRs and an address. NodesUpdated: every node is on the current revision.
+    /// node has pod CIDRs and an address. NodesUpdated: every node is on the current revision. CNIUncontested: on no
+    /// node does another network take pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -247,14 +374,46 @@ pub struct ClusterNetworkStatus {
     #[schemars(range(min = 0))]
     pub mtu: Option<i32>,
 
-    /// The ranges of pods that nodes were given CIDRs from, in one text with commas.
+    /// The ranges of pods that nodes were given CIDRs from, also those that still drain, in one text with commas; where
+    /// they are many, the first ones and how many more.
     #[serde(rename = "podCIDRs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub pod_cidrs: Option<String>,
 
+    /// What became of each pool, also of those that were taken out and still drain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned(), "cidr".to_owned()]))]
+    pub pools: Vec<PoolStatus>,
+
     /// How many nodes there are, and how many of them have what is declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeCounts>,
+}
+
+/// What became of a pool.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolStatus {
+    /// Its name.
+    #[schemars(length(max = 63))]
+    pub name: String,
+
+    /// Its range.
+    #[schemars(length(max = 43))]
+    pub cidr: String,
+
+    /// Blocks that nodes have of all blocks, as in 12/1024.
+    #[schemars(length(max = 24))]
+    pub blocks: String,
+
+    /// How many nodes have blocks of it.
+    #[schemars(range(min = 0))]
+    pub nodes: i32,
+
+    /// How many of the blocks that nodes have drain.
+    #[schemars(range(min = 0))]
+    pub draining: i32,
 }
 
 /// How many nodes there are, and how many of them have what is declared.

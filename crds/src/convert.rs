@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use towpath_net::intent::{self, Draft, DraftMtu};
+use towpath_net::intent::{self, Draft, DraftIpam, DraftMtu, DraftPool};
 use towpath_net::state::{self, Addressing, NodeSpec, Revision, Transports};
 use towpath_net::{PerFamily, intent::parse};
 
 use crate::{
-    Allocation, AttachmentMode, ClusterNetworkSpec, CniConflict, MasqueradeMode, Mtu, NodeAddressing, NodeMasquerade,
-    NodeNetworkSpec, NodeTransport, TransportMode,
+    Allocation, AttachmentMode, ClusterNetworkSpec, CniConflict, Ipam, IpamMode, MasqueradeMode, Mtu, NodeAddressing,
+    NodeMasquerade, NodeNetworkSpec, NodeRequirement, NodeSelector, NodeTransport, Pool, SelectorOperator,
+    TransportMode,
 };
 
 /// Why a `NodeNetwork.spec` is not one that the operator wrote; the schema refuses all of these.
@@ -57,16 +58,64 @@ same! {
     TransportMode, state::Transport: Direct;
     MasqueradeMode, state::MasqueradeMode: LeavingCluster | Off;
     CniConflict, state::CniConflict: Report | Rename;
+    SelectorOperator, intent::Operator: In | NotIn | Exists | DoesNotExist;
+}
+
+impl From<IpamMode> for intent::IpamMode {
+    fn from(mode: IpamMode) -> Self {
+        match mode {
+            IpamMode::NodeCIDR => Self::NodeCidr,
+            IpamMode::Pools => Self::Pools,
+        }
+    }
+}
+
+impl From<&Ipam> for DraftIpam {
+    fn from(ipam: &Ipam) -> Self {
+        let masks = ipam.node_mask_size.clone().unwrap_or_default();
+        Self {
+            mode: ipam.mode.into(),
+            allocation: ipam.allocation.map(Into::into),
+            pod_cidrs: ipam.pod_cidrs.clone().unwrap_or_default(),
+            node_mask_size: PerFamily { v4: masks.ipv4.map(i64::from), v6: masks.ipv6.map(i64::from) },
+            pools: ipam.pools.iter().flatten().map(Into::into).collect(),
+            block_grace_period: ipam.block_grace_period.clone(),
+        }
+    }
+}
+
+impl From<&Pool> for DraftPool {
+    fn from(pool: &Pool) -> Self {
+        Self {
+            name: pool.name.clone(),
+            cidr: pool.cidr.clone(),
+            block_size: pool.block_size.into(),
+            selector: pool.node_selector.as_ref().map(Into::into).unwrap_or_default(),
+            reserved: pool.reserved.clone().unwrap_or_default(),
+            disabled: pool.disabled.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&NodeSelector> for intent::Selector {
+    fn from(selector: &NodeSelector) -> Self {
+        let requirement = |written: &NodeRequirement| intent::Requirement {
+            key: written.key.clone(),
+            operator: written.operator.into(),
+            values: written.values.clone().unwrap_or_default(),
+        };
+        Self {
+            labels: selector.match_labels.clone().unwrap_or_default(),
+            expressions: selector.match_expressions.iter().flatten().map(requirement).collect(),
+        }
+    }
 }
 
 impl From<&ClusterNetworkSpec> for Draft {
     fn from(spec: &ClusterNetworkSpec) -> Self {
         let list = |texts: &Option<Vec<String>>| texts.clone().unwrap_or_default();
-        let masks = spec.ipam.node_mask_size.clone().unwrap_or_default();
         Self {
-            allocation: spec.ipam.allocation.into(),
-            pod_cidrs: list(&spec.ipam.pod_cidrs),
-            node_mask_size: PerFamily { v4: masks.ipv4.map(i64::from), v6: masks.ipv6.map(i64::from) },
+            ipam: DraftIpam::from(&spec.ipam),
             service_cidrs: list(&spec.service_cidrs),
             node_cidrs: list(&spec.node_cidrs),
             attachment: spec.attachment.mode.into(),
@@ -78,6 +127,7 @@ impl From<&ClusterNetworkSpec> for Draft {
             },
             masquerade: spec.masquerade.mode.into(),
             excluded_cidrs: list(&spec.masquerade.excluded_cidrs),
+            cni_conflict: spec.cni_config.as_ref().map_or(CniConflict::Report, |config| config.conflict).into(),
         }
     }
 }

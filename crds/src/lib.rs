@@ -17,8 +17,9 @@ pub mod rules;
 mod schema;
 
 pub use cluster_network::{
-    Allocation, Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, CniConflict,
-    Ipam, IpamMode, Masquerade, MasqueradeMode, Mtu, NodeCounts, NodeMaskSize, Transport, TransportMode,
+    Allocation, Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, CniConfig,
+    CniConflict, Ipam, IpamMode, Masquerade, MasqueradeMode, Mtu, NodeCounts, NodeMaskSize, NodeRequirement,
+    NodeSelector, Pool, PoolStatus, SelectorOperator, Transport, TransportMode,
 };
 pub use convert::SpecError;
 pub use node_network::{

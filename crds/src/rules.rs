@@ -80,6 +80,17 @@ pub fn of_address() -> Vec<Rule> {
     vec![rule("isIP(self)", "\"'\" + self + \"' is not an IP address; write one as in 172.16.30.3 or fd00::3\"")]
 }
 
+/// A text of a list is an address or a CIDR.
+pub fn of_address_or_cidr() -> Vec<Rule> {
+    vec![
+        rule(
+            "isIP(self) || isCIDR(self)",
+            "\"'\" + self + \"' is neither an address nor a CIDR; write one as in 10.244.0.9, 10.244.0.16/28 or fd00:10:244::9\"",
+        ),
+        canonical(),
+    ]
+}
+
 /// At most one CIDR of each family.
 pub fn one_per_family() -> Rule {
     let count = |family| format!("self.filter(c, {}).size() <= 1", is_family("c", family));
@@ -123,9 +134,129 @@ pub fn nodes_apart_from_services() -> Rule {
     apart("nodeCIDRs", "serviceCIDRs")
 }
 
+/// No item of a list of the spec shares an address with a pool.
+pub fn apart_from_pools(list: &str) -> Rule {
+    let ours = format!("self.{list}");
+    let pools = "self.ipam.pools";
+    let bad = format!("{pools}.exists(p, {})", overlap("p.cidr", "c"));
+    let met = format!("{pools}.filter(p, {})[0]", overlap("p.cidr", "c"));
+    let says = format!(
+        "\"spec.{list} '\" + c + \"' overlaps the pool '\" + {met}.name + \"' of spec.ipam.pools; choose ranges that \
+         share no address\""
+    );
+    let mut rule = each(&ours, &bad, &says);
+    rule.rule = format!("!has({ours}) || !has({pools}) || {}", rule.rule);
+    rule
+}
+
+/// Each mode has what it cannot do without.
+pub fn mode_has_its_fields() -> Rule {
+    rule(
+        "self.mode == 'Pools' ? has(self.pools) : has(self.allocation)",
+        "self.mode == 'Pools' ? \"pools is missing: with mode Pools there are no addresses without one; give at least \
+         one, as in {name: main, cidr: 10.244.0.0/16, blockSize: 26}\" : \"allocation is missing: with mode NodeCIDR \
+         somebody has to decide about the nodes' CIDRs; write Adopt or Allocate\"",
+    )
+}
+
+/// No mode has what only means something in the other.
+pub fn mode_has_only_its_fields() -> Rule {
+    let foreign = |fields: &[&str]| {
+        let shown = fields.iter().map(|field| format!("(has(self.{field}) ? ['{field}'] : [])"));
+        shown.collect::<Vec<_>>().join(" + ")
+    };
+    let of_node_cidr = foreign(&["allocation", "podCIDRs", "nodeMaskSize"]);
+    let of_pools = foreign(&["pools", "blockGracePeriod"]);
+    let list = format!("(self.mode == 'Pools' ? {of_node_cidr} : {of_pools})");
+    rule(
+        format!("size({list}) == 0"),
+        format!(
+            "{list}.join(', ') + (self.mode == 'Pools' ? \" belongs to mode NodeCIDR, and this is mode Pools; remove \
+             it, and say with pools what there is\" : \" belongs to mode Pools, and this is mode NodeCIDR; remove it, \
+             and say with allocation and podCIDRs what there is\")"
+        ),
+    )
+}
+
+/// No two pools share an address.
+pub fn pools_disjoint() -> Rule {
+    let bad = format!("self.exists(d, d.name != c.name && {})", overlap("c.cidr", "d.cidr"));
+    let says =
+        "\"the pool '\" + c.name + \"' shares addresses with another pool; choose ranges that share no address\"";
+    each("self", &bad, says)
+}
+
+/// The blocks of a pool fit its range.
+pub fn block_fits() -> Rule {
+    let length = "cidr(self.cidr).prefixLength()";
+    let longest = "(cidr(self.cidr).ip().family() == 4 ? 30 : 126)";
+    let size = "self.blockSize";
+    rule(
+        format!("!isCIDR(self.cidr) || ({size} >= {length} && {size} <= {length} + 16 && {size} <= {longest})"),
+        format!(
+            "\"blockSize \" + string(dyn({size})) + \" of the pool '\" + self.name + \"' does not fit its range '\" + \
+             self.cidr + \"': choose one from \" + string(dyn({length})) + \" to \" + string(dyn({length} + 16)) + \
+             \", at most \" + string(dyn({longest}))"
+        ),
+    )
+}
+
+/// What is reserved in a pool is of the pool.
+pub fn reserved_of_pool() -> Rule {
+    let bad = "(isCIDR(self.cidr) && (isIP(c) ? !cidr(self.cidr).containsIP(ip(c)) : \
+               isCIDR(c) && !cidr(self.cidr).containsCIDR(cidr(c))))";
+    let says = "\"reserved '\" + c + \"' is not of the pool '\" + self.name + \"' with '\" + self.cidr + \"'; take it out, or \
+                write an address or CIDR of the pool\"";
+    let mut rule = each("self.reserved", bad, says);
+    rule.rule = format!("!has(self.reserved) || {}", rule.rule);
+    rule
+}
+
+/// A pool is what it is, as long as it has its name.
+pub fn pool_stays() -> Rule {
+    let shown = |of: &str| format!("{of}.cidr + \" in blocks of /\" + string(dyn({of}.blockSize))");
+    rule(
+        "self.cidr == oldSelf.cidr && self.blockSize == oldSelf.blockSize",
+        format!(
+            "\"the pool '\" + self.name + \"' cannot be changed from \" + {} + \" to \" + {} + \": nodes have blocks of it; \
+             add a pool of another name, and disable or remove this one: its blocks drain\"",
+            shown("oldSelf"),
+            shown("self")
+        ),
+    )
+}
+
+/// A condition on a label has as many values as its operator can make use of.
+pub fn operator_has_its_values() -> Rule {
+    rule(
+        "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+        "self.operator + (self.operator in ['In', 'NotIn'] ? \" needs values; give at least one\" : \" takes no values; \
+         remove them\")",
+    )
+}
+
+/// A time from a second to a week.
+pub fn period() -> Rule {
+    let good = "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$')";
+    rule(
+        format!("{good} && duration(self) >= duration('1s') && duration(self) <= duration('168h')"),
+        "\"'\" + self + \"' is not a time from 1s to 168h; write one as in 10m, 90s or 1h30m\"",
+    )
+}
+
+/// Destinations are only excluded from a masquerading that happens.
+pub fn excluded_has_effect() -> Rule {
+    Rule::new("self.mode != 'Off' || !has(self.excludedCIDRs) || size(self.excludedCIDRs) == 0").message(
+        "excludedCIDRs has no effect: nothing is masqueraded with mode Off; remove it, or set mode to LeavingCluster",
+    )
+}
+
 /// The operator has something to allocate from.
 pub fn pools_to_allocate_from() -> Rule {
-    Rule::new("self.allocation != 'Allocate' || (has(self.podCIDRs) && size(self.podCIDRs) > 0)").message(
+    Rule::new(
+        "!has(self.allocation) || self.allocation != 'Allocate' || (has(self.podCIDRs) && size(self.podCIDRs) > 0)",
+    )
+    .message(
         "podCIDRs is missing: with allocation Allocate the operator needs ranges to allocate from; \
          give at least one, or set allocation to Adopt",
     )
@@ -143,7 +274,8 @@ pub fn mask_fits(family: u8, default: u8, longest: u8) -> Rule {
          string(dyn({length})) + \" to \" + string(dyn({length} + 16)) + \", at most {longest}\""
     );
     let mut rule = each("self.podCIDRs", &bad, &says);
-    rule.rule = format!("self.allocation != 'Allocate' || !has(self.podCIDRs) || {}", rule.rule);
+    rule.rule =
+        format!("!has(self.allocation) || self.allocation != 'Allocate' || !has(self.podCIDRs) || {}", rule.rule);
     rule
 }
 
@@ -152,7 +284,7 @@ pub fn mask_has_effect(family: u8) -> Rule {
     let field = format!("nodeMaskSize.ipv{family}");
     rule(
         format!(
-            "!has(self.nodeMaskSize) || !has(self.{field}) || (self.allocation == 'Allocate' && \
+            "!has(self.nodeMaskSize) || !has(self.{field}) || (has(self.allocation) && self.allocation == 'Allocate' && \
              has(self.podCIDRs) && self.podCIDRs.exists(c, !isCIDR(c) || {}))",
             is_family("c", family)
         ),
@@ -163,16 +295,20 @@ pub fn mask_has_effect(family: u8) -> Rule {
     )
 }
 
-/// What nodes were given stays what it is.
+/// What nodes were given stays what it is: all of it with mode `NodeCIDR`, with mode `Pools` what [`pool_stays`] says.
 pub fn ipam_stays() -> Rule {
-    let shown =
-        |of: &str| format!("{of}.allocation + \" [\" + (has({of}.podCIDRs) ? {of}.podCIDRs.join(', ') : '') + \"]\"");
-    rule(
-        "self == oldSelf",
+    let shown = |of: &str| {
         format!(
-            "\"cannot be changed from \" + {} + \" to \" + {} + \" while nodes use it: moving pods to other ranges is \
-             not supported yet; put it back, or delete this ClusterNetwork (the running network stays), apply the new \
-             one, and node by node delete the NodeNetwork and restart the node's pods\"",
+            "{of}.mode + (has({of}.allocation) ? \" \" + {of}.allocation + \" [\" + (has({of}.podCIDRs) ? \
+             {of}.podCIDRs.join(', ') : '') + \"]\" : '')"
+        )
+    };
+    rule(
+        "self.mode == oldSelf.mode && (self.mode == 'Pools' || self == oldSelf)",
+        format!(
+            "\"cannot be changed from \" + {} + \" to \" + {} + \" while nodes use it: put it back, or delete this \
+             ClusterNetwork (the running network stays), apply the new one, and node by node delete the NodeNetwork and \
+             restart the node's pods\"",
             shown("oldSelf"),
             shown("self")
         ),
@@ -190,8 +326,8 @@ pub fn mtu() -> Rule {
 /// A `NodeNetwork` loses only CIDRs that nobody uses: it was told to drain them, and its agent reported that it did.
 pub fn drained_before_taken() -> Rule {
     let lists = |list: &str, parents: &[&str]| {
-        let there: String = parents.iter().chain([&list]).map(|path| format!("has(oldSelf.{path}) && ")).collect();
-        format!("{there}c in oldSelf.{list}")
+        let there = parents.iter().chain([&list]).map(|path| format!("has(oldSelf.{path}) && "));
+        format!("{}c in oldSelf.{list}", there.collect::<Vec<_>>().concat())
     };
     let draining = lists("spec.addressing.draining", &["spec.addressing"]);
     let drained = lists("status.drained", &["status"]);

@@ -66,16 +66,45 @@ enum Merge {
     Set,
 }
 
-fn texts(most: usize, merge: Merge, rules: &[Rule]) -> Schema {
-    let mut item = json_schema!({"type": "string", "minLength": 2, "maxLength": LONGEST_CIDR});
+fn text(longest: usize, rules: &[Rule]) -> Schema {
+    let mut item = json_schema!({"type": "string", "minLength": 2, "maxLength": longest});
     if !rules.is_empty() {
         item.insert("x-kubernetes-validations".to_owned(), json!(rules));
     }
+    item
+}
+
+fn texts(most: usize, merge: Merge, rules: &[Rule]) -> Schema {
+    let item = text(LONGEST_CIDR, rules);
     let kind = match merge {
         Merge::Atomic => "atomic",
         Merge::Set => "set",
     };
     json_schema!({"type": "array", "maxItems": most, "x-kubernetes-list-type": kind, "items": item})
+}
+
+/// One range of pods.
+pub fn cidr(_: &mut SchemaGenerator) -> Schema {
+    text(LONGEST_CIDR, &rules::of_cidr(true))
+}
+
+/// Addresses and ranges of a pool.
+pub fn addresses_and_cidrs(_: &mut SchemaGenerator) -> Schema {
+    texts(16, Merge::Set, &rules::of_address_or_cidr())
+}
+
+/// Labels of nodes, as of metav1.LabelSelector.
+pub fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": label_value()})
+}
+
+/// Values of a label.
+pub fn label_values(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 32, "x-kubernetes-list-type": "set", "items": label_value()})
+}
+
+fn label_value() -> Schema {
+    json_schema!({"type": "string", "maxLength": 63, "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"})
 }
 
 /// The ranges of pods, one of each family.

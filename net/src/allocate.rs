@@ -1,8 +1,13 @@
 //! Which node gets which pod CIDRs.
 //!
-//! What a node has, it keeps. A node without any gets what its Node object says (adopt), or the lowest free block of
-//! each range (allocate), and either all its families or none. Nothing is given that overlaps what any node has,
-//! also one that is gone while its `NodeNetwork` is still there.
+//! Mode `NodeCIDR`: what a node has, it keeps. A node without any gets what its Node object says (adopt), or the lowest
+//! free block of each range (allocate), and either all its families or none. Mode `Pools`: see [`pools`]. Nothing is
+//! given that overlaps what any node has, or may still use: also one that is gone while its `NodeNetwork` is still
+//! there, and what was taken from a node whose agent has not seen that yet.
+
+mod cursor;
+mod pools;
+mod share;
 
 #[cfg(test)]
 mod tests;
@@ -12,19 +17,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use crate::facts::{Facts, NodeFacts};
-use crate::family::{Family, bits, host_net};
-use crate::intent::{Finding, Intent, Ipam, LONGEST_NODE_MASK, Pool, Problem, Taken, join, overlap};
-use crate::state::NodeName;
+use crate::family::{Family, host_net};
+use crate::intent::{Finding, Intent, Ipam, LONGEST_NODE_MASK, Problem, Range, Taken, join, overlap};
+use crate::state::{Addressing, NodeName};
+
+use cursor::Cursor;
+
+pub use share::MOST_BLOCKS;
 
 /// Who has what, and who could not be given anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocations {
     /// The pod CIDRs of each node that has some, in the order of the declared ranges.
     pub blocks: BTreeMap<NodeName, Vec<IpNet>>,
+    /// How addresses are given out of them; nothing where it is as usual.
+    pub addressing: BTreeMap<NodeName, Addressing>,
     /// The nodes that had none before.
     pub fresh: BTreeSet<NodeName>,
     /// What is wrong, by node.
     pub findings: BTreeMap<NodeName, Vec<Finding>>,
+    /// What is odd, and holds nothing up.
+    pub remarks: Vec<Finding>,
 }
 
 /// Gives every node its pod CIDRs.
@@ -37,16 +50,20 @@ pub fn allocate(intent: &Intent, facts: &Facts) -> Allocations {
         }
     }
     keep_existing(intent, facts, &mut taken, &mut out);
-    // A block that holds the address of some node would cut that node off.
     for (name, node) in &facts.nodes {
+        // A block that holds the address of some node would cut that node off.
         for address in &node.addresses {
             taken.take(&host_net(*address), name);
+        }
+        for cidr in node.promised.iter().chain(&node.report.drained) {
+            taken.take(cidr, name);
         }
     }
     let waiting = facts.nodes.iter().filter(|(_, node)| node.existing.is_empty());
     match &intent.ipam {
         Ipam::Adopt { within } => adopt(intent, within, waiting, &mut taken, &mut out),
         Ipam::Allocate { pools } => give(intent, pools, waiting, &mut taken, &mut out),
+        Ipam::Pools { pools, grace } => pools::share_out(intent, pools, *grace, facts, &mut taken, &mut out),
     }
     out
 }
@@ -59,11 +76,13 @@ fn keep_existing(intent: &Intent, facts: &Facts, taken: &mut Taken, out: &mut Al
             if let Some(other) = taken.holder(cidr) {
                 findings.push(Finding::new(field, cidr, Problem::TakenBy { node: other.clone() }));
             }
-            findings.extend(outside(intent, field, cidr));
             taken.take(cidr, name);
         }
-        findings.extend(missing(intent, field, &node.existing));
-        findings.extend(differs(intent, field, node));
+        if !matches!(intent.ipam, Ipam::Pools { .. }) {
+            findings.extend(node.existing.iter().filter_map(|cidr| outside(intent, field, cidr)));
+            findings.extend(missing(intent, field, &node.existing));
+            findings.extend(differs(intent, field, node));
+        }
         out.blocks.insert(name.clone(), node.existing.clone());
         report(out, name, findings);
     }
@@ -86,7 +105,9 @@ fn outside(intent: &Intent, field: &str, cidr: &IpNet) -> Option<Finding> {
 fn missing(intent: &Intent, field: &str, cidrs: &[IpNet]) -> Vec<Finding> {
     let has = |family| cidrs.iter().any(|cidr| Family::of_net(cidr) == family);
     let lacking = intent.families().into_iter().filter(|family| !has(*family));
-    lacking.map(|family| Finding::new(field, join(cidrs), Problem::FamilyMissing { family })).collect()
+    let allocating = matches!(intent.ipam, Ipam::Allocate { .. });
+    let problem = |family| Problem::FamilyMissing { family, allocating };
+    lacking.map(|family| Finding::new(field, join(cidrs), problem(family))).collect()
 }
 
 /// That a node keeps something else than its Node object says by now.
@@ -154,20 +175,20 @@ fn commit(name: &NodeName, blocks: Vec<IpNet>, taken: &mut Taken, out: &mut Allo
 
 fn give<'a>(
     intent: &Intent,
-    pools: &[Pool],
+    ranges: &[Range],
     waiting: impl Iterator<Item = (&'a NodeName, &'a NodeFacts)>,
     taken: &mut Taken,
     out: &mut Allocations,
 ) {
-    let mut cursors: Vec<Cursor<'_>> = pools.iter().enumerate().map(|(index, pool)| Cursor::new(index, pool)).collect();
+    let mut cursors: Vec<Cursor<'_>> = ranges.iter().map(Cursor::new).collect();
     for (name, node) in waiting {
         let mut findings = own_address(intent, node);
         if findings.is_empty() {
             let mut blocks = Vec::with_capacity(cursors.len());
-            for cursor in &mut cursors {
-                match cursor.free(taken) {
+            for (index, cursor) in cursors.iter_mut().enumerate() {
+                match cursor.free(taken, |_| true) {
                     Some(block) => blocks.push(block),
-                    None => findings.push(cursor.exhausted()),
+                    None => findings.push(exhausted(index, &ranges[index])),
                 }
             }
             if findings.is_empty() {
@@ -178,34 +199,7 @@ fn give<'a>(
     }
 }
 
-/// The lowest place of a pool where a free block may be; it only moves up, as nothing is freed while allocating.
-struct Cursor<'a> {
-    index: usize,
-    pool: &'a Pool,
-    family: Family,
-    at: Option<u128>,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(index: usize, pool: &'a Pool) -> Self {
-        Self { index, pool, family: Family::of_net(&pool.cidr), at: Some(bits(pool.cidr.network())) }
-    }
-
-    /// The lowest free block, without taking it.
-    fn free(&mut self, taken: &Taken) -> Option<IpNet> {
-        let span = u128::MAX >> (128 - u32::from(self.family.bits()) + u32::from(self.pool.node_mask));
-        let end = bits(self.pool.cidr.broadcast());
-        loop {
-            let first = self.at.filter(|first| *first <= end)?;
-            let Some(occupied) = taken.end_of_overlap(self.family, first, first | span) else {
-                return IpNet::new(self.family.address(first), self.pool.node_mask).ok();
-            };
-            self.at = (occupied | span).checked_add(1);
-        }
-    }
-
-    fn exhausted(&self) -> Finding {
-        let problem = Problem::Exhausted { mask: self.pool.node_mask, blocks: self.pool.blocks() };
-        Finding::new(format!("spec.ipam.podCIDRs[{}]", self.index), self.pool.cidr, problem)
-    }
+fn exhausted(index: usize, range: &Range) -> Finding {
+    let problem = Problem::Exhausted { mask: range.node_mask, blocks: range.blocks() };
+    Finding::new(format!("spec.ipam.podCIDRs[{index}]"), range.cidr, problem)
 }

@@ -135,6 +135,12 @@ impl Range {
     pub fn blocks(&self) -> u32 {
         1_u32 << u32::from(self.node_mask - self.cidr.prefix_len()).min(31)
     }
+
+    /// How many addresses a part has, at most [`u64::MAX`].
+    pub fn block_addresses(&self) -> u64 {
+        let free = Family::of_net(&self.cidr).bits().saturating_sub(self.node_mask);
+        1_u64.checked_shl(free.into()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Where a node's pod CIDRs come from.
@@ -182,6 +188,7 @@ pub struct Intent {
 }
 
 /// What is usual does not show in the revision.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over like this")]
 fn is_report(conflict: &CniConflict) -> bool {
     *conflict == CniConflict::Report
 }

@@ -12,7 +12,7 @@ use crate::allocate::Allocations;
 use crate::facts::{Facts, NodeFacts};
 use crate::family::{Family, PerFamily};
 use crate::intent::{Finding, Intent, Problem, join, overlap, reserved};
-use crate::state::{Addressing, CniConflict, Masquerade, NodeName, NodeSpec, Transports};
+use crate::state::{Masquerade, NodeName, NodeSpec, Transports};
 
 /// The field that a node's addresses come from.
 const ADDRESSES: &str = "Node.status.addresses";
@@ -34,7 +34,7 @@ pub fn conflicts(intent: &Intent, facts: &Facts) -> Vec<Finding> {
         for (index, pods) in pods.iter().enumerate().filter(|(_, pods)| overlap(pods, &range.cidr)) {
             let problem =
                 Problem::Overlap { other: range.cidr.to_string(), of: format!("ServiceCIDR {}", range.object) };
-            found.push(Finding::new(format!("spec.ipam.podCIDRs[{index}]"), pods, problem));
+            found.push(Finding::new(intent.pod_range_field(index), pods, problem));
         }
         let declared = &intent.service_cidrs;
         if !declared.is_empty() && !declared.iter().any(|cidr| cidr.contains(&range.cidr)) {
@@ -74,16 +74,23 @@ pub fn resolve(intent: &Intent, facts: &Facts, allocations: &Allocations) -> Res
             revision: revision.clone(),
             addresses,
             pod_cidrs: blocks.clone(),
-            addressing: Addressing::default(),
+            addressing: allocations.addressing.get(name).cloned().unwrap_or_default(),
             attachment: intent.attachment,
             transport: Transports::only(intent.transport),
             mtu: intent.mtu,
             masquerade: masquerade.clone(),
-            cni_conflict: CniConflict::default(),
+            cni_conflict: intent.cni_conflict,
         };
         out.specs.insert(name.clone(), spec);
     }
     out
+}
+
+/// A node's part without pod CIDRs that it does not have yet: those are given by who makes sure that nobody else is.
+pub fn without_new_blocks(mut spec: NodeSpec, existing: &[IpNet]) -> NodeSpec {
+    spec.pod_cidrs.retain(|cidr| existing.contains(cidr));
+    spec.addressing.reserved.retain(|reserved| spec.pod_cidrs.iter().any(|cidr| overlap(cidr, reserved)));
+    spec
 }
 
 /// The node's address of each family that its pods have.

@@ -53,12 +53,38 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// Several things were not done; everything else was.
+    #[error("{}", several(.0))]
+    Several(Vec<Self>),
+}
+
+/// How many of several errors are told in full.
+const MOST_TOLD: usize = 5;
+
+fn several(errors: &[Error]) -> String {
+    let told = errors.iter().take(MOST_TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    match errors.len().saturating_sub(MOST_TOLD) {
+        0 => told,
+        more => format!("{told}; and {more} more"),
+    }
 }
 
 impl Error {
+    /// One error of many; nothing where there is none.
+    pub fn all(mut errors: Vec<Self>) -> Result<(), Self> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => errors.pop().map_or(Ok(()), Err),
+            _ => Err(Self::Several(errors)),
+        }
+    }
+
     /// Whether somebody else wrote at the same time; then the caches will soon say what.
     pub fn is_conflict(&self) -> bool {
-        self.code() == Some(409)
+        match self {
+            Self::Several(errors) => errors.iter().all(Self::is_conflict),
+            _ => self.code() == Some(409),
+        }
     }
 
     fn code(&self) -> Option<u16> {
@@ -118,11 +144,12 @@ impl Cluster {
         Ok(list.items)
     }
 
-    /// Makes a `NodeNetwork` (without a uid), or changes the very one that has the uid.
+    /// Makes a `NodeNetwork` (where none was seen), or changes the one that was seen, in the state in which it was
+    /// seen: a conflict says that it is in another by now.
     pub async fn apply_node_network(
         &self,
         node: (&str, &str),
-        uid: Option<&str>,
+        seen: Option<&NodeNetwork>,
         spec: &NodeNetworkSpec,
     ) -> Result<NodeNetwork, Error> {
         let (name, node_uid) = node;
@@ -139,8 +166,9 @@ impl Cluster {
             },
             "spec": spec,
         });
-        if let Some(uid) = uid {
-            object["metadata"]["uid"] = uid.into();
+        if let Some(seen) = seen {
+            object["metadata"]["uid"] = seen.uid().into();
+            object["metadata"]["resourceVersion"] = seen.resource_version().into();
         }
         let patch = Patch::Apply(&object);
         let done = ask("apply NodeNetwork", name, self.node_networks.patch(name, &by_us(), &patch)).await?;

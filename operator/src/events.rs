@@ -6,6 +6,8 @@ use kube::{Client, Resource};
 use towpath_crds::conditions::{ConditionType, find, is_true};
 use towpath_crds::{ClusterNetwork, ClusterNetworkStatus, OPERATOR};
 
+use crate::status::NODES_NOT_READY;
+
 /// The longest note that the API takes is 1 kB.
 const LONGEST_NOTE: usize = 1000;
 
@@ -40,7 +42,8 @@ pub fn news(before: Option<&ClusterNetworkStatus>, after: &ClusterNetworkStatus)
         let stalled = is_true(&after.conditions, ConditionType::Stalled);
         if is {
             news.push(News { bad: false, reason: "Ready".to_owned(), note: ready.message.clone() });
-        } else if was && !stalled {
+        } else if was && !stalled && ready.reason == NODES_NOT_READY {
+            // Nodes that are still being told something are on their way: what is wrong, if anything, they say later.
             news.push(News { bad: true, reason: "NotReady".to_owned(), note: ready.message.clone() });
         }
     }

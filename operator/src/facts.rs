@@ -8,12 +8,13 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::ResourceExt;
-use towpath_crds::NodeNetwork;
-use towpath_net::facts::{Facts, HeldCidrs, NodeFacts, ServiceRange};
+use towpath_crds::{AddressCount, AddressFamily, NodeNetwork};
+use towpath_net::PerFamily;
+use towpath_net::facts::{Count, Facts, HeldCidrs, NodeFacts, Report, ServiceRange};
 use towpath_net::state::NodeName;
 
 use crate::cache::Seen;
-use crate::grant::Pending;
+use crate::grant::{Pending, Promise};
 
 /// The facts of a cluster, with what was promised to nodes and is not published yet.
 pub fn facts(seen: &Seen, pending: &Pending) -> Facts {
@@ -24,28 +25,60 @@ pub fn facts(seen: &Seen, pending: &Pending) -> Facts {
     };
     for network in &seen.node_networks {
         let name = NodeName(network.name_any());
-        if let Some(node) = give(&mut facts, name, owner(network), cidrs(&network.spec.pod_cidrs)) {
+        let report = report(network);
+        let mut all = cidrs(&network.spec.pod_cidrs);
+        let node = facts.nodes.get_mut(&name).filter(|node| owner(network).is_none_or(|uid| uid == node.uid));
+        if let Some(node) = node {
+            let addressing = network.spec.addressing.as_ref();
+            node.existing = all;
+            node.draining = cidrs(addressing.iter().flat_map(|addressing| addressing.draining.iter().flatten()));
             node.published = network.spec.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+            node.report = report;
+        } else {
+            all.extend(report.drained);
+            facts.held.push(HeldCidrs { by: name, cidrs: all });
         }
     }
     for (name, promise) in &pending.0 {
-        let published = |node: &NodeFacts| node.uid == promise.uid && !node.existing.is_empty();
-        if !facts.nodes.get(name).is_some_and(published) {
-            give(&mut facts, name.clone(), Some(&promise.uid), promise.cidrs.clone());
-        }
+        give(&mut facts, name, promise);
     }
     facts
 }
 
-/// To the Node that they were meant for, or to nobody: then they are held.
-fn give<'a>(facts: &'a mut Facts, name: NodeName, owner: Option<&str>, cidrs: Vec<IpNet>) -> Option<&'a mut NodeFacts> {
-    let node = facts.nodes.get_mut(&name).filter(|node| owner.is_none_or(|uid| uid == node.uid));
-    if let Some(node) = node {
-        node.existing = cidrs;
-        return Some(node);
+/// What was promised, to the Node that it was meant for, or to nobody: then it is held.
+fn give(facts: &mut Facts, name: &NodeName, promise: &Promise) {
+    let cidrs = promise.cidrs.clone();
+    match facts.nodes.get_mut(name).filter(|node| node.uid == promise.uid) {
+        Some(node) if promise.seen.is_some() => node.promised = cidrs,
+        Some(node) if node.existing.is_empty() => node.existing = cidrs,
+        Some(_) => {}
+        None => facts.held.push(HeldCidrs { by: name.clone(), cidrs }),
     }
-    facts.held.push(HeldCidrs { by: name, cidrs });
-    None
+}
+
+/// What a node's agent said of its addresses.
+fn report(network: &NodeNetwork) -> Report {
+    let Some(status) = &network.status else { return Report::default() };
+    let family = |family| match family {
+        towpath_net::Family::V4 => AddressFamily::IPv4,
+        towpath_net::Family::V6 => AddressFamily::IPv6,
+    };
+    let of = |wanted: AddressFamily| status.addresses.iter().find(|count| count.family == wanted).map(count);
+    Report {
+        current: status.observed_generation.is_some() && status.observed_generation == network.metadata.generation,
+        counts: PerFamily::from_fn(|f| of(family(f))),
+        idle: cidrs(&status.idle),
+        drained: cidrs(&status.drained),
+    }
+}
+
+fn count(count: &AddressCount) -> Count {
+    let number = |number: i64| if number == i64::MAX { u64::MAX } else { u64::try_from(number).unwrap_or_default() };
+    Count {
+        capacity: number(count.capacity),
+        free: number(count.free),
+        wanted: number(count.wanted.unwrap_or_default()),
+    }
 }
 
 /// The uid of the Node that a part belongs to.
@@ -63,6 +96,7 @@ fn node_facts(node: &Node) -> (NodeName, NodeFacts) {
     let internal = addresses.filter(|address| address.type_ == "InternalIP");
     let facts = NodeFacts {
         uid: node.uid().unwrap_or_default(),
+        labels: node.labels().clone(),
         addresses: internal.filter_map(|address| address.address.parse::<IpAddr>().ok()).collect(),
         pod_cidrs: cidrs(node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten())),
         ..NodeFacts::default()
@@ -144,7 +178,9 @@ mod tests {
     fn a_promise_counts_until_it_is_published() {
         let promise = |uid: &str| {
             let cidrs = vec!["10.3.0.0/24".parse().unwrap()];
-            Pending([("n1".into(), Promise { uid: uid.to_owned(), cidrs, at: Timestamp::UNIX_EPOCH })].into())
+            Pending(
+                [("n1".into(), Promise { uid: uid.to_owned(), cidrs, at: Timestamp::UNIX_EPOCH, seen: None })].into(),
+            )
         };
         assert_eq!(facts(&seen(), &promise("new")).nodes["n1"].existing, ["10.3.0.0/24".parse::<IpNet>().unwrap()]);
         assert_eq!(facts(&seen(), &promise("old")).held.len(), 1);

@@ -1,4 +1,4 @@
-//! Giving CIDRs to nodes that have none, so that no two nodes ever get the same.
+//! Giving CIDRs to nodes that have none or too few, so that no two nodes ever have the same.
 //!
 //! The lock is one `ConfigMap` and its resource version:
 //!
@@ -6,7 +6,7 @@
 //! 2. list the `NodeNetwork`s from etcd, after that;
 //! 3. compute who gets what, clear of both;
 //! 4. write the promises into the lock, on the condition that it is what step 1 got; a conflict ends the attempt;
-//! 5. make the `NodeNetwork`s;
+//! 5. make the `NodeNetwork`s, or change them on the condition that they are what step 2 listed;
 //! 6. take the promises that were kept out of the lock again, on the same kind of condition.
 //!
 //! Why that is safe with any number of operators that all think that they lead: between two writes of the lock that
@@ -14,8 +14,14 @@
 //! so it either finds the promises there, or finds them taken out, which happens only after the `NodeNetwork`s are
 //! in etcd, where the list of step 2 sees them. Whoever dies between 4 and 5 leaves a promise; the next one keeps it
 //! for that very node (same uid). If the node is gone, its CIDRs stay out of use for [`QUARANTINE`], longer than any
-//! request of the one who promised can still be under way. A `NodeNetwork` that was freed in the meantime is only seen
-//! too late, which wastes nothing but the lowest place.
+//! request of the one who promised can still be under way. A promise to a node that has a `NodeNetwork` names the
+//! version that is to be changed: once there is another version, no request that is under way can keep the promise any
+//! more, and it is void. A CIDR that was freed in the meantime is only seen too late, which wastes nothing but the
+//! lowest place.
+//!
+//! Taking CIDRs from a node needs no lock ([`crate::publish`]): it is conditional on the version that was seen, the
+//! API server refuses it before the agent reported the CIDR as drained, and until the agent has seen what was done,
+//! that report stays in the status and counts as a use of the CIDR.
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +29,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -32,7 +38,7 @@ use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use towpath_crds::{NodeNetwork, NodeNetworkSpec};
 use towpath_net::allocate::allocate;
-use towpath_net::intent::Intent;
+use towpath_net::intent::{Intent, join};
 use towpath_net::resolve::resolve;
 use towpath_net::state::{NodeName, NodeSpec};
 
@@ -64,6 +70,9 @@ pub struct Promise {
     pub cidrs: Vec<IpNet>,
     /// When it was promised, by the clock of the operator that did.
     pub at: Timestamp,
+    /// The version of the `NodeNetwork` that it is added to; nothing where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
 }
 
 /// What was promised and maybe not published yet.
@@ -82,31 +91,51 @@ pub struct Plan {
     pub more: bool,
 }
 
-/// Gives every node that has no `NodeNetwork` and can have one its CIDRs, and answers what was made.
+/// What came of giving.
+#[derive(Debug, Default)]
+pub struct Granted {
+    /// The parts that were made or changed, as they are now.
+    pub made: Vec<NodeNetwork>,
+    /// What stood in the way of others.
+    pub errors: Vec<Error>,
+}
+
+/// Gives every node that has no `NodeNetwork` and can have one its CIDRs, and those that run short more of them.
 ///
 /// # Errors
 ///
-/// A conflict when somebody else wrote the lock: nothing was given by this attempt.
-pub async fn grant(cluster: &Cluster, intent: &Intent, seen: &Seen) -> Result<Vec<NodeNetwork>, Error> {
-    let mut made = Vec::new();
+/// A conflict when somebody else wrote the lock: nothing was given by this attempt. What stood in the way of single
+/// nodes is in the answer.
+pub async fn grant(cluster: &Cluster, intent: &Intent, seen: &Seen) -> Result<Granted, Error> {
+    let mut granted = Granted::default();
+    let mut tried = BTreeSet::new();
     loop {
         let (lock, pending) = read(cluster).await?;
         let live = Seen { node_networks: arcs(cluster.node_networks().await?), ..seen.clone() };
-        let plan = plan(intent, &live, &pending, Timestamp::now());
+        let plan = plan(intent, &live, &pending, &tried, Timestamp::now());
         if plan.specs.is_empty() && plan.pending == pending {
-            return Ok(made);
+            return Ok(granted);
         }
         let lock = cluster.write_lock(NAME, &with(lock, &plan.pending)?).await?;
         let uids = uids(seen);
         let mut requests = Vec::with_capacity(plan.specs.len());
         for (name, spec) in &plan.specs {
-            requests.extend(uids.get(name).map(|uid| make(cluster, name, uid, spec)));
+            let part = live.node_networks.iter().find(|network| network.name_any() == name.0);
+            requests.extend(uids.get(name).map(|uid| make(cluster, name, uid, part.map(|part| &**part), spec)));
         }
-        let batch: Vec<NodeNetwork> = stream::iter(requests).buffer_unordered(AT_ONCE).try_collect().await?;
+        let mut batch = Vec::with_capacity(requests.len());
+        let mut done = stream::iter(requests).buffer_unordered(AT_ONCE);
+        while let Some(result) = done.next().await {
+            match result {
+                Ok(made) => batch.push(made),
+                Err(error) => granted.errors.push(error),
+            }
+        }
+        tried.extend(plan.specs.keys().cloned());
         settle(cluster, lock, &plan, &batch).await?;
-        made.extend(batch);
+        granted.made.extend(batch);
         if !plan.more {
-            return Ok(made);
+            return Ok(granted);
         }
     }
 }
@@ -115,43 +144,76 @@ fn arcs(list: Vec<NodeNetwork>) -> Vec<Arc<NodeNetwork>> {
     list.into_iter().map(Arc::new).collect()
 }
 
-fn uids(seen: &Seen) -> BTreeMap<NodeName, String> {
+/// The uid of each Node.
+pub fn uids(seen: &Seen) -> BTreeMap<NodeName, String> {
     seen.nodes.iter().map(|node| (NodeName(node.name_any()), node.uid().unwrap_or_default())).collect()
 }
 
-async fn make(cluster: &Cluster, name: &NodeName, uid: &str, spec: &NodeSpec) -> Result<NodeNetwork, Error> {
-    let made = cluster.apply_node_network((&name.0, uid), None, &NodeNetworkSpec::from(spec)).await?;
-    tracing::info!(node = %name, cidrs = ?made.spec.pod_cidrs, "pod CIDRs given");
+async fn make(
+    cluster: &Cluster,
+    name: &NodeName,
+    uid: &str,
+    seen: Option<&NodeNetwork>,
+    spec: &NodeSpec,
+) -> Result<NodeNetwork, Error> {
+    let made = cluster.apply_node_network((&name.0, uid), seen, &NodeNetworkSpec::from(spec)).await?;
+    tracing::info!(node = %name, cidrs = join(&spec.pod_cidrs), "pod CIDRs given");
     Ok(made)
 }
 
-/// Who gets what, given everything that is promised and published. Pure.
-pub fn plan(intent: &Intent, live: &Seen, pending: &Pending, now: Timestamp) -> Plan {
-    let published: BTreeSet<(String, Option<&str>)> =
-        live.node_networks.iter().map(|network| (network.name_any(), owner(network))).collect();
-    let names: BTreeSet<&str> = published.iter().map(|(name, _)| name.as_str()).collect();
+/// Who gets what, given everything that is promised and published, but for those who were tried already. Pure.
+pub fn plan(intent: &Intent, live: &Seen, pending: &Pending, tried: &BTreeSet<NodeName>, now: Timestamp) -> Plan {
+    let parts: BTreeMap<String, &NodeNetwork> = live.node_networks.iter().map(|n| (n.name_any(), &**n)).collect();
     let uids = uids(live);
     let mut kept = pending.clone();
     kept.0.retain(|name, promise| {
-        let is_published = published.contains(&(name.0.clone(), Some(promise.uid.as_str())));
         let node_is_there = uids.get(name) == Some(&promise.uid);
-        !is_published && (node_is_there || now.duration_since(promise.at) < QUARANTINE)
+        let expired = now.duration_since(promise.at) >= QUARANTINE;
+        is_open(promise, parts.get(&name.0).copied()) && (node_is_there || !expired)
     });
     let mut facts = facts(live, &kept);
     // A Node that was made again waits until the part of the old one is gone.
-    facts.nodes.retain(|name, node| !node.existing.is_empty() || !names.contains(name.0.as_str()));
+    facts.nodes.retain(|name, node| !node.existing.is_empty() || !parts.contains_key(&name.0));
     let resolved = resolve(intent, &facts, &allocate(intent, &facts));
-    let mut waiting = resolved.specs.into_iter().filter(|(name, _)| !names.contains(name.0.as_str()));
+    let is_due = |(name, spec): &(NodeName, NodeSpec)| {
+        let uid = uids.get(name).map(String::as_str).unwrap_or_default();
+        !tried.contains(name) && is_due(parts.get(&name.0).copied(), uid, spec)
+    };
+    let mut waiting = resolved.specs.into_iter().filter(is_due);
     let specs: BTreeMap<NodeName, NodeSpec> = waiting.by_ref().take(BATCH).collect();
     for (name, spec) in &specs {
+        let part = parts.get(&name.0).copied();
         let uid = uids.get(name).cloned().unwrap_or_default();
-        let promise = || Promise { uid: uid.clone(), cidrs: spec.pod_cidrs.clone(), at: now };
-        let entry = kept.0.entry(name.clone()).or_insert_with(promise);
-        if entry.uid != uid {
-            *entry = promise();
+        let promise =
+            Promise { uid, cidrs: gains(part, spec), at: now, seen: part.and_then(ResourceExt::resource_version) };
+        match kept.0.get(name).filter(|old| old.uid == promise.uid && old.seen == promise.seen) {
+            Some(old) if promise.cidrs == old.cidrs => {}
+            _ => drop(kept.0.insert(name.clone(), promise)),
         }
     }
     Plan { pending: kept, specs, more: waiting.next().is_some() }
+}
+
+/// Whether a node is to be given CIDRs, and can be: nobody else's part has its name.
+pub fn is_due(part: Option<&NodeNetwork>, node_uid: &str, spec: &NodeSpec) -> bool {
+    let is_its_own = |part: &NodeNetwork| {
+        part.metadata.deletion_timestamp.is_none() && owner(part).is_none_or(|uid| uid == node_uid)
+    };
+    part.is_none_or(is_its_own) && !gains(part, spec).is_empty()
+}
+
+/// The CIDRs that a node does not have yet.
+fn gains(part: Option<&NodeNetwork>, spec: &NodeSpec) -> Vec<IpNet> {
+    let has = |cidr: &IpNet| part.is_some_and(|part| part.spec.pod_cidrs.contains(&cidr.to_string()));
+    spec.pod_cidrs.iter().copied().filter(|cidr| !has(cidr)).collect()
+}
+
+/// Whether a promise may still be kept by the one who gave it, and was not yet.
+fn is_open(promise: &Promise, part: Option<&NodeNetwork>) -> bool {
+    match (&promise.seen, part) {
+        (None, part) => part.is_none_or(|part| owner(part) != Some(promise.uid.as_str())),
+        (Some(seen), part) => part.and_then(ResourceExt::resource_version).as_ref() == Some(seen),
+    }
 }
 
 async fn read(cluster: &Cluster) -> Result<(ConfigMap, Pending), Error> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
+use ipnet::IpNet;
 use kube::ResourceExt;
 use towpath_crds::{NodeNetwork, NodeNetworkSpec};
+use towpath_net::resolve::without_new_blocks;
 use towpath_net::state::{NodeName, NodeSpec};
 
 use crate::cache::Seen;
@@ -18,12 +20,19 @@ const AT_ONCE: usize = 16;
 ///
 /// The garbage collector would do so too, in its own time. The caches may lag behind, so the API server is asked
 /// first whether the Node is really gone.
-pub async fn remove_gone(cluster: &Cluster, seen: &Seen) -> Result<(), Error> {
+///
+/// What stands in the way of one holds up no other.
+pub async fn remove_gone(cluster: &Cluster, seen: &Seen) -> Vec<Error> {
     let mut requests = Vec::new();
     for network in gone(seen) {
         requests.push(remove(cluster, network));
     }
-    stream::iter(requests).buffer_unordered(AT_ONCE).try_collect().await
+    failures(requests).await
+}
+
+async fn failures(requests: Vec<impl Future<Output = Result<(), Error>>>) -> Vec<Error> {
+    let done = stream::iter(requests).buffer_unordered(AT_ONCE);
+    done.filter_map(async |result| result.err()).collect().await
 }
 
 /// The parts whose Node is not among those that were seen. Pure.
@@ -44,17 +53,19 @@ async fn remove(cluster: &Cluster, network: &NodeNetwork) -> Result<(), Error> {
         return Ok(());
     }
     cluster.delete_node_network(network).await?;
-    tracing::info!(node = name, cidrs = ?network.spec.pod_cidrs, "Node is gone, pod CIDRs freed");
+    tracing::info!(node = name, cidrs = network.spec.pod_cidrs.join(","), "Node is gone, pod CIDRs freed");
     Ok(())
 }
 
-/// Tells every node that has a part what differs from it.
-pub async fn publish(cluster: &Cluster, seen: &Seen, specs: &BTreeMap<NodeName, NodeSpec>) -> Result<(), Error> {
+/// Tells every node that has a part what differs from it, but gives it no CIDR that it does not have.
+///
+/// What stands in the way of one holds up no other.
+pub async fn publish(cluster: &Cluster, seen: &Seen, specs: &BTreeMap<NodeName, NodeSpec>) -> Vec<Error> {
     let mut requests = Vec::new();
     for stale in stale(seen, specs) {
         requests.push(tell(cluster, stale));
     }
-    stream::iter(requests).buffer_unordered(AT_ONCE).try_collect().await
+    failures(requests).await
 }
 
 /// A part that is not what it should be.
@@ -69,7 +80,9 @@ fn stale<'a>(seen: &'a Seen, specs: &BTreeMap<NodeName, NodeSpec>) -> Vec<Stale<
     let nodes = by_name(&seen.nodes);
     let judge = |network: &'a NodeNetwork| {
         let name = network.name_any();
-        let spec = NodeNetworkSpec::from(specs.get(name.as_str())?);
+        let existing: Vec<IpNet> = network.spec.pod_cidrs.iter().filter_map(|text| text.parse().ok()).collect();
+        let spec = without_new_blocks(specs.get(name.as_str())?.clone(), &existing);
+        let spec = NodeNetworkSpec::from(&spec);
         let node_uid = nodes.get(&name)?.uid()?;
         let owner = owner(network);
         let ours = network.metadata.deletion_timestamp.is_none() && owner.is_none_or(|uid| uid == node_uid);
@@ -81,8 +94,15 @@ fn stale<'a>(seen: &'a Seen, specs: &BTreeMap<NodeName, NodeSpec>) -> Vec<Stale<
 
 async fn tell(cluster: &Cluster, stale: Stale<'_>) -> Result<(), Error> {
     let name = stale.network.name_any();
-    let uid = stale.network.uid();
-    cluster.apply_node_network((&name, &stale.node_uid), uid.as_deref(), &stale.spec).await?;
-    tracing::info!(node = name, revision = stale.spec.revision, addresses = ?stale.spec.addresses, "node told");
+    cluster.apply_node_network((&name, &stale.node_uid), Some(stale.network), &stale.spec).await?;
+    let draining = stale.spec.addressing.iter().flat_map(|addressing| addressing.draining.iter().flatten());
+    tracing::info!(
+        node = name,
+        revision = stale.spec.revision,
+        addresses = stale.spec.addresses.join(","),
+        cidrs = stale.spec.pod_cidrs.join(","),
+        draining = draining.map(String::as_str).collect::<Vec<_>>().join(","),
+        "node told"
+    );
     Ok(())
 }

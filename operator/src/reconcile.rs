@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use towpath_crds::{CLUSTER_NETWORK, ClusterNetwork, ClusterNetworkStatus};
-use towpath_net::allocate::{Allocations, allocate};
+use towpath_crds::{CLUSTER_NETWORK, ClusterNetwork, ClusterNetworkStatus, NodeNetwork};
+use towpath_net::allocate::allocate;
 use towpath_net::facts::Facts;
 use towpath_net::intent::{Draft, Finding, Intent, Problem, validate};
 use towpath_net::resolve::{Resolved, conflicts, resolve};
-use towpath_net::state::NodeName;
+use towpath_net::state::{NodeName, NodeSpec};
 
 use crate::cache::{Caches, Seen};
 use crate::cluster::{Cluster, Error};
 use crate::events::{Herald, kept, news, reference};
 use crate::facts::{by_name, facts};
-use crate::grant::{Pending, grant};
+use crate::grant::{Granted, Pending, grant, is_due, uids};
 use crate::metrics::NodeState;
 use crate::publish::{publish, remove_gone};
 use crate::status::{Judgement, assess};
@@ -69,10 +69,10 @@ pub enum Next {
 pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, Error> {
     let Context { caches, cluster, herald } = context;
     let mut seen = caches.seen(); //                                                   fetch;    client: no
-    remove_gone(cluster, &seen).await?; //                                             remove;   client: yes
+    let mut errors = remove_gone(cluster, &seen).await; //                             remove;   client: yes
     let Some(network) = current(&seen) else {
         farewell(herald, memory).await; //                                             client: only when it went
-        return Ok(Next::Wait);
+        return Error::all(errors).map(|()| Next::Wait);
     };
     memory.network = Some(reference(&network));
     let now = Timestamp::now();
@@ -80,16 +80,17 @@ pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, E
         //                                                                             validate; client: no
         Err(findings) => Judgement::Refused(findings),
         Ok(intent) => {
-            give(cluster, &intent, &mut seen).await?; //                               allocate; client: only to give
-            let resolved = settle(&intent, &seen).1; //                                resolve;  client: no
-            publish(cluster, &seen, &resolved.specs).await?; //                        publish;  client: yes
-            let findings = lasting(resolved.findings, &seen, now); //                  ripen;    client: no
-            Judgement::Accepted { intent: Box::new(intent), findings }
+            errors.extend(give(cluster, &intent, &mut seen).await); //                 allocate; client: only to give
+            let settled = settle(&intent, &seen); //                                   resolve;  client: no
+            errors.extend(publish(cluster, &seen, &settled.resolved.specs).await); //  publish;  client: yes
+            let findings = lasting(settled.resolved.findings, &seen, now); //          ripen;    client: no
+            Judgement::Accepted { intent: Box::new(intent), findings, remarks: settled.remarks }
         }
     };
     let status = assess(&network, &judgement, &seen, now); //                          assess;   client: no
     measure(cluster, &judgement, &status);
-    report(context, memory, &network, status).await //                                 status;   client: yes
+    let next = report(context, memory, &network, status).await; //                     status;   client: yes
+    Error::all(errors).and(next)
 }
 
 fn current(seen: &Seen) -> Option<Arc<ClusterNetwork>> {
@@ -127,23 +128,39 @@ fn lasting(mut findings: Findings, seen: &Seen, now: Timestamp) -> Findings {
     findings
 }
 
-fn settle(intent: &Intent, seen: &Seen) -> (Allocations, Resolved) {
-    let facts = facts(seen, &Pending::default());
-    let allocations = allocate(intent, &facts);
-    let resolved = resolve(intent, &facts, &allocations);
-    (allocations, resolved)
+/// What is to be, as far as the caches know.
+struct Settled {
+    resolved: Resolved,
+    remarks: Vec<Finding>,
 }
 
-/// Gives CIDRs where some node has none and could have; otherwise the lock is not even read.
-async fn give(cluster: &Cluster, intent: &Intent, seen: &mut Seen) -> Result<(), Error> {
-    let (allocations, resolved) = settle(intent, seen);
-    let published: BTreeSet<String> = seen.node_networks.iter().map(|network| network.name_any()).collect();
-    let waits = |name: &NodeName| resolved.specs.contains_key(name) && !published.contains(&name.0);
-    if allocations.fresh.iter().any(waits) {
-        let made = grant(cluster, intent, seen).await?;
-        seen.node_networks.extend(made.into_iter().map(Arc::new));
+fn settle(intent: &Intent, seen: &Seen) -> Settled {
+    let facts = facts(seen, &Pending::default());
+    let allocations = allocate(intent, &facts);
+    Settled { resolved: resolve(intent, &facts, &allocations), remarks: allocations.remarks }
+}
+
+/// Gives CIDRs where some node has none or too few; otherwise the lock is not even read.
+async fn give(cluster: &Cluster, intent: &Intent, seen: &mut Seen) -> Vec<Error> {
+    let resolved = settle(intent, seen).resolved;
+    let parts: BTreeMap<String, &Arc<NodeNetwork>> = seen.node_networks.iter().map(|n| (n.name_any(), n)).collect();
+    let uids = uids(seen);
+    let waits = |(name, spec): (&NodeName, &NodeSpec)| {
+        let uid = uids.get(name).map(String::as_str).unwrap_or_default();
+        is_due(parts.get(&name.0).map(|part| &***part), uid, spec)
+    };
+    if !resolved.specs.iter().any(waits) {
+        return Vec::new();
     }
-    Ok(())
+    match grant(cluster, intent, seen).await {
+        Ok(Granted { made, errors }) => {
+            let names: BTreeSet<String> = made.iter().map(ResourceExt::name_any).collect();
+            seen.node_networks.retain(|network| !names.contains(&network.name_any()));
+            seen.node_networks.extend(made.into_iter().map(Arc::new));
+            errors
+        }
+        Err(error) => vec![error],
+    }
 }
 
 fn measure(cluster: &Cluster, judgement: &Judgement, status: &ClusterNetworkStatus) {

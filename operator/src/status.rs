@@ -1,5 +1,7 @@
 //! What is said about the network as a whole. Pure; client: no.
 
+mod pools;
+
 #[cfg(test)]
 mod tests;
 
@@ -10,11 +12,14 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use towpath_crds::conditions::{Claim, ConditionType, Verdict, find, is_true, set};
 use towpath_crds::{ClusterNetwork, ClusterNetworkStatus, NodeCounts, NodeNetwork};
-use towpath_net::intent::{Finding, Intent, Problem, join};
+use towpath_net::intent::{Finding, Intent, Problem};
 use towpath_net::state::NodeName;
 
 use crate::cache::Seen;
 use crate::facts::{by_name, owner};
+
+/// Why a network is not ready whose nodes say that they are not.
+pub const NODES_NOT_READY: &str = "NodesNotReady";
 
 /// How many names a message holds.
 const MOST_NAMES: usize = 10;
@@ -28,6 +33,8 @@ pub enum Judgement {
         intent: Box<Intent>,
         /// What is wrong with some nodes.
         findings: BTreeMap<NodeName, Vec<Finding>>,
+        /// What is odd, and holds nothing up.
+        remarks: Vec<Finding>,
     },
     /// It does not; nothing of it is done.
     Refused(Vec<Finding>),
@@ -40,6 +47,7 @@ struct Census<'a> {
     behind: Vec<String>,
     unready: Vec<(String, String)>,
     stalled: Vec<(String, String)>,
+    contested: Vec<(String, String)>,
     current: Vec<&'a NodeNetwork>,
     ready: usize,
 }
@@ -52,6 +60,7 @@ fn census<'a>(seen: &'a Seen, revision: Option<&str>) -> Census<'a> {
         behind: Vec::new(),
         unready: Vec::new(),
         stalled: Vec::new(),
+        contested: Vec::new(),
         current: Vec::new(),
         ready: 0,
     };
@@ -77,6 +86,9 @@ fn count<'a>(census: &mut Census<'a>, name: String, part: &'a NodeNetwork, revis
     }
     if is_true(conditions, ConditionType::Stalled) {
         census.stalled.push((name.clone(), says(ConditionType::Stalled)));
+    }
+    if find(conditions, ConditionType::CNIUncontested).is_some_and(|c| c.status == "False") {
+        census.contested.push((name.clone(), says(ConditionType::CNIUncontested)));
     }
     if is_true(conditions, ConditionType::Ready) {
         census.ready += 1;
@@ -127,6 +139,9 @@ fn messages(list: &[(String, String)]) -> String {
 const fn reason(problem: &Problem) -> &'static str {
     match problem {
         Problem::Exhausted { .. } => "RangeExhausted",
+        Problem::PoolsExhausted { .. } => "PoolsExhausted",
+        Problem::NodeFull { .. } => "NodeFull",
+        Problem::NoPoolSelects => "NoPoolSelects",
         Problem::NothingToAdopt => "NothingToAdopt",
         Problem::NoInternalIp { .. } => "NoInternalIP",
         Problem::AddressOfPods { .. } => "AddressInPodRange",
@@ -141,6 +156,7 @@ struct Verdicts {
     accepted: Claim,
     allocated: Claim,
     updated: Claim,
+    uncontested: Claim,
     /// Somebody has to do something.
     stalled: Option<(&'static str, String)>,
     /// Nodes are not there yet.
@@ -156,6 +172,7 @@ fn verdicts(judgement: &Judgement, census: &Census<'_>, revision: &str) -> Verdi
         let late = names(refs(&census.without).chain(refs(&census.behind)));
         Claim::new(NodesUpdated, false, "Updating", format!("not on revision {revision} yet: {late}"))
     };
+    let uncontested = uncontested(census);
     match judgement {
         Judgement::Refused(findings) => {
             let said = findings.iter().map(ToString::to_string).collect::<Vec<_>>().join(". ");
@@ -169,21 +186,32 @@ fn verdicts(judgement: &Judgement, census: &Census<'_>, revision: &str) -> Verdi
                     "nothing is given until the spec is accepted",
                 ),
                 updated,
+                uncontested,
                 stalled: Some(("Invalid", message)),
                 waiting: None,
             }
         }
-        Judgement::Accepted { findings, .. } => Verdicts {
+        Judgement::Accepted { findings, remarks, .. } => Verdicts {
             accepted: Claim::new(Accepted, true, "Valid", "the spec makes sense in this cluster"),
-            allocated: allocated(findings, census),
+            allocated: allocated(findings, remarks, census),
             updated,
+            uncontested,
             stalled: stalled(findings, census),
             waiting: waiting(census, revision),
         },
     }
 }
 
-fn allocated(findings: &BTreeMap<NodeName, Vec<Finding>>, census: &Census<'_>) -> Claim {
+/// Whether any node's agent says that another network takes pods.
+fn uncontested(census: &Census<'_>) -> Claim {
+    let about = ConditionType::CNIUncontested;
+    if census.contested.is_empty() {
+        return Claim::new(about, true, "Uncontested", "no node says that another network takes pods");
+    }
+    Claim::new(about, false, "NodesContested", format!("node {}", messages(&census.contested)))
+}
+
+fn allocated(findings: &BTreeMap<NodeName, Vec<Finding>>, remarks: &[Finding], census: &Census<'_>) -> Claim {
     let about = ConditionType::CIDRsAllocated;
     if let Some(first) = findings.values().flatten().next() {
         return Claim::new(about, false, reason(&first.problem), grouped(findings));
@@ -192,7 +220,9 @@ fn allocated(findings: &BTreeMap<NodeName, Vec<Finding>>, census: &Census<'_>) -
         let message = format!("no pod CIDRs or no InternalIP yet: {}", names(refs(&census.without)));
         return Claim::new(about, false, "Allocating", message);
     }
-    Claim::new(about, true, "AllAllocated", format!("{} of {0} nodes have pod CIDRs and an address", census.desired))
+    let all = format!("{} of {0} nodes have pod CIDRs and an address", census.desired);
+    let said = std::iter::once(all).chain(remarks.iter().map(ToString::to_string));
+    Claim::new(about, true, "AllAllocated", said.collect::<Vec<_>>().join(". "))
 }
 
 fn stalled(findings: &BTreeMap<NodeName, Vec<Finding>>, census: &Census<'_>) -> Option<(&'static str, String)> {
@@ -211,7 +241,7 @@ fn waiting(census: &Census<'_>, revision: &str) -> Option<(&'static str, String)
         return Some(("NodesUpdating", format!("waiting for nodes to be on revision {revision}: {}", names(late))));
     }
     let unready = || format!("waiting for nodes to be ready: {}", messages(&census.unready));
-    (!census.unready.is_empty()).then(|| ("NodesNotReady", unready()))
+    (!census.unready.is_empty()).then(|| (NODES_NOT_READY, unready()))
 }
 
 /// The status that says it all. What was said before is kept where it stays true.
@@ -223,9 +253,9 @@ pub fn assess(network: &ClusterNetwork, judgement: &Judgement, seen: &Seen, now:
     };
     let census = census(seen, revision.as_deref());
     let verdicts = verdicts(judgement, &census, revision.as_deref().unwrap_or("none"));
-    let pod_cidrs = match judgement {
-        Judgement::Accepted { intent, .. } => Some(join(&intent.pod_ranges())).filter(|text| !text.is_empty()),
-        Judgement::Refused(_) => before.pod_cidrs.clone(),
+    let (pod_cidrs, pools) = match judgement {
+        Judgement::Accepted { intent, .. } => pools::ranges(intent, &before.pools, seen),
+        Judgement::Refused(_) => (before.pod_cidrs.clone(), before.pools.clone()),
     };
     let mut conditions = before.conditions;
     claim_all(&mut conditions, verdicts, network.metadata.generation, now);
@@ -239,13 +269,14 @@ pub fn assess(network: &ClusterNetwork, judgement: &Judgement, seen: &Seen, now:
         attachment: census.current.first().map(|part| part.spec.attachment),
         mtu: statuses().filter_map(|status| status.mtu).min(),
         pod_cidrs,
+        pools,
         nodes: Some(NodeCounts::new(census.desired, census.current.len(), census.ready)),
     }
 }
 
 fn claim_all(conditions: &mut Vec<Condition>, verdicts: Verdicts, generation: Option<i64>, now: Timestamp) {
     use ConditionType::{Ready, Reconciling, Stalled};
-    let Verdicts { accepted, allocated, updated, stalled, waiting } = verdicts;
+    let Verdicts { accepted, allocated, updated, uncontested, stalled, waiting } = verdicts;
     let fine = || ("NetworkReady", updated.message.clone() + " and ready");
     let (reason, message) = stalled.clone().or_else(|| waiting.clone()).unwrap_or_else(fine);
     let is_stalled = stalled.is_some();
@@ -259,6 +290,7 @@ fn claim_all(conditions: &mut Vec<Condition>, verdicts: Verdicts, generation: Op
         accepted,
         allocated,
         updated.clone(),
+        uncontested,
     ];
     for claim in &claims {
         set(conditions, claim, generation, now);

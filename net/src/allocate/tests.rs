@@ -3,14 +3,17 @@ use proptest::prelude::*;
 use super::*;
 use crate::facts::HeldCidrs;
 use crate::family::PerFamily;
-use crate::intent::{Allocation, Draft, DraftMtu, validate};
-use crate::state::{Attachment, MasqueradeMode, Transport};
+use crate::intent::{Allocation, Draft, DraftIpam, DraftMtu, validate};
+use crate::state::{Attachment, CniConflict, MasqueradeMode, Transport};
 
 fn intent(allocation: Allocation, pods: &[&str], masks: PerFamily<Option<i64>>) -> Intent {
     let draft = Draft {
-        allocation,
-        pod_cidrs: pods.iter().map(|&p| p.to_owned()).collect(),
-        node_mask_size: masks,
+        ipam: DraftIpam {
+            allocation: Some(allocation),
+            pod_cidrs: pods.iter().map(|&p| p.to_owned()).collect(),
+            node_mask_size: masks,
+            ..DraftIpam::default()
+        },
         service_cidrs: Vec::new(),
         node_cidrs: Vec::new(),
         attachment: Attachment::Routed,
@@ -18,6 +21,7 @@ fn intent(allocation: Allocation, pods: &[&str], masks: PerFamily<Option<i64>>) 
         mtu: DraftMtu::Word("Auto".to_owned()),
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: Vec::new(),
+        cni_conflict: CniConflict::Report,
     };
     validate(&draft).unwrap()
 }

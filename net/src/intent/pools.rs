@@ -72,9 +72,9 @@ impl BlockPool {
     }
 
     /// The reserved addresses that lie in `block`.
-    pub fn reserved_in(&self, block: &IpNet) -> impl Iterator<Item = IpNet> {
-        let within = self.reserved.iter().filter(|reserved| super::overlap(reserved, block));
-        within.map(|reserved| if reserved.contains(block) { *block } else { *reserved })
+    pub fn reserved_in(&self, block: IpNet) -> impl Iterator<Item = IpNet> {
+        let within = self.reserved.iter().filter(move |reserved| super::overlap(reserved, &block));
+        within.map(move |reserved| if reserved.contains(&block) { block } else { *reserved })
     }
 }
 

@@ -1,14 +1,17 @@
 use super::*;
 use crate::allocate::allocate;
 use crate::facts::ServiceRange;
-use crate::intent::{Allocation, Draft, DraftMtu, validate};
-use crate::state::{Attachment, MasqueradeMode, Transport};
+use crate::intent::{Allocation, Draft, DraftIpam, DraftMtu, validate};
+use crate::state::{Attachment, CniConflict, MasqueradeMode, Transport};
 
 fn draft() -> Draft {
     Draft {
-        allocation: Allocation::Allocate,
-        pod_cidrs: vec!["10.244.0.0/16".to_owned(), "fd00:10:244::/56".to_owned()],
-        node_mask_size: PerFamily::default(),
+        ipam: DraftIpam {
+            allocation: Some(Allocation::Allocate),
+            pod_cidrs: vec!["10.244.0.0/16".to_owned(), "fd00:10:244::/56".to_owned()],
+            node_mask_size: PerFamily::default(),
+            ..DraftIpam::default()
+        },
         service_cidrs: Vec::new(),
         node_cidrs: Vec::new(),
         attachment: Attachment::Routed,
@@ -16,6 +19,7 @@ fn draft() -> Draft {
         mtu: DraftMtu::Word("Auto".to_owned()),
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: vec!["192.168.0.0/16".to_owned()],
+        cni_conflict: CniConflict::Report,
     }
 }
 

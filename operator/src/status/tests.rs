@@ -20,7 +20,7 @@ fn network() -> ClusterNetwork {
 
 fn accepted() -> Judgement {
     let intent = validate(&Draft::from(&network().spec)).unwrap();
-    Judgement::Accepted { intent: Box::new(intent), findings: BTreeMap::new() }
+    Judgement::Accepted { intent: Box::new(intent), findings: BTreeMap::new(), remarks: Vec::new() }
 }
 
 fn revision() -> String {
@@ -133,7 +133,7 @@ fn the_same_finding_about_many_nodes_is_said_once() {
     let exhausted =
         || vec![Finding::new("spec.ipam.podCIDRs[0]", "10.244.0.0/16", Problem::Exhausted { mask: 24, blocks: 256 })];
     let findings = [("n7", exhausted()), ("n8", exhausted())].map(|(name, list)| (NodeName::from(name), list));
-    let judgement = Judgement::Accepted { intent, findings: findings.into() };
+    let judgement = Judgement::Accepted { intent, findings: findings.into(), remarks: Vec::new() };
     let status = assess(&network(), &judgement, &Seen::default(), now());
     let (.., stalled, said) = verdict(&status);
     assert!(stalled);

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use towpath_crds::{ClusterNetwork, NodeNetwork};
 use towpath_net::intent::{Draft, overlap, validate};
 use towpath_operator::cache::Seen;
-use towpath_operator::cluster::Cluster as Writer;
+use towpath_operator::cluster::{Cluster as Writer, Error};
 use towpath_operator::grant::{NAME, grant};
 use towpath_operator::lease::Candidate;
 use towpath_operator::metrics::Metrics;
@@ -234,11 +234,16 @@ fn operators_that_all_believe_to_lead_never_give_a_cidr_twice() {
             let (intent, seen) = (intent.clone(), seen.clone());
             operators.spawn(async move {
                 let mut conflicts = 0_u32;
-                while let Err(error) = grant(&writer, &intent, &seen).await {
-                    assert!(error.is_conflict(), "{error}");
+                loop {
+                    match grant(&writer, &intent, &seen).await {
+                        Ok(granted) if granted.errors.is_empty() => return conflicts,
+                        Ok(granted) => {
+                            assert!(granted.errors.iter().all(Error::is_conflict), "{:?}", granted.errors);
+                        }
+                        Err(error) => assert!(error.is_conflict(), "{error}"),
+                    }
                     conflicts += 1;
                 }
-                conflicts
             });
         }
         let conflicts: u32 = operators.join_all().await.into_iter().sum();

@@ -98,13 +98,11 @@ impl Check {
         self.at_most(MOST_RESERVED, &list, draft.reserved.len());
         let mut reserved = Vec::with_capacity(draft.reserved.len());
         for (index, text) in draft.reserved.iter().enumerate() {
-            match address_or_cidr(text).filter(|net| cidr.contains(net)) {
-                Some(net) => reserved.push(net),
-                None => {
-                    let problem = Problem::NotOfPool { pool: cidr };
-                    self.0.push(Finding::new(format!("{list}[{index}]"), text, problem));
-                }
+            let net = address_or_cidr(text).filter(|net| cidr.contains(net));
+            if net.is_none() {
+                self.0.push(Finding::new(format!("{list}[{index}]"), text, Problem::NotOfPool { pool: cidr }));
             }
+            reserved.extend(net);
         }
         let range = self.cut(cidr, format!("{field}.blockSize"), draft.block_size)?;
         let (name, selector) = (draft.name.clone(), draft.selector.clone());
