@@ -8,16 +8,15 @@ use serde_json::Value;
 use towpath_kernel::leases::{Held, Request, Store, Wish};
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::netns::Namespace;
-use towpath_kernel::nft::Nft;
-use towpath_kernel::{conntrack, netlink, release, route};
+use towpath_kernel::{netlink, release, route, shaping};
 use towpath_net::family::host_net;
-use towpath_net::lease::{Lease, Phase};
+use towpath_net::lease::Phase;
 
 use crate::config::Config;
 use crate::environment::Place;
 use crate::error::Error;
 use crate::wish::Asked;
-use crate::{result, wire};
+use crate::{hostports, result, wire};
 
 /// How long a pod waits for an address to become free, where one may: less than runtimes give a plugin.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Attaches a pod. After an error there is nothing of it: no link, address, route, host port or lease.
 pub fn add(place: &Place, config: &Config) -> Result<Value, Error> {
     let namespace = enter(place)?;
+    hostports::refuse_unsupported(&config.host_ports)?;
     let mut node = Socket::open(Protocol::Route)?;
     let mut request = request(place, config);
     let attached = match attach(&mut node, config, &request, &namespace) {
@@ -47,7 +47,7 @@ fn request<'a>(place: &'a Place, config: &'a Config) -> Request<'a> {
         pod: place.arguments.pod.clone(),
         mac: place.arguments.mac.or(config.mac),
         host_ports: config.host_ports.clone(),
-        loopback_ports: Vec::new(),
+        loopback_ports: hostports::on_loopback(&config.host_ports),
         bandwidth: config.bandwidth,
         wish: Wish { asked: by_arguments.unwrap_or(config.asked), in_use: BTreeSet::new() },
         patience: PATIENCE,
@@ -82,17 +82,9 @@ pub fn enter(place: &Place) -> Result<Namespace, Error> {
 
 fn complete(node: &mut Socket, held: &mut Held, namespace: &Namespace) -> Result<(), Error> {
     wire::set_up(node, &held.lease, namespace)?;
-    open_ports(&held.lease)?;
+    shaping::apply(node, &held.lease)?;
+    hostports::open(&held.lease)?;
     Ok(held.advance(Phase::Ready)?)
-}
-
-fn open_ports(lease: &Lease) -> Result<(), Error> {
-    if !lease.host_ports.is_empty() {
-        Nft::open()?.open_ports(lease)?;
-        // Packets that came before this pod began flows to nowhere.
-        conntrack::forget_host_ports(lease)?;
-    }
-    Ok(())
 }
 
 fn undone(cause: Error, undo: Result<(), Error>) -> Error {

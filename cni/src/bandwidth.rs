@@ -4,8 +4,12 @@
 //! may hand the annotations over as they are.
 
 use serde_json::{Map, Value};
+use towpath_kernel::netlink::{self, Socket};
+use towpath_kernel::shaping;
 use towpath_net::bandwidth::{Bandwidth, Limit};
+use towpath_net::lease::Lease;
 
+use crate::check::Mismatch;
 use crate::config::{Error, any_case, field};
 
 /// Where runtimes put the pod's annotations.
@@ -97,6 +101,11 @@ fn quantity(text: &str) -> Option<u64> {
     let scale = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
     u64::try_from(digits.checked_mul(factor.into())?.div_ceil(scale)).ok()
+}
+
+/// Compares the limits of a lease with those that the kernel has.
+pub fn check(node: &mut Socket, lease: &Lease) -> Result<Vec<Mismatch>, netlink::Error> {
+    Ok(shaping::differences(node, lease)?.into_iter().map(Mismatch::Bandwidth).collect())
 }
 
 #[cfg(test)]

@@ -8,16 +8,16 @@ use towpath_kernel::address::{self, Address};
 use towpath_kernel::leases::Store;
 use towpath_kernel::link::{self, Kind, Link, Mac};
 use towpath_kernel::netlink::{self, Protocol, Socket};
-use towpath_kernel::nft::Nft;
 use towpath_kernel::route::{self, Route};
+use towpath_kernel::shaping::Direction;
 use towpath_net::lease::{Lease, Phase};
-use towpath_net::render::hostport_elements;
+use towpath_net::observed::Sysctl;
 
 use crate::add::enter;
 use crate::config::Config;
 use crate::environment::Place;
 use crate::error::Error;
-use crate::wire;
+use crate::{bandwidth, hostports, wire};
 
 /// Where something differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,12 @@ pub enum Mismatch {
     /// A host port is not open.
     #[error("on the node: an element of set {0} is missing, so a host port does not lead to the pod")]
     HostPort(&'static str),
+    /// The pod does not answer on the node's loopback.
+    #[error("on the node: setting {0} is not 1, so the host ports on the loopback do not lead to the pod")]
+    Loopback(Sysctl),
+    /// A limit of the pod's traffic is not set as it was asked for.
+    #[error("on the node: the limit of what {0} the pod is missing or another")]
+    Bandwidth(Direction),
 }
 
 /// One side, as the kernel has it.
@@ -123,7 +129,8 @@ pub fn check(place: &Place, config: &Config) -> Result<(), Error> {
     let views =
         [View::read(Side::Node, &mut node, &lease.host_interface)?, View::read(Side::Pod, &mut pod, &lease.interface)?];
     compare(&lease, previous, &views, &mut differences);
-    compare_ports(&lease, &mut differences)?;
+    differences.extend(hostports::check(&lease)?);
+    differences.extend(bandwidth::check(&mut node, &lease)?);
     if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch(differences)) }
 }
 
@@ -190,17 +197,4 @@ fn returned_mac(previous: &Value, lease: &Lease) -> Option<Mac> {
         text("name") == lease.interface && !text("sandbox").is_empty()
     };
     interfaces.iter().find(is_ours)?.get("mac")?.as_str()?.parse().ok()
-}
-
-fn compare_ports(lease: &Lease, differences: &mut Vec<Mismatch>) -> Result<(), Error> {
-    if lease.host_ports.is_empty() {
-        return Ok(());
-    }
-    let table = Nft::open()?.read()?.unwrap_or_default();
-    for (set, element) in hostport_elements(lease) {
-        if !table.sets.get(set).is_some_and(|set| set.elements.contains(&element)) {
-            differences.push(Mismatch::HostPort(set));
-        }
-    }
-    Ok(())
 }

@@ -5,12 +5,12 @@ use std::io;
 use serde_json::{Value, json};
 use towpath_kernel::leases::Error as LeaseError;
 use towpath_kernel::nft::NftError;
-use towpath_kernel::{fs, netlink, netns, release, sysctl};
+use towpath_kernel::{fs, netlink, netns, release, shaping, sysctl};
 use towpath_net::render::TABLE;
 
 use crate::check::Mismatch;
 use crate::version::SpecVersion;
-use crate::{config, environment, wire};
+use crate::{config, environment, hostports, wire};
 
 /// The error codes of the specification, and from 100 up our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,12 @@ pub enum Error {
     /// The host ports could not be read or written.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// The host ports cannot be had on this node.
+    #[error(transparent)]
+    HostPorts(#[from] hostports::Error),
+    /// The pod's traffic could not be limited.
+    #[error(transparent)]
+    Shaping(#[from] shaping::Error),
     /// An attachment is not as it should be.
     #[error("{} differences, the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     Mismatch(Vec<Mismatch>),
@@ -147,6 +153,8 @@ impl Error {
             | Self::Netlink(_)
             | Self::Sysctl(_)
             | Self::Nft(_)
+            | Self::HostPorts(_)
+            | Self::Shaping(_)
             | Self::Uncollected(_) => Code::Kernel,
             Self::NotUndone { cause, .. } => cause.code(),
             Self::Mismatch(_) => Code::Mismatch,

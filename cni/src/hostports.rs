@@ -1,14 +1,36 @@
 //! Ports of the node that lead to the pod, as a runtime asks for them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value};
-use towpath_net::lease::{HostPort, Protocol};
+use towpath_kernel::nft::Nft;
+use towpath_kernel::sysctl::{self, Sysctls};
+use towpath_kernel::{conntrack, ports};
+use towpath_net::Family;
+use towpath_net::lease::{HostPort, Lease, Protocol};
+use towpath_net::observed::Sysctl;
+use towpath_net::render::hostport_elements;
 
-use crate::config::{Error, any_case, field};
+use crate::check::Mismatch;
+use crate::config::{Error as ConfigError, any_case, field};
+use crate::error::Error as CallError;
+
+/// Why host ports cannot be had on this node.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel does not follow connections of SCTP, so it cannot rewrite them.
+    #[error(
+        "{0} cannot be opened: the kernel of this node has no connection tracking of SCTP (CONFIG_NF_CT_PROTO_SCTP); take \
+         the port from the pod, or run it on another node"
+    )]
+    NoSctp(HostPort),
+    /// Whether the kernel does could not be told.
+    #[error(transparent)]
+    Sysctl(#[from] sysctl::Error),
+}
 
 /// The ports that the runtime asks for (`runtimeConfig.portMappings`), each once.
-pub fn asked(config: &Map<String, Value>) -> Result<Vec<HostPort>, Error> {
+pub fn asked(config: &Map<String, Value>) -> Result<Vec<HostPort>, ConfigError> {
     let mappings = config.get("runtimeConfig").and_then(|runtime| any_case(runtime, "portMappings"));
     let mappings = match mappings {
         None => return Ok(Vec::new()),
@@ -31,7 +53,7 @@ pub fn asked(config: &Map<String, Value>) -> Result<Vec<HostPort>, Error> {
 }
 
 /// A mapping without a host port opens none.
-fn host_port(index: usize, mapping: &Value) -> Result<Option<HostPort>, Error> {
+fn host_port(index: usize, mapping: &Value) -> Result<Option<HostPort>, ConfigError> {
     let path = |key: &str| format!("runtimeConfig.portMappings[{index}].{key}");
     let number = |key: &str| match any_case(mapping, key) {
         None => Ok(0),
@@ -61,6 +83,76 @@ fn host_port(index: usize, mapping: &Value) -> Result<Option<HostPort>, Error> {
     Ok(Some(HostPort { host_ip, host_port, container_port, protocol }))
 }
 
+/// Refuses ports that the kernel of this node cannot open.
+pub fn refuse_unsupported(ports: &[HostPort]) -> Result<(), Error> {
+    let Some(port) = ports.iter().find(|port| port.protocol == Protocol::Sctp) else { return Ok(()) };
+    // The kernel shows a setting of each protocol that it follows, once it follows any.
+    let follows = |protocol: &str| {
+        let key = Sysctl(format!("net/netfilter/nf_conntrack_{protocol}"));
+        Sysctls::below(sysctl::ROOT).read(&key).map(|value| value.is_some())
+    };
+    if follows("udp_timeout")? && !follows("sctp_timeout_established")? {
+        return Err(Error::NoSctp(port.clone()));
+    }
+    Ok(())
+}
+
+/// The loopback's ports among those that are asked for on every address: all that no program of the node uses. Such a
+/// program was there before the pod, and nobody told it that its port would be taken.
+pub fn on_loopback(ports: &[HostPort]) -> Vec<HostPort> {
+    let named = |family| match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    let wildcards = ports.iter().filter(|port| port.host_ip.is_none_or(|address| address.is_unspecified()));
+    let of = |port: &HostPort| {
+        let families = Family::ALL.into_iter().filter(|f| port.host_ip.is_none_or(|any| Family::of(any) == *f));
+        families.map(|family| HostPort { host_ip: Some(named(family)), ..port.clone() }).collect::<Vec<_>>()
+    };
+    let is_free = |port: &HostPort| port.host_ip.is_some_and(|at| ports::is_free(at, port.protocol, port.host_port));
+    wildcards.flat_map(of).filter(is_free).collect()
+}
+
+/// Opens the host ports of a lease.
+pub fn open(lease: &Lease) -> Result<(), CallError> {
+    if lease.host_ports.is_empty() {
+        return Ok(());
+    }
+    // First the table, which has what guards the loopback against what is let through next.
+    Nft::open()?.open_ports(lease)?;
+    if let Some(key) = loopback_setting(lease) {
+        Sysctls::below(sysctl::ROOT).ensure(&key, "1")?;
+    }
+    // Packets that came before this pod began flows to nowhere.
+    Ok(conntrack::forget_earlier(lease)?)
+}
+
+/// The setting without which the kernel sends nothing from `127.0.0.0/8` to the pod, where something is to be sent.
+fn loopback_setting(lease: &Lease) -> Option<Sysctl> {
+    let needed = lease.loopback(Family::V4).is_some();
+    needed.then(|| Sysctl(format!("net/ipv4/conf/{}/route_localnet", lease.host_interface)))
+}
+
+/// Compares the host ports of a lease with those that are open.
+pub fn check(lease: &Lease) -> Result<Vec<Mismatch>, CallError> {
+    let mut differences = Vec::new();
+    if lease.host_ports.is_empty() {
+        return Ok(differences);
+    }
+    let table = Nft::open()?.read()?.unwrap_or_default();
+    for (set, element) in hostport_elements(lease) {
+        if !table.sets.get(set).is_some_and(|set| set.elements.contains(&element)) {
+            differences.push(Mismatch::HostPort(set));
+        }
+    }
+    if let Some(key) = loopback_setting(lease)
+        && Sysctls::below(sysctl::ROOT).read(&key)?.as_deref() != Some("1")
+    {
+        differences.push(Mismatch::Loopback(key));
+    }
+    Ok(differences)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -69,11 +161,11 @@ mod tests {
     use crate::config::Config;
     use crate::environment::Verb;
 
-    fn parse(verb: Verb, config: &Value) -> Result<Config, Error> {
+    fn parse(verb: Verb, config: &Value) -> Result<Config, ConfigError> {
         Config::parse(verb, config.to_string().as_bytes())
     }
 
-    fn ports(runtime: &Value) -> Result<Vec<HostPort>, Error> {
+    fn ports(runtime: &Value) -> Result<Vec<HostPort>, ConfigError> {
         let config = json!({"cniVersion": "1.1.0", "name": "n", "type": "towpath", "runtimeConfig": runtime});
         Ok(parse(Verb::Add, &config)?.host_ports)
     }

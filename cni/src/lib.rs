@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use towpath_kernel::leases::Store;
 use towpath_kernel::netlink::{Protocol, Socket};
-use towpath_kernel::release::{delete_link, release};
+use towpath_kernel::release::{delete_links, release};
 use towpath_net::lease::AttachmentId;
 
 use config::Config;
@@ -136,7 +136,7 @@ fn delete(attachment: &AttachmentId, netns: &str, config: &Config) -> Result<(),
     match Store::below(&config.state).hold(attachment).map_err(towpath_kernel::leases::Error::File)? {
         Some(held) => release(held, &mut node)?,
         None => {
-            delete_link(&mut node, &attachment.host_interface())?;
+            delete_links(&mut node, attachment)?;
             foreign::remove(&mut node, attachment, netns);
         }
     }

@@ -4,11 +4,12 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use serde_json::{Value, json};
-use support::{Call, DEADLINE, config_with_ports, del, leases, netns, node, sh, table, traces};
+use support::{Call, DEADLINE, config_after, config_with_ports, del, leases, netns, node, sh, table, traces};
 use towpath_kernel::netns::Namespace;
 use towpath_kernel::testing::isolated;
 
@@ -32,26 +33,47 @@ fn add(name: &str, mappings: &Value) -> Value {
 /// Answers every connection to port 80 of a pod with the pod's name.
 fn serve(name: &'static str) {
     let pod = Namespace::open(format!("/run/netns/{name}")).unwrap();
-    let listener = pod.run(|| TcpListener::bind("[::]:80").unwrap()).unwrap();
+    answer(pod.run(|| TcpListener::bind("[::]:80").unwrap()).unwrap(), name);
+}
+
+/// Answers every connection with a text.
+fn answer(listener: TcpListener, text: &'static str) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            stream.unwrap().write_all(name.as_bytes()).unwrap();
+            stream.unwrap().write_all(text.as_bytes()).unwrap();
         }
     });
 }
 
 fn ask(from: &Namespace, to: &str) -> std::io::Result<String> {
     let to: SocketAddr = to.parse().unwrap();
-    let socket = from.run(|| TcpStream::connect_timeout(&to, DEADLINE)).unwrap();
-    socket.and_then(|mut stream| {
-        let mut text = String::new();
-        stream.read_to_string(&mut text).map(|_| text)
-    })
+    from.run(|| TcpStream::connect_timeout(&to, DEADLINE)).unwrap().and_then(hear)
+}
+
+/// Asks from this namespace and an address of it.
+fn ask_as(from: &str, to: &str) -> std::io::Result<String> {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let (from, to): (std::net::IpAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let stream = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&stream, &SocketAddr::new(from, 0))?;
+    connect(&stream, &to)?;
+    hear(TcpStream::from(stream))
+}
+
+fn hear(mut stream: TcpStream) -> std::io::Result<String> {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).map(|_| text)
+}
+
+/// The file of the setting that lets packets from and to the loopback pass the link of a pod.
+fn setting(container: &str) -> String {
+    let link = towpath_net::lease::host_interface(container, "eth0");
+    format!("/proc/sys/net/ipv4/conf/{link}/route_localnet")
 }
 
 #[test]
-fn a_host_port_leads_to_the_pod_from_everywhere_and_closes_with_it() {
-    isolated("a_host_port_leads_to_the_pod_from_everywhere_and_closes_with_it", || {
+fn c32_a_host_port_leads_to_the_pod_from_everywhere_and_closes_with_it() {
+    isolated("c32_a_host_port_leads_to_the_pod_from_everywhere_and_closes_with_it", || {
         node(&DUAL);
         table();
         let outside = outside();
@@ -59,22 +81,102 @@ fn a_host_port_leads_to_the_pod_from_everywhere_and_closes_with_it() {
         let before = traces();
         add("a", &json!([{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}]));
         serve("a");
+        add("b", &json!([]));
+        let [pod, other] = ["a", "b"].map(|name| Namespace::open(format!("/run/netns/{name}")).unwrap());
         for to in ["192.0.2.1:8080", "192.0.2.9:8080", "[2001:db8::1]:8080"] {
             assert_eq!(ask(&outside, to).unwrap(), "a", "{to}");
             assert_eq!(ask(&here, to).unwrap(), "a", "{to} from the node");
+            assert_eq!(ask(&other, to).unwrap(), "a", "{to} from another pod");
+            assert_eq!(ask(&pod, to).unwrap(), "a", "{to} from the pod itself");
         }
-        let pod = Namespace::open("/run/netns/a").unwrap();
-        assert_eq!(ask(&pod, "192.0.2.1:8080").unwrap(), "a", "from the pod itself");
+        for to in ["127.0.0.1:8080", "[::1]:8080"] {
+            assert_eq!(ask(&here, to).unwrap(), "a", "{to}");
+        }
+        del("b");
+        sh("ip netns delete b");
         // The second call of a runtime names neither ports nor namespace.
         Call::of("DEL", "a", "").succeed();
+        for to in ["192.0.2.1:8080", "127.0.0.1:8080", "[::1]:8080"] {
+            assert!(ask(&here, to).is_err(), "{to}");
+        }
         assert!(ask(&outside, "192.0.2.1:8080").is_err());
         assert_eq!(traces(), before);
     });
 }
 
 #[test]
-fn a_host_port_of_one_address_is_open_there_alone() {
-    isolated("a_host_port_of_one_address_is_open_there_alone", || {
+fn c32_a_program_of_the_node_keeps_its_port_of_the_loopback() {
+    isolated("c32_a_program_of_the_node_keeps_its_port_of_the_loopback", || {
+        node(&DUAL);
+        table();
+        let outside = outside();
+        let here = Namespace::current().unwrap();
+        let program = TcpListener::bind("127.0.0.1:8080").unwrap();
+        answer(program, "program");
+        add("a", &json!([{"hostPort": 8080, "containerPort": 80}]));
+        serve("a");
+        assert_eq!(ask(&here, "127.0.0.1:8080").unwrap(), "program");
+        assert_eq!(ask(&here, "[::1]:8080").unwrap(), "a", "nobody listened there");
+        assert_eq!(ask(&here, "192.0.2.1:8080").unwrap(), "a");
+        assert_eq!(ask(&outside, "192.0.2.1:8080").unwrap(), "a");
+    });
+}
+
+#[test]
+fn c32_a_port_of_the_loopback_is_open_to_the_node_alone() {
+    isolated("c32_a_port_of_the_loopback_is_open_to_the_node_alone", || {
+        node(&DUAL);
+        table();
+        let outside = outside();
+        let here = Namespace::current().unwrap();
+        add(
+            "a",
+            &json!([
+                {"hostPort": 8080, "containerPort": 80, "hostIP": "127.0.0.1"},
+                {"hostPort": 8080, "containerPort": 80, "hostIP": "::1"},
+            ]),
+        );
+        serve("a");
+        for to in ["127.0.0.1:8080", "[::1]:8080"] {
+            assert_eq!(ask(&here, to).unwrap(), "a", "{to}");
+        }
+        assert_eq!(ask_as("192.0.2.1", "127.0.0.1:8080").unwrap(), "a", "as a program that chose its own address");
+        for to in ["192.0.2.1:8080", "[2001:db8::1]:8080"] {
+            assert!(ask(&here, to).is_err(), "{to}");
+            assert!(ask(&outside, to).is_err(), "{to}");
+        }
+    });
+}
+
+#[test]
+fn c32_no_pod_reaches_what_listens_on_the_nodes_loopback() {
+    isolated("c32_no_pod_reaches_what_listens_on_the_nodes_loopback", || {
+        node(&DUAL);
+        table();
+        let program = UdpSocket::bind("127.0.0.1:9090").unwrap();
+        program.set_read_timeout(Some(DEADLINE)).unwrap();
+        add("a", &json!([{"hostPort": 8080, "containerPort": 80}]));
+        assert_eq!(fs::read_to_string(setting("a")).unwrap(), "1\n", "the kernel itself lets such packets in");
+        // What a pod with every privilege in its namespace can do to send them.
+        sh("ip -n a link set lo down; ip -n a route add 127.0.0.1 via 10.244.1.1");
+        sh("ip netns exec a sysctl -qw net.ipv4.conf.all.route_localnet=1");
+        let pod = Namespace::open("/run/netns/a").unwrap();
+        let send = |text: &'static str| {
+            pod.run(|| UdpSocket::bind("10.244.1.2:0").unwrap().send_to(text.as_bytes(), "127.0.0.1:9090").unwrap())
+                .unwrap()
+        };
+        send("guarded");
+        sh("nft flush chain inet towpath guard");
+        send("not guarded");
+        let mut buffer = [0; 32];
+        let length = program.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"not guarded", "the first to arrive");
+    });
+}
+
+#[test]
+fn c32_a_host_port_of_one_address_is_open_there_alone() {
+    isolated("c32_a_host_port_of_one_address_is_open_there_alone", || {
         node(&DUAL);
         table();
         let outside = outside();
@@ -92,8 +194,8 @@ fn a_host_port_of_one_address_is_open_there_alone() {
 }
 
 #[test]
-fn a_host_port_that_is_taken_refuses_the_pod_and_leaves_nothing() {
-    isolated("a_host_port_that_is_taken_refuses_the_pod_and_leaves_nothing", || {
+fn c32_a_host_port_that_is_taken_refuses_the_pod_and_leaves_nothing() {
+    isolated("c32_a_host_port_that_is_taken_refuses_the_pod_and_leaves_nothing", || {
         node(&DUAL);
         table();
         add("a", &json!([{"hostPort": 8080, "containerPort": 80}]));
@@ -114,8 +216,8 @@ fn a_host_port_that_is_taken_refuses_the_pod_and_leaves_nothing() {
 }
 
 #[test]
-fn without_the_agents_table_a_pod_with_host_ports_waits_and_leaves_nothing() {
-    isolated("without_the_agents_table_a_pod_with_host_ports_waits_and_leaves_nothing", || {
+fn c32_without_the_agents_table_a_pod_with_host_ports_waits_and_leaves_nothing() {
+    isolated("c32_without_the_agents_table_a_pod_with_host_ports_waits_and_leaves_nothing", || {
         node(&DUAL);
         let path = netns("a");
         let before = traces();
@@ -133,8 +235,8 @@ fn without_the_agents_table_a_pod_with_host_ports_waits_and_leaves_nothing() {
 }
 
 #[test]
-fn a_flow_of_datagrams_follows_its_port_from_pod_to_pod() {
-    isolated("a_flow_of_datagrams_follows_its_port_from_pod_to_pod", || {
+fn c32_a_flow_of_datagrams_follows_its_port_from_pod_to_pod() {
+    isolated("c32_a_flow_of_datagrams_follows_its_port_from_pod_to_pod", || {
         node(&DUAL);
         table();
         let outside = outside();
@@ -159,5 +261,50 @@ fn a_flow_of_datagrams_follows_its_port_from_pod_to_pod() {
         del("a");
         add("b", &ports);
         reply("b");
+    });
+}
+
+#[test]
+fn c32_flows_to_the_same_port_of_other_hosts_go_on() {
+    isolated("c32_flows_to_the_same_port_of_other_hosts_go_on", || {
+        node(&DUAL);
+        table();
+        // Without what connection tracking knows, no answer finds the pod.
+        sh(
+            "nft 'table ip elsewhere { chain out { type nat hook postrouting priority 100; oifname wire masquerade; }; }'",
+        );
+        let outside = outside();
+        let server = outside.run(|| UdpSocket::bind("192.0.2.2:5000").unwrap()).unwrap();
+        server.set_read_timeout(Some(DEADLINE)).unwrap();
+        add("a", &json!([]));
+        let pod = Namespace::open("/run/netns/a").unwrap();
+        let client = pod.run(|| UdpSocket::bind("10.244.1.2:0").unwrap()).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.send_to(b"?", "192.0.2.2:5000").unwrap();
+        let mut buffer = [0; 8];
+        let (_, from) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(from.ip().to_string(), "192.0.2.1");
+        add("b", &json!([{"hostPort": 5000, "containerPort": 53, "protocol": "udp"}]));
+        del("b");
+        server.send_to(b"!", from).unwrap();
+        assert_eq!(client.recv(&mut buffer).unwrap(), 1);
+    });
+}
+
+#[test]
+fn c32_check_finds_a_loopback_that_was_closed() {
+    isolated("c32_check_finds_a_loopback_that_was_closed", || {
+        node(&DUAL);
+        table();
+        let result = add("a", &json!([{"hostPort": 8080, "containerPort": 80}]));
+        let check = Call::of("CHECK", "a", "/run/netns/a").config(&config_after(&result));
+        check.succeed();
+        fs::write(setting("a"), "0").unwrap();
+        let message = check.fail(105);
+        assert!(message.contains("route_localnet is not 1"), "{message}");
+        fs::write(setting("a"), "1").unwrap();
+        sh("ip -6 route flush table local proto 117");
+        let message = check.fail(105);
+        assert!(message.contains("address ::1/128 is missing"), "{message}");
     });
 }

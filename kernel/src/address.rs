@@ -7,6 +7,7 @@ use towpath_net::Family;
 use crate::link::Index;
 use crate::netlink::attributes::Attributes;
 use crate::netlink::{Error, Message, Operation, Socket};
+use crate::route::{self, ROUTE_PROTOCOL, Route};
 
 /// Messages (`linux/rtnetlink.h`).
 const RTM_NEWADDR: u16 = 20;
@@ -41,17 +42,34 @@ pub(crate) const fn address_family(family: Family) -> u8 {
     }
 }
 
+/// The kernel gives `::1` to the loopback alone, and takes packets to it by another link only where that link has a local
+/// route to it: such a route is what it means that a link has this address.
+fn as_route(link: Index, address: IpNet) -> Option<Route> {
+    let is_foreign = matches!(address, IpNet::V6(net) if net.addr().is_loopback());
+    is_foreign.then(|| Route::local(address, link, ROUTE_PROTOCOL))
+}
+
 /// Lists all addresses of the socket's namespace.
 pub fn list(socket: &mut Socket) -> Result<Vec<Address>, Error> {
     let request = Message { kind: RTM_GETADDR, body: header(0, 0, Index(0)).to_vec() };
     let replies = socket.dump(&request).map_err(|cause| Error::new(Operation::List, "addresses", cause))?;
-    Ok(replies.iter().filter_map(decode).collect())
+    let routes = route::local_routes(socket, Family::V6)?.into_iter();
+    let loopbacks = routes
+        .filter(|route| route.protocol == ROUTE_PROTOCOL)
+        .filter_map(|route| Some(Address { link: route.link?, address: route.destination, usable: true }));
+    Ok(replies.iter().filter_map(decode).chain(loopbacks).collect())
 }
 
 /// Gives a link an address, or leaves it as it is where the link has it.
 ///
 /// It can be used at once (`IFA_F_NODAD`), and the kernel adds no route for its prefix (`IFA_F_NOPREFIXROUTE`).
 pub fn add(socket: &mut Socket, link: Index, address: IpNet) -> Result<(), Error> {
+    if let Some(route) = as_route(link, address) {
+        return match route::append(socket, &route) {
+            Err(error) if error.is_taken() => Ok(()),
+            other => other,
+        };
+    }
     let mut attributes = identify(link, address);
     attributes.put_number(IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
     let request = Message { kind: RTM_NEWADDR, body: attributes.into_bytes() };
@@ -62,6 +80,9 @@ pub fn add(socket: &mut Socket, link: Index, address: IpNet) -> Result<(), Error
 
 /// Takes an address from a link.
 pub fn delete(socket: &mut Socket, link: Index, address: IpNet) -> Result<(), Error> {
+    if let Some(route) = as_route(link, address) {
+        return route::delete(socket, &route);
+    }
     let request = Message { kind: RTM_DELADDR, body: identify(link, address).into_bytes() };
     socket
         .write(&request, 0)

@@ -15,8 +15,10 @@ pub mod link;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod ports;
 pub mod release;
 pub mod route;
+pub mod shaping;
 pub mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;

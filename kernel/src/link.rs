@@ -173,6 +173,16 @@ pub fn create_veth(socket: &mut Socket, pair: &VethPair<'_>) -> Result<(), Error
         .map_err(|cause| Error::new(Operation::Add, object(), cause))
 }
 
+/// Makes a device of a kind that needs no more than its name (`IFLA_INFO_KIND`), down.
+pub fn create(socket: &mut Socket, kind: &str, name: &str, mtu: u32) -> Result<(), Error> {
+    let mut attributes = Attributes::after(&header(Index(0), 0, 0));
+    attributes.put_text(IFLA_IFNAME, name).put_number(IFLA_MTU, mtu);
+    attributes.nest(IFLA_LINKINFO, |info| _ = info.put_text(IFLA_INFO_KIND, kind));
+    socket
+        .write(&message(RTM_NEWLINK, attributes), NLM_F_CREATE | NLM_F_EXCL)
+        .map_err(|cause| Error::new(Operation::Add, format!("link {name} of kind {kind}"), cause))
+}
+
 /// Changes a link.
 pub fn change(socket: &mut Socket, index: Index, change: Change<'_>) -> Result<(), Error> {
     let flags = if change.up == Some(true) { IFF_UP } else { 0 };

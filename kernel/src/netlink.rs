@@ -8,7 +8,7 @@ mod transaction;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_REQUEST, NetlinkBuffer};
 use netlink_sys::SocketAddr;
 
 pub use error::{Cause, Error, Operation};
@@ -129,6 +129,12 @@ impl Socket {
     /// Asks for one object.
     pub fn get(&mut self, message: &Message) -> Result<Option<Message>, Cause> {
         Ok(self.request(message, NLM_F_ACK)?.into_iter().next())
+    }
+
+    /// The same for objects that the kernel tells of as if they had changed: only to whom wants to hear of their own
+    /// changes (`NLM_F_ECHO`).
+    pub fn get_echoed(&mut self, message: &Message) -> Result<Option<Message>, Cause> {
+        Ok(self.request(message, NLM_F_ACK | NLM_F_ECHO)?.into_iter().next())
     }
 
     /// Asks for all objects. What the kernel marks as torn by a change in between is asked for again.

@@ -41,6 +41,9 @@ pub fn release(mut held: Held, node: &mut Socket) -> Result<(), Error> {
     }
     close_ports(&held.lease)?;
     delete_link(node, &held.lease.host_interface)?;
+    if let Some(shaper) = held.lease.shaper() {
+        delete_link(node, &shaper)?;
+    }
     Ok(held.release()?)
 }
 
@@ -51,6 +54,12 @@ pub fn close_ports(lease: &Lease) -> Result<(), Error> {
         conntrack::forget_host_ports(lease)?;
     }
     Ok(())
+}
+
+/// Deletes the links of an attachment that has no lease.
+pub fn delete_links(node: &mut Socket, attachment: &AttachmentId) -> Result<(), netlink::Error> {
+    delete_link(node, &attachment.host_interface())?;
+    delete_link(node, &attachment.shaper())
 }
 
 /// Deletes a link of ours, and with it the pod's end; one that is gone is no error.

@@ -1,4 +1,4 @@
-//! Routes of the main table.
+//! Routes of the main table, and of that of the node's own addresses.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -59,6 +59,8 @@ const IPV6_DEFAULT_METRIC: u32 = 1024;
 pub enum Kind {
     /// It is sent on.
     Unicast,
+    /// It is for this node: such routes are in the table of the node's own addresses.
+    Local,
     /// It is dropped in silence.
     Blackhole,
     /// Something that Towpath never makes.
@@ -69,6 +71,7 @@ impl Kind {
     const fn number(self) -> u8 {
         match self {
             Self::Unicast => RTN_UNICAST,
+            Self::Local => RTN_LOCAL,
             Self::Blackhole => RTN_BLACKHOLE,
             Self::Other(number) => number,
         }
@@ -77,6 +80,7 @@ impl Kind {
     const fn numbered(number: u8) -> Self {
         match number {
             RTN_UNICAST => Self::Unicast,
+            RTN_LOCAL => Self::Local,
             RTN_BLACKHOLE => Self::Blackhole,
             other => Self::Other(other),
         }
@@ -156,6 +160,11 @@ impl Route {
         Self { kind: Kind::Blackhole, ..Self::blank(destination, protocol) }
     }
 
+    /// To this node itself, by a link.
+    pub fn local(destination: IpNet, link: Index, protocol: Protocol) -> Self {
+        Self { kind: Kind::Local, link: Some(link), ..Self::blank(destination, protocol) }
+    }
+
     fn blank(destination: IpNet, protocol: Protocol) -> Self {
         Self {
             destination,
@@ -210,8 +219,13 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Route>, Error> {
 /// Lists the addresses of a family that the kernel takes packets for. An IPv6 address becomes one some time after it
 /// was given to its link, when the kernel's own work queue gets to it (`addrconf_dad_work`).
 pub fn local_addresses(socket: &mut Socket, family: Family) -> Result<Vec<IpAddr>, Error> {
+    Ok(local_routes(socket, family)?.into_iter().map(|route| route.destination.addr()).collect())
+}
+
+/// Lists the routes of a family that lead to this node itself.
+pub fn local_routes(socket: &mut Socket, family: Family) -> Result<Vec<Route>, Error> {
     let routes = table(socket, family, RT_TABLE_LOCAL)?;
-    Ok(routes.into_iter().filter(|r| r.kind == Kind::Other(RTN_LOCAL)).map(|r| r.destination.addr()).collect())
+    Ok(routes.into_iter().filter(|route| route.kind == Kind::Local).collect())
 }
 
 fn table(socket: &mut Socket, family: Family, table: u8) -> Result<Vec<Route>, Error> {
@@ -285,7 +299,7 @@ fn encode(kind: u16, route: &Route) -> Message {
     let header = Header {
         family: address_family(Family::of_net(&route.destination)),
         prefix_length: route.destination.prefix_len(),
-        table: RT_TABLE_MAIN,
+        table: if route.kind == Kind::Local { RT_TABLE_LOCAL } else { RT_TABLE_MAIN },
         protocol: route.protocol.0,
         scope: route.scope.number(),
         kind: route.kind.number(),
@@ -336,7 +350,7 @@ fn decode(family: Family, wanted: u8, reply: &Message) -> Option<Route> {
         (route.gateway, route.link) = (None, None);
     }
     // The kernel shows the loopback as the device of an IPv6 route to nowhere.
-    if route.kind != Kind::Unicast {
+    if !matches!(route.kind, Kind::Unicast | Kind::Local) {
         route.link = None;
     }
     (table == u32::from(wanted)).then_some(route)

@@ -39,6 +39,11 @@ impl AttachmentId {
         host_interface(&self.container, &self.interface)
     }
 
+    /// The name of the device that limits what comes from the pod, where it has such a limit.
+    pub fn shaper(&self) -> String {
+        link_name(&digest(&self.container, &self.interface), 24)
+    }
+
     /// The Ethernet addresses of the node's and of the pod's end where nobody asked for another: set by us, so that no
     /// other program thinks that it has to choose them (as systemd does with those that the kernel chose).
     fn macs(&self) -> Ends<Mac> {
@@ -243,19 +248,42 @@ impl Lease {
         }
     }
 
-    /// The addresses of the node's end: the gateways, and for IPv6 a link-local one.
+    /// The device that limits what comes from the pod, where there is or may be one: nobody knows of a lost record.
+    pub fn shaper(&self) -> Option<String> {
+        let limited = self.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some());
+        (limited || self.network.is_empty()).then(|| self.attachment().shaper())
+    }
+
+    /// Every port of the node that leads to the pod, those on its loopback among them.
+    pub fn opened_ports(&self) -> impl Iterator<Item = &HostPort> {
+        self.host_ports.iter().chain(&self.loopback_ports)
+    }
+
+    /// The loopback address of a family, where a port of it leads to the pod.
+    pub fn loopback(&self, family: Family) -> Option<IpAddr> {
+        let has_address = self.addresses.iter().any(|leased| Family::of(leased.gateway) == family);
+        let mut loopbacks = self.opened_ports().filter_map(|port| port.host_ip).filter(IpAddr::is_loopback);
+        loopbacks.find(|address| has_address && Family::of(*address) == family)
+    }
+
+    /// The addresses of the node's end: the gateways, and for IPv6 a link-local one. Where a port of the loopback leads
+    /// to the pod, `::1` is among them: the kernel takes answers to it only by a link that has it.
     pub fn node_addresses(&self) -> Vec<IpNet> {
         let gateways = self.addresses.iter().map(|leased| host_net(leased.gateway));
         let has_ipv6 = self.addresses.iter().any(|leased| Family::of(leased.gateway) == Family::V6);
-        gateways.chain(has_ipv6.then(|| host_net(NODE_LINK_LOCAL.into()))).collect()
+        let link_local = has_ipv6.then(|| host_net(NODE_LINK_LOCAL.into()));
+        gateways.chain(link_local).chain(self.loopback(Family::V6).map(host_net)).collect()
     }
 }
 
 /// The name of the node's end of the pair for an attachment: a function of the attachment alone, so that
 /// it is found again without any record. 15 characters, the most that the kernel takes (`IFNAMSIZ`).
 pub fn host_interface(container_id: &str, interface: &str) -> String {
-    let digest = digest(container_id, interface);
-    digest.iter().take(6).fold(LINK_PREFIX.to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    link_name(&digest(container_id, interface), 0)
+}
+
+fn link_name(digest: &[u8; 32], from: usize) -> String {
+    digest.iter().skip(from).take(6).fold(LINK_PREFIX.to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 fn digest(container_id: &str, interface: &str) -> [u8; 32] {

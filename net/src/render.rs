@@ -176,6 +176,9 @@ fn target_toward(transport: Transport, gateway: IpAddr, around: &Surroundings) -
 fn render_lease(attachment: Attachment, lease: &Lease, desired: &mut Desired) {
     let link = &lease.host_interface;
     desired.links.insert(link.clone(), Link { up: true, mtu: lease.mtu });
+    if let Some(shaper) = lease.shaper() {
+        desired.links.insert(shaper, Link { up: true, mtu: lease.mtu });
+    }
     let Attachment::Routed = attachment;
     let held = lease.node_addresses().into_iter().map(|address| Address { link: link.clone(), address });
     desired.addresses.extend(held);

@@ -24,6 +24,7 @@ pub fn kernel_name(expr: &Expr) -> &str {
         Expr::ConnectionStatus { .. } => "ct",
         Expr::Nat { .. } => "nat",
         Expr::Masquerade { .. } => "masq",
+        Expr::Drop => "immediate",
         Expr::Foreign { name } => name,
     }
 }
@@ -196,6 +197,10 @@ fn known(name: &str, a: Content<'_>) -> Option<Expr> {
             let flags = a.number_be(1).unwrap_or_default();
             let plain = flags & !n::RANDOM_FULLY == 0 && a.get(2).is_none();
             plain.then_some(Expr::Masquerade { fully_random: flags != 0 })
+        }
+        "immediate" => {
+            let verdict = a.nested(2)?.nested(2)?.number_be(1)?;
+            (a.number_be(1)? == n::REGISTER_VERDICT && verdict == n::DROP).then_some(Expr::Drop)
         }
         _ => None,
     }

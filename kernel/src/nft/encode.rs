@@ -186,6 +186,10 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
                 w.put_number_be(1, n::RANDOM_FULLY);
             }
         }
+        Expr::Drop => {
+            w.put_number_be(1, n::REGISTER_VERDICT);
+            w.nest(2, |w| _ = w.nest(2, |w| _ = w.put_number_be(1, n::DROP)));
+        }
         Expr::Foreign { .. } => {}
     }
 }

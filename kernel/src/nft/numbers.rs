@@ -51,13 +51,15 @@ pub const FIB_DESTINATION: u32 = 2;
 pub const CT_STATUS: u32 = 2;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY` (`linux/netfilter/nf_nat.h`).
 pub const RANDOM_FULLY: u32 = 1 << 4;
+/// `NFT_REG_VERDICT`.
+pub const REGISTER_VERDICT: u32 = 0;
 /// `NFT_REG32_00`.
 pub const REGISTER_0: u32 = 8;
 
 /// The families with their numbers (`NFPROTO_*`).
 pub const FAMILIES: [(Family, u32); 2] = [(Family::V4, 2), (Family::V6, 10)];
 /// `enum nft_meta_keys`.
-pub const METAS: [(Meta, u32); 2] = [(Meta::NfProto, 15), (Meta::L4Proto, 16)];
+pub const METAS: [(Meta, u32); 3] = [(Meta::NfProto, 15), (Meta::L4Proto, 16), (Meta::InputName, 6)];
 /// `enum nft_payload_bases`.
 pub const HEADERS: [(Header, u32); 2] = [(Header::Network, 1), (Header::Transport, 2)];
 /// `enum nft_cmp_ops`.

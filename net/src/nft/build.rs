@@ -84,6 +84,14 @@ impl RuleBuilder {
         self
     }
 
+    /// Only packets that came by a link whose name begins so.
+    #[must_use]
+    pub fn from_links(mut self, prefix: &str) -> Self {
+        self.exprs.push(Expr::Meta { key: Meta::InputName, to: A });
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: prefix.as_bytes().to_vec() });
+        self
+    }
+
     /// Only packets to an address of this node.
     #[must_use]
     pub fn to_this_node(mut self) -> Self {
@@ -134,6 +142,13 @@ impl RuleBuilder {
         self
     }
 
+    /// Drops the packet.
+    #[must_use]
+    pub fn drop(mut self) -> Self {
+        self.exprs.push(Expr::Drop);
+        self
+    }
+
     /// The finished rule.
     pub fn done(self) -> Rule {
         Rule { comment: self.comment, exprs: self.exprs }
@@ -152,6 +167,11 @@ impl RuleBuilder {
 /// The destination port: the third and fourth byte of TCP, UDP and SCTP alike.
 fn load_port(to: Register) -> Expr {
     Expr::Payload { header: Header::Transport, offset: 2, len: 2, to }
+}
+
+/// A base chain of type `filter` that lets pass what no rule of it drops.
+pub fn filter_chain(hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
+    Chain { base: Some(Base { kind: ChainKind::Filter, hook, priority, accepts: true }), rules }
 }
 
 /// A base chain of type `nat`.

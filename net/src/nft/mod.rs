@@ -136,6 +136,8 @@ pub enum Meta {
     NfProto,
     /// `NFT_META_L4PROTO`: the protocol above IP.
     L4Proto,
+    /// `NFT_META_IIFNAME`: the name of the link that the packet came by.
+    InputName,
 }
 
 /// A header (`enum nft_payload_bases`).
@@ -241,6 +243,8 @@ pub enum Expr {
         /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
         fully_random: bool,
     },
+    /// Ends the packet in silence (`NF_DROP`).
+    Drop,
     /// An expression that Towpath does not make: somebody else put it there.
     Foreign {
         /// The kernel's name of it.

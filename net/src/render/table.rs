@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::family::{Family, PerFamily, host_net};
-use crate::lease::{HostPort, Lease, Phase};
-use crate::nft::build::{RuleBuilder, Side, nat_chain};
+use crate::lease::{HostPort, LINK_PREFIX, Lease, Phase};
+use crate::nft::build::{RuleBuilder, Side, filter_chain, nat_chain};
 use crate::nft::{Element, FieldType, Hook, Rule, Set, Table, Value};
 use crate::ranges::{Range, merge};
 use crate::state::{MasqueradeMode, NodeState};
@@ -15,6 +15,8 @@ use crate::state::{MasqueradeMode, NodeState};
 /// The name of the table; its family is `inet`.
 pub const TABLE: &str = "towpath";
 
+/// `NF_IP_PRI_RAW`: before connection tracking sees the packet.
+const RAW: i32 = -300;
 /// `NF_IP_PRI_NAT_DST` (`linux/netfilter_ipv4.h`).
 const DESTINATION_NAT: i32 = -100;
 /// `NF_IP_PRI_NAT_SRC`.
@@ -42,7 +44,7 @@ const PODS: PerFamily<&str> = PerFamily { v4: "pods-v4", v6: "pods-v6" };
 /// Destinations that see the pod's own address.
 const CLUSTER: PerFamily<&str> = PerFamily { v4: "cluster-v4", v6: "cluster-v6" };
 
-/// Where programs of the node listen for each other: a host port of every address leaves these alone.
+/// Where programs of the node listen for each other: a host port of every address does not cover these.
 const LOOPBACK: PerFamily<&str> = PerFamily { v4: "loopback-v4", v6: "loopback-v6" };
 
 /// `127.0.0.0/8` (RFC 1122 section 3.2.1.3) or `::1` (RFC 4291 section 2.5.3).
@@ -70,6 +72,7 @@ pub fn render(state: &NodeState, leases: &[Lease]) -> Table {
         }
     }
     let chains = BTreeMap::from([
+        ("guard".to_owned(), filter_chain(Hook::Prerouting, RAW, guard())),
         ("postrouting".to_owned(), nat_chain(Hook::Postrouting, SOURCE_NAT, postrouting(state.spec.masquerade.mode))),
         ("prerouting".to_owned(), nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules())),
         ("output".to_owned(), nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules())),
@@ -84,7 +87,7 @@ pub fn hostport_elements(lease: &Lease) -> Vec<(&'static str, Element)> {
         let pod = leased.address.addr();
         let family = Family::of(pod);
         let names = HOSTPORT_SETS.get(family);
-        let here = lease.host_ports.iter().filter(|port| applies(port, family));
+        let here = lease.opened_ports().filter(|port| applies(port, family));
         let before = elements.len();
         for port in here {
             let data = vec![Value::Address(pod), Value::Port(port.container_port)];
@@ -146,6 +149,14 @@ fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
                 .masquerade()
                 .done(),
         );
+        rules.push(
+            RuleBuilder::new(family, format!("{family} packets from the loopback to a pod"))
+                .destination_rewritten()
+                .address_in(Side::Source, LOOPBACK.get(family), false)
+                .address_in(Side::Destination, PODS.get(family), false)
+                .masquerade()
+                .done(),
+        );
         if mode == MasqueradeMode::LeavingCluster {
             rules.push(
                 RuleBuilder::new(family, format!("{family} packets of pods that leave the cluster"))
@@ -157,6 +168,21 @@ fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
         }
     }
     rules
+}
+
+/// A pod that has a host port on the loopback has a link by which the kernel takes packets from and to loopback addresses
+/// (`route_localnet`). Only answers may use that, and on the wire they have other addresses: whatever else would reach
+/// what listens on the node's loopback (CVE-2020-8558).
+fn guard() -> Vec<Rule> {
+    let sides = [(Side::Source, "from"), (Side::Destination, "to")];
+    let rule = |family: Family, (side, word): (Side, &str)| {
+        RuleBuilder::new(family, format!("{family} packets of pods {word} the loopback of the node"))
+            .from_links(LINK_PREFIX)
+            .address_in(side, LOOPBACK.get(family), false)
+            .drop()
+            .done()
+    };
+    Family::ALL.into_iter().flat_map(|family| sides.map(|side| rule(family, side))).collect()
 }
 
 fn hostport_rules() -> Vec<Rule> {
