@@ -1,13 +1,16 @@
 //! CHECK: whether an attachment is as ADD left it. What plugins behind us added is none of our business.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::Value;
 use towpath_kernel::address::{self, Address};
-use towpath_kernel::leases::Store;
+use towpath_kernel::leases::{Holder, Store};
 use towpath_kernel::link::{self, Kind, Link, Mac};
+use towpath_kernel::neighbour::{self, Neighbour};
 use towpath_kernel::netlink::{self, Protocol, Socket};
+use towpath_kernel::netns::Namespace;
 use towpath_kernel::route::{self, Route};
 use towpath_kernel::shaping::Direction;
 use towpath_net::lease::{Lease, Phase};
@@ -73,6 +76,13 @@ pub enum Mismatch {
     /// An address is not there, or may not be used.
     #[error("{0}: address {1} is missing")]
     Address(Side, IpNet),
+    /// A neighbour is believed to have another Ethernet address than it has.
+    #[error("{0}: neighbour {1} is believed to be {2}, which it is not")]
+    Neighbour(Side, IpAddr, Mac),
+    /// An address is not the lease's.
+    #[error("the lease has lost its address {0} ({holder})", holder = .1.as_ref().map_or_else(
+        || "nobody has it now".to_owned(), |holder| format!("it is now that of {holder}")))]
+    Owner(IpAddr, Option<Holder>),
     /// A route is not there.
     #[error("{0}: route {1} is missing")]
     Route(Side, String),
@@ -93,12 +103,14 @@ struct View {
     link: Option<Link>,
     addresses: Vec<Address>,
     routes: Vec<Route>,
+    neighbours: Vec<Neighbour>,
 }
 
 impl View {
     fn read(side: Side, socket: &mut Socket, name: &str) -> Result<Self, netlink::Error> {
         let link = link::find(socket, name)?;
-        Ok(Self { side, link, addresses: address::list(socket)?, routes: route::list(socket)? })
+        let (addresses, routes) = (address::list(socket)?, route::list(socket)?);
+        Ok(Self { side, link, addresses, routes, neighbours: neighbour::list(socket)? })
     }
 }
 
@@ -108,22 +120,21 @@ struct Expected {
     mtu: u32,
     mac: Mac,
     addresses: Vec<IpNet>,
+    /// Who is at the other end.
+    neighbours: Vec<IpAddr>,
+    /// By which Ethernet address.
+    neighbours_mac: Mac,
 }
 
 /// Compares an attachment with its lease.
 pub fn check(place: &Place, config: &Config) -> Result<(), Error> {
     let previous = config.previous.as_ref().ok_or(Error::NoPreviousResult)?;
     let namespace = enter(place)?;
-    let held = Store::below(&config.state).hold(&place.attachment)?;
+    let store = Store::below(&config.state);
+    let held = store.hold(&place.attachment)?;
     let lease = held.ok_or_else(|| Error::NotAttached(place.attachment.clone()))?.lease;
     let mut differences = Vec::new();
-    if lease.phase != Phase::Ready {
-        differences.push(Mismatch::Phase(lease.phase));
-    }
-    let same = towpath_kernel::netns::Namespace::open(&lease.netns).is_ok_and(|own| own.is_same_as(&namespace));
-    if !same {
-        differences.push(Mismatch::Namespace(lease.netns.clone()));
-    }
+    compare_lease(&store, &lease, &namespace, &mut differences);
     let mut node = Socket::open(Protocol::Route)?;
     let mut pod = namespace.socket(Protocol::Route)??;
     let views =
@@ -134,21 +145,43 @@ pub fn check(place: &Place, config: &Config) -> Result<(), Error> {
     if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch(differences)) }
 }
 
+fn compare_lease(store: &Store, lease: &Lease, namespace: &Namespace, differences: &mut Vec<Mismatch>) {
+    if lease.phase != Phase::Ready {
+        differences.push(Mismatch::Phase(lease.phase));
+    }
+    // A lease that was lost and made anew names none.
+    let same = || Namespace::open(&lease.netns).is_ok_and(|own| own.is_same_as(namespace));
+    if !lease.netns.is_empty() && !same() {
+        differences.push(Mismatch::Namespace(lease.netns.clone()));
+    }
+    for address in lease.addresses.iter().map(|leased| leased.address.addr()) {
+        let owner = store.owner(address);
+        if owner.as_ref().is_none_or(|owner| owner.attachment != Some(lease.attachment())) {
+            differences.push(Mismatch::Owner(address, owner));
+        }
+    }
+}
+
 fn compare(lease: &Lease, previous: &Value, views: &[View; 2], differences: &mut Vec<Mismatch>) {
     let macs = lease.macs();
+    let pods_mac = returned_mac(previous, lease).unwrap_or(macs.pod);
     let [node, pod] = views;
     let expected = Expected {
         name: lease.host_interface.clone(),
         mtu: lease.mtu,
         mac: macs.node,
         addresses: lease.node_addresses(),
+        neighbours: lease.addresses.iter().map(|leased| leased.address.addr()).collect(),
+        neighbours_mac: pods_mac,
     };
     compare_side(node, &expected, |link| wire::node_routes(lease, link), differences);
     let expected = Expected {
         name: lease.interface.clone(),
         mtu: lease.mtu,
-        mac: returned_mac(previous, lease).unwrap_or(macs.pod),
+        mac: pods_mac,
         addresses: wire::pod_addresses(lease).collect(),
+        neighbours: lease.addresses.iter().map(|leased| leased.gateway).collect(),
+        neighbours_mac: macs.node,
     };
     compare_side(pod, &expected, |link| wire::pod_routes(lease, link), differences);
     if let (Some(outer), Some(inner)) = (&node.link, &pod.link)
@@ -185,6 +218,9 @@ fn compare_side(
         |address: &IpNet| view.addresses.iter().any(|a| a.link == link.index && a.address == *address && a.usable);
     let missing = expected.addresses.iter().filter(|address| !has(address));
     differences.extend(missing.map(|address| Mismatch::Address(side, *address)));
+    let known = view.neighbours.iter().filter(|n| n.link == link.index && expected.neighbours.contains(&n.address));
+    let wrong = known.filter(|neighbour| neighbour.mac != expected.neighbours_mac);
+    differences.extend(wrong.map(|neighbour| Mismatch::Neighbour(side, neighbour.address, neighbour.mac)));
     let missing = routes(link.index).into_iter().filter(|route| !view.routes.contains(route));
     differences.extend(missing.map(|route| Mismatch::Route(side, route.to_string())));
 }

@@ -29,6 +29,7 @@ mod tidy;
 mod usage;
 mod waiting;
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -336,6 +337,11 @@ fn write_locked(record: &Path, lease: &Lease) -> Result<(PathBuf, Lock), FileErr
             Err(failed(error))
         }
     }
+}
+
+/// Each on a line of its own.
+fn lines(items: impl Iterator<Item = impl Display>) -> String {
+    items.fold(String::new(), |text, item| text + &item.to_string() + "\n")
 }
 
 fn open(path: &Path) -> Result<Option<File>, FileError> {

@@ -12,6 +12,7 @@ pub mod host;
 pub mod kernel;
 pub mod leases;
 pub mod link;
+pub mod neighbour;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

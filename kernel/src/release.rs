@@ -185,7 +185,8 @@ fn leased_by(link: &Link, routes: &[Route], addresses: &[Address], blocks: &[IpN
     let leased = pods.filter_map(|route| {
         let pod = route.destination.addr();
         let on_link = addresses.iter().filter(|a| a.link == link.index).map(|a| a.address.addr());
-        let of_family = |a: &IpAddr| Family::of(*a) == Family::of(pod) && *a != IpAddr::V6(NODE_LINK_LOCAL);
+        let of_family =
+            |a: &IpAddr| Family::of(*a) == Family::of(pod) && !a.is_loopback() && *a != IpAddr::V6(NODE_LINK_LOCAL);
         let gateway = on_link.into_iter().find(of_family)?;
         let length = blocks.iter().find(|block| block.contains(&pod)).map(IpNet::prefix_len);
         let address = length.and_then(|length| IpNet::new(pod, length).ok()).unwrap_or(route.destination);

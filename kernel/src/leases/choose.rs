@@ -145,7 +145,7 @@ impl Store {
     }
 
     pub(super) fn write_cursor(&self, cursor: &PerFamily<Option<IpAddr>>) -> Result<(), FileError> {
-        let lines: String = cursor.iter().filter_map(|(_, last)| *last).map(|last| format!("{last}\n")).collect();
+        let lines = super::lines(cursor.iter().filter_map(|(_, last)| *last));
         crate::fs::write_volatile(&self.cursor(), lines.as_bytes(), 0o600)
     }
 }

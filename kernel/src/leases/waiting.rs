@@ -102,7 +102,7 @@ impl Store {
         let _names = self.lock_names()?;
         let path = self.waiters().join(super::record_name(attachment));
         let failed = |source| FileError::new(Operation::Write, &path, source);
-        let lines: String = families.iter().filter(|(_, lacking)| **lacking).map(|(f, _)| format!("{f}\n")).collect();
+        let lines = super::lines(families.iter().filter(|(_, lacking)| **lacking).map(|(family, _)| family));
         let aside = super::aside(&path);
         let lock = crate::fs::write_new(&aside, lines.as_bytes(), 0o600).and_then(Lock::take).map_err(failed)?;
         fs::rename(&aside, &path).map_err(failed)?;
