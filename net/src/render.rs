@@ -5,6 +5,8 @@ mod table;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::family::{Family, PerFamily};
 use crate::lease::{Lease, Phase};
 use crate::observed::{Address, Desired, Link, Subnet, Surroundings, Sysctl, Target};
@@ -39,6 +41,13 @@ pub enum Obstacle {
         /// The peer.
         peer: NodeName,
     },
+    /// Pods have addresses of a CIDR that the node has no more.
+    Withdrawn {
+        /// The CIDR.
+        cidr: IpNet,
+        /// How many of them.
+        pods: usize,
+    },
     /// The MTU asked for is more than the uplink carries.
     MtuAboveUplink {
         /// What was asked for, in bytes.
@@ -65,6 +74,11 @@ impl std::fmt::Display for Obstacle {
                 "node {peer} has {family} pods but no {family} address: give its kubelet a --node-ip of that family"
             ),
             Self::NoCommonTransport { peer } => write!(f, "node {peer} accepts no transport that this node prefers"),
+            Self::Withdrawn { cidr, pods } => write!(
+                f,
+                "pods of this node still have addresses of {cidr} ({pods} in all), which is this node's no more: other \
+                 nodes do not reach them; delete these pods, so that they come up with other addresses"
+            ),
             Self::MtuAboveUplink { mtu, uplink } => write!(
                 f,
                 "mtu {mtu} is more than the {uplink} bytes that the uplink carries: lower spec.mtu or set it to Auto"
@@ -96,6 +110,7 @@ pub fn render(state: &NodeState, leases: &[Lease], around: &Surroundings) -> Ren
     for (name, peer) in &state.peers {
         render_peer(state, name, peer, around, &mut rendered);
     }
+    rendered.obstacles.extend(withdrawn(&state.spec.pod_cidrs, leases));
     for lease in leases {
         if lease.phase == Phase::Ready {
             render_lease(state.spec.attachment, lease, &mut rendered.desired);
@@ -165,6 +180,17 @@ fn render_peer(state: &NodeState, name: &NodeName, peer: &Peer, around: &Surroun
             None => rendered.obstacles.push(Obstacle::PeerNotOnLink { peer: name.clone(), address }),
         }
     }
+}
+
+/// CIDRs that are not this node's any more, and that pods have addresses of. What these pods have on the node stays.
+fn withdrawn(pod_cidrs: &[IpNet], leases: &[Lease]) -> Vec<Obstacle> {
+    let mut pods: BTreeMap<IpNet, usize> = BTreeMap::new();
+    for leased in leases.iter().flat_map(|lease| &lease.addresses) {
+        if !pod_cidrs.iter().any(|cidr| cidr.contains(&leased.address.addr())) {
+            *pods.entry(leased.address.trunc()).or_default() += 1;
+        }
+    }
+    pods.into_iter().map(|(cidr, pods)| Obstacle::Withdrawn { cidr, pods }).collect()
 }
 
 fn target_toward(transport: Transport, gateway: IpAddr, around: &Surroundings) -> Option<Target> {

@@ -4,9 +4,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use ipnet::IpNet;
 use thiserror::Error;
 use towpath_kernel::fs;
 use towpath_net::node_file::NodeFile;
+use towpath_net::state::{NodeSpec, NodeState};
 
 use crate::memory::{MemoryError, make_folder};
 use crate::paths::Paths;
@@ -55,14 +57,16 @@ impl Stamp {
 }
 
 impl Binaries {
-    /// Installs the CNI binaries, each in one step, where the runtime has no such binary of the same content.
+    /// Installs the CNI binaries, each in one step, where the runtime has no such binary of the same content. Tells
+    /// which of those that it had found right before it had to install again.
     ///
     /// A `loopback` that somebody else installed does as well, and stays.
-    pub fn install(&mut self, paths: &Paths) -> Result<(), CniFilesError> {
+    pub fn install(&mut self, paths: &Paths) -> Result<Vec<&'static str>, CniFilesError> {
         let stamps = || BINARIES.map(|name| Stamp::of(&paths.binary(name)));
         if self.seen == stamps() {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let mut again = Vec::new();
         let binary = our_binary(paths)?;
         make_folder(&paths.cni_bin)?;
         for name in BINARIES {
@@ -71,10 +75,14 @@ impl Binaries {
             let foreign = name != NETWORK && there.as_ref().is_some_and(|content| !is_ours(content));
             if !foreign && there.as_ref() != Some(&binary) {
                 fs::write_atomically(&path, &binary, 0o755)?;
+                again.push(name);
             }
         }
+        if self.seen.is_empty() {
+            again.clear();
+        }
         self.seen = stamps().into();
-        Ok(())
+        Ok(again)
     }
 }
 
@@ -89,11 +97,38 @@ fn is_ours(binary: &[u8]) -> bool {
     binary.windows(mark.len()).any(|window| window == mark)
 }
 
-/// Writes what the CNI binary reads, where it says something else; tells whether it was written.
-pub fn write_node_file(paths: &Paths, node_file: &NodeFile) -> Result<bool, CniFilesError> {
+/// Writes what the CNI binary reads, where it says something else; tells whether it was written. Pod CIDRs in `open`
+/// are not offered anew.
+pub fn write_node_file(paths: &Paths, state: &NodeState, mtu: u32, open: &[IpNet]) -> Result<bool, CniFilesError> {
+    let mut node_file = NodeFile::render(state, mtu);
+    if !open.is_empty() {
+        let offered = node_file_there(paths)?.map(|there| there.pod_cidrs).unwrap_or_default();
+        node_file.pod_cidrs.retain(|cidr| offered.contains(cidr) || !open.contains(cidr));
+    }
+    make_folder(&paths.leases())?;
+    put_node_file(paths, &node_file)
+}
+
+/// Takes out of what the CNI binary reads every pod CIDR that the node has no more: from then on no pod gets an address
+/// of it. What else is new there waits for [`write_node_file`].
+pub fn retract(paths: &Paths, spec: &NodeSpec) -> Result<(), CniFilesError> {
+    let Some(mut node_file) = node_file_there(paths)? else { return Ok(()) };
+    let offered = node_file.pod_cidrs.len();
+    node_file.pod_cidrs.retain(|cidr| spec.pod_cidrs.contains(cidr));
+    if node_file.pod_cidrs.len() < offered {
+        put_node_file(paths, &node_file)?;
+    }
+    Ok(())
+}
+
+/// What the CNI binary reads; nothing where it is not there, or nothing of ours: then it is written anew.
+fn node_file_there(paths: &Paths) -> Result<Option<NodeFile>, CniFilesError> {
+    Ok(fs::read_optional(&paths.node_file())?.and_then(|content| serde_json::from_slice(&content).ok()))
+}
+
+fn put_node_file(paths: &Paths, node_file: &NodeFile) -> Result<bool, CniFilesError> {
     let json = |source| CniFilesError::Json { what: "the node file", source };
     let content = serde_json::to_vec_pretty(node_file).map_err(json)?;
-    make_folder(&paths.leases())?;
     ensure(&paths.node_file(), &content, 0o644)
 }
 
@@ -180,9 +215,13 @@ mod tests {
         std::fs::create_dir(&paths.cni_bin).unwrap();
         std::fs::write(paths.binary("towpath"), "towpath.dev of yesterday").unwrap();
         std::fs::write(paths.binary("loopback"), "somebody else's").unwrap();
-        Binaries::default().install(&paths).unwrap();
+        let mut binaries = Binaries::default();
+        assert!(binaries.install(&paths).unwrap().is_empty());
         assert_eq!(std::fs::read(paths.binary("towpath")).unwrap(), b"towpath.dev of today");
         assert_eq!(std::fs::read(paths.binary("loopback")).unwrap(), b"somebody else's");
+        std::fs::remove_file(paths.binary("towpath")).unwrap();
+        assert_eq!(binaries.install(&paths).unwrap(), ["towpath"]);
+        assert!(binaries.install(&paths).unwrap().is_empty());
         remove_all(&paths).unwrap();
         assert!(!paths.binary("towpath").exists());
         assert!(paths.binary("loopback").exists());

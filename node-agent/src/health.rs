@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
 
 use crate::snapshot::Snapshot;
+use crate::strangers::Strangers;
 use crate::worker::Counts;
 
 /// Why nothing is served.
@@ -25,24 +26,26 @@ pub struct HealthError {
     source: std::io::Error,
 }
 
-struct Shared {
-    snapshots: Receiver<Snapshot>,
-    counts: Receiver<Counts>,
+/// What is served.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// How the node is.
+    pub snapshots: Receiver<Snapshot>,
+    /// What was done.
+    pub counts: Receiver<Counts>,
+    /// Pods that are in another network.
+    pub strangers: Receiver<Strangers>,
 }
 
 /// Serves until it fails.
-pub async fn serve(
-    address: SocketAddr,
-    snapshots: Receiver<Snapshot>,
-    counts: Receiver<Counts>,
-) -> Result<(), HealthError> {
+pub async fn serve(address: SocketAddr, told: Told) -> Result<(), HealthError> {
     let failed = |source| HealthError { address, source };
     let listener = bind(address).await.map_err(failed)?;
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(Arc::new(Shared { snapshots, counts }));
+        .with_state(Arc::new(told));
     axum::serve(listener, routes).await.map_err(failed)
 }
 
@@ -57,16 +60,16 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// The worker lives as long as it holds its end of the channel.
-async fn healthz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    match shared.counts.has_changed() {
+async fn healthz(State(told): State<Arc<Told>>) -> (StatusCode, &'static str) {
+    match told.counts.has_changed() {
         Ok(_) => (StatusCode::OK, "ok\n"),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the thread that owns the kernel has ended\n"),
     }
 }
 
 /// Ready is who can take pods: with the configuration file in place, and the kernel as far as it can be.
-async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
-    let snapshot = shared.snapshots.borrow();
+async fn readyz(State(told): State<Arc<Told>>) -> (StatusCode, String) {
+    let snapshot = told.snapshots.borrow();
     if snapshot.cni_installed {
         return (StatusCode::OK, "ok\n".to_owned());
     }
@@ -77,9 +80,15 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String, StatusCode> {
-    let counts = *shared.counts.borrow();
-    let snapshot = shared.snapshots.borrow().clone();
+async fn metrics(State(told): State<Arc<Told>>) -> Result<String, StatusCode> {
+    let registry = registry(*told.counts.borrow(), &told.snapshots.borrow(), told.strangers.borrow().total);
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(text)
+}
+
+fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize) -> Registry {
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let mut registry = Registry::with_prefix("towpath_agent");
     let mut set = |name: &str, help: &str, value: u64| {
         let gauge: Gauge = Gauge::default();
@@ -91,12 +100,12 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String, StatusCode
     set("pods", "Pods of this node that have leases", counts.pods);
     set("drift", "Objects put right since the start that others had altered", snapshot.drift.total());
     set("programmed", "Whether the kernel has all that it should have", u64::from(snapshot.programmed));
+    set("obstacles", "Parts of what is declared that cannot be on this node", count(snapshot.obstacles.len()));
     set(
-        "obstacles",
-        "Parts of what is declared that cannot be on this node",
-        u64::try_from(snapshot.obstacles.len()).unwrap_or(u64::MAX),
+        "foreign_configurations",
+        "CNI configurations of other networks that take pods, or keep them from starting",
+        count(snapshot.rivals.contesting().count()),
     );
-    let mut text = String::new();
-    encode(&mut text, &registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    Ok(text)
+    set("foreign_pods", "Pods of this node that are in another network", count(strangers));
+    registry
 }

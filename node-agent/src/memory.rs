@@ -67,6 +67,16 @@ pub fn keep_settings(paths: &Paths, now: &BTreeMap<Sysctl, String>) -> Result<()
     write(&paths.settings_before(), &all)
 }
 
+/// How often files of other networks were moved aside, by their names.
+pub fn moves(paths: &Paths) -> Result<BTreeMap<String, u32>, MemoryError> {
+    Ok(read(&paths.moves())?.unwrap_or_default())
+}
+
+/// Keeps how often they were.
+pub fn keep_moves(paths: &Paths, moves: &BTreeMap<String, u32>) -> Result<(), MemoryError> {
+    write(&paths.moves(), moves)
+}
+
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, MemoryError> {
     let damaged = |source| MemoryError::Damaged { path: path.display().to_string(), source };
     let content = fs::read_optional(path)?;

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use towpath_kernel::leases::Store;
 
+/// The name of the CNI configuration file.
+pub const CONFLIST: &str = "05-towpath.conflist";
+
 /// The folders that the agent works in.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -42,9 +45,14 @@ impl Paths {
         self.state.join("agent").join("settings-before.json")
     }
 
+    /// How often files of other networks were moved aside since the node started.
+    pub fn moves(&self) -> PathBuf {
+        self.state.join("agent").join("moved-aside.json")
+    }
+
     /// The CNI configuration file: before those of every plugin that is not a wrapper of others.
     pub fn conflist(&self) -> PathBuf {
-        self.cni_conf.join("05-towpath.conflist")
+        self.cni_conf.join(CONFLIST)
     }
 
     /// A CNI binary.

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use towpath_net::observed::{Observed, Subnet};
 use towpath_net::state::{NodeState, Revision, Transport};
 
 use crate::drift::DriftLog;
+use crate::rivals::Rivals;
 
 /// A state from a source, with the generation of the object that it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub failures: Vec<String>,
     /// What was put right.
     pub drift: DriftLog,
+    /// CNI configurations of other networks.
+    pub rivals: Rivals,
 }
 
 /// What was worked on, and what came of it.
@@ -51,8 +55,8 @@ pub struct Applied {
     pub transport: Transport,
     /// Of new pods, in bytes.
     pub mtu: Option<u32>,
-    /// This node's pod CIDRs, as text.
-    pub pod_cidrs: Vec<String>,
+    /// This node's pod CIDRs.
+    pub pod_cidrs: Vec<IpNet>,
     /// The link that holds the node's address.
     pub uplink: Option<Uplink>,
     /// How many routes of ours the kernel has.
@@ -84,7 +88,7 @@ impl Applied {
             revision: spec.revision.clone(),
             transport: spec.transport.prefers.first().copied().unwrap_or(Transport::Direct),
             mtu,
-            pod_cidrs: spec.pod_cidrs.iter().map(ToString::to_string).collect(),
+            pod_cidrs: spec.pod_cidrs.clone(),
             uplink: towpath_net::render::uplink(&assignment.state, &seen.surroundings)
                 .map(|subnet| uplink(subnet, &assignment.state, seen)),
             routes: routes.len(),

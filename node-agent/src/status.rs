@@ -1,9 +1,12 @@
 //! The status of this node's `NodeNetwork`: written when something of it changed, and never as a heartbeat.
 
 mod claims;
+mod contest;
+mod news;
 
 use std::time::{Duration, SystemTime};
 
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -15,15 +18,22 @@ use tracing::{debug, warn};
 
 use crate::drift::KEPT;
 use crate::snapshot::Snapshot;
+use crate::strangers::Strangers;
+use news::Herald;
 
 /// How far two writes are apart at least: a burst of changes is one write.
 const APART: Duration = Duration::from_millis(500);
 /// How long after a failed write the next is tried.
 const RETRY: Duration = Duration::from_secs(2);
+/// The longest text of what was done about drift, in characters (`Drift.change`).
+const LONGEST_CHANGE: usize = 256;
+/// The longest text of a node's CIDRs, in characters (`NodeNetworkStatus.podCIDRs`).
+const LONGEST_CIDRS: usize = 128;
 
 /// Writes the status of one node.
 pub struct StatusWriter {
     api: Api<NodeNetwork>,
+    herald: Herald,
     node: NodeName,
     /// As the API has it, of the object with this unique id; nothing before it was read.
     last: Option<(String, NodeNetworkStatus)>,
@@ -41,15 +51,16 @@ struct Earlier {
 impl StatusWriter {
     /// Writes the status of `node`.
     pub fn new(client: Client, node: NodeName) -> Self {
-        Self { api: Api::all(client), node, last: None, earlier: None }
+        Self { api: Api::all(client.clone()), herald: Herald::new(client, &node), node, last: None, earlier: None }
     }
 
-    /// Follows the worker for ever.
-    pub async fn follow(mut self, mut snapshots: Receiver<Snapshot>) {
+    /// Follows the worker, and what is found of other networks' pods, for ever.
+    pub async fn follow(mut self, mut snapshots: Receiver<Snapshot>, mut strangers: Receiver<Strangers>) {
         let mut failing = false;
         while snapshots.wait_for(|s| s.applied.is_some()).await.is_ok() {
             let snapshot = snapshots.borrow_and_update().clone();
-            match self.write(&snapshot).await {
+            let others = strangers.borrow_and_update().clone();
+            match self.write(&snapshot, &others).await {
                 Ok(()) => {
                     failing = false;
                     tokio::time::sleep(APART).await;
@@ -62,19 +73,20 @@ impl StatusWriter {
                     continue;
                 }
             }
-            if snapshots.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = snapshots.changed() => if changed.is_err() { return },
+                Ok(()) = strangers.changed() => {}
             }
         }
     }
 
-    async fn write(&mut self, snapshot: &Snapshot) -> Result<(), kube::Error> {
+    async fn write(&mut self, snapshot: &Snapshot, strangers: &Strangers) -> Result<(), kube::Error> {
         let object = snapshot.applied.as_ref().map(|a| a.object.clone()).unwrap_or_default();
         let last = match self.last.take() {
             Some((of, last)) if of == object => last,
             _ => self.read().await?,
         };
-        let status = self.status(snapshot, &last);
+        let status = self.status(snapshot, strangers, &last);
         if status == last {
             self.last = Some((object, last));
             return Ok(());
@@ -88,6 +100,9 @@ impl StatusWriter {
         let parameters = PatchParams::apply(AGENT).force();
         self.api.patch_status(&self.node.0, &parameters, &Patch::Apply(patch)).await?;
         debug!("status written");
+        if let Some(news) = news::of(&last.conditions, &status.conditions) {
+            self.herald.tell(&self.node, &object, news).await;
+        }
         self.last = Some((object, status));
         Ok(())
     }
@@ -100,12 +115,12 @@ impl StatusWriter {
         Ok(last)
     }
 
-    fn status(&self, snapshot: &Snapshot, last: &NodeNetworkStatus) -> NodeNetworkStatus {
+    fn status(&self, snapshot: &Snapshot, strangers: &Strangers, last: &NodeNetworkStatus) -> NodeNetworkStatus {
         let applied = snapshot.applied.as_ref();
         let generation = applied.map(|a| a.generation);
         let earlier = self.earlier.clone().unwrap_or_default();
         let mut conditions = last.conditions.clone();
-        for claim in claims::of(snapshot) {
+        for claim in claims::of(snapshot, strangers) {
             conditions::set(&mut conditions, &claim, generation, Timestamp::now());
         }
         NodeNetworkStatus {
@@ -118,7 +133,7 @@ impl StatusWriter {
                 .or_else(|| last.observed_revision.clone()),
             transport: applied.map(|a| a.transport.into()),
             mtu: applied.and_then(|a| a.mtu).and_then(|mtu| i32::try_from(mtu).ok()),
-            pod_cidrs: applied.map(|a| a.pod_cidrs.join(",")),
+            pod_cidrs: applied.map(|a| bounded(&a.pod_cidrs)),
             addresses: Vec::new(),
             used_addresses: None,
             idle: Vec::new(),
@@ -141,8 +156,24 @@ fn drift(drift: &crate::drift::Drift) -> Drift {
     Drift {
         time: Time(timestamp(drift.time)),
         object: drift.object.chars().take(128).collect(),
-        change: drift.change.chars().take(256).collect(),
+        change: match drift.times {
+            1 => drift.change.chars().take(LONGEST_CHANGE).collect(),
+            times => format!("{} ({times} times)", drift.change.chars().take(LONGEST_CHANGE - 32).collect::<String>()),
+        },
     }
+}
+
+/// As many CIDRs as the field takes, and how many more there are.
+fn bounded(cidrs: &[IpNet]) -> String {
+    let texts: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
+    (0..=texts.len())
+        .map(|more| (texts.len() - more, more))
+        .map(|(shown, more)| match more {
+            0 => texts.join(","),
+            _ => format!("{},+{more}", texts[..shown].join(",")),
+        })
+        .find(|text| text.len() <= LONGEST_CIDRS)
+        .unwrap_or_default()
 }
 
 /// Whole seconds, as the API keeps them: what is read back equals what was written.

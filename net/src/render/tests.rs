@@ -151,3 +151,13 @@ fn a_foreign_route_in_the_way_is_reported_and_left_alone() {
     assert_eq!(plan.conflicts, [taken]);
     assert!(plan.ops.iter().all(|op| op.object() != "route 10.244.4.0/24"));
 }
+
+#[test]
+fn a_pod_of_a_range_that_the_node_lost_stays_attached_and_is_told_of() {
+    let mut state = three_nodes();
+    state.spec.pod_cidrs = vec!["10.244.9.0/24".parse().unwrap(), "fd00:244:0:3::/64".parse().unwrap()];
+    let rendered = render(&state, &[lease()], &around());
+    let told = Obstacle::Withdrawn { cidr: "10.244.3.0/24".parse().unwrap(), pods: 1 };
+    assert_eq!(rendered.obstacles, [told]);
+    assert!(routes(&rendered).contains(&"10.244.3.2/32 dev tow0123456789ab".to_owned()), "{:?}", routes(&rendered));
+}

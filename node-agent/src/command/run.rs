@@ -3,6 +3,7 @@
 mod ending;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch::channel;
 use towpath_net::state::NodeName;
 use tracing::{info, warn};
 
@@ -14,6 +15,7 @@ use crate::memory;
 use crate::paths::Paths;
 use crate::snapshot::Assignment;
 use crate::status::StatusWriter;
+use crate::strangers::{Search, Strangers};
 use crate::worker::{Task, Worker};
 use crate::{health, source};
 
@@ -23,11 +25,15 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     let worker = Worker::start(paths.clone())?;
     start_from_memory(&paths, &worker)?;
     let (source, client) = super::source(&args.place).await?;
+    let (found, strangers) = channel(Strangers::default());
     if let (Some(client), Some(node)) = (client.clone(), args.place.node()) {
-        tokio::spawn(StatusWriter::new(client, node).follow(worker.snapshots.clone()));
+        let search = Search::new(client.clone(), node.clone(), paths.state.clone());
+        tokio::spawn(search.follow(worker.snapshots.clone(), found));
+        tokio::spawn(StatusWriter::new(client, node).follow(worker.snapshots.clone(), strangers.clone()));
     }
     let mut removal = Removal::watch(client.as_ref(), &args.pod);
-    let mut served = tokio::spawn(health::serve(args.listen, worker.snapshots.clone(), worker.counts.clone()));
+    let told = health::Told { snapshots: worker.snapshots.clone(), counts: worker.counts.clone(), strangers };
+    let mut served = tokio::spawn(health::serve(args.listen, told));
     let mut followed = tokio::spawn(follow(source, worker.inbox.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::Signals)?;

@@ -2,16 +2,19 @@
 
 use towpath_crds::conditions::{Claim, ConditionType};
 
+use super::contest;
 use crate::snapshot::Snapshot;
+use crate::strangers::Strangers;
 
 /// The claims about a node.
-pub fn of(snapshot: &Snapshot) -> Vec<Claim> {
+pub fn of(snapshot: &Snapshot, strangers: &Strangers) -> Vec<Claim> {
     let ready = snapshot.programmed && snapshot.cni_installed;
     let stalled = !snapshot.obstacles.is_empty();
     let trouble = trouble(snapshot);
     vec![
         kernel(snapshot),
         cni(snapshot),
+        contest::claim(&snapshot.rivals, strangers),
         match (ready, stalled) {
             (true, _) => Claim::new(ConditionType::Ready, true, "Programmed", "the kernel is as declared"),
             (false, true) => Claim::new(ConditionType::Ready, false, "Obstacle", trouble.clone()),

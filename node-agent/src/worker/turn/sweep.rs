@@ -1,0 +1,78 @@
+//! Leases: reading them, and ending those that nobody needs any more.
+
+use std::time::{Duration, Instant};
+
+use towpath_kernel::leases::{Broken, Store};
+use towpath_net::lease::{Lease, Phase};
+use towpath_net::observed::Observed;
+use tracing::{info, warn};
+
+use super::Turns;
+
+/// How far two looks for pods that are gone are apart, where nothing speaks for one.
+const SWEPT_APART: Duration = Duration::from_secs(30);
+/// How many damaged leases are named.
+const DAMAGED: usize = 3;
+
+impl Turns {
+    /// Ends what a killed CNI binary or a vanished pod left, when a pod has no link, and from time to time; tells
+    /// whether anything was ended. Runtimes that ask for this themselves are rare.
+    pub(super) fn sweep(&mut self, seen: &Observed) -> bool {
+        let unlinked = self.leases.iter().any(|lease| !seen.links.contains_key(&lease.host_interface));
+        let due = self.swept.is_none_or(|last| last.elapsed() >= SWEPT_APART);
+        if !unlinked && !due {
+            return false;
+        }
+        self.swept = Some(Instant::now());
+        let ready = self.leases.iter().filter(|lease| lease.phase == Phase::Ready);
+        for lease in ready.filter(|lease| !seen.links.contains_key(&lease.host_interface)) {
+            let pod = lease.pod.clone().unwrap_or_default();
+            let link = &lease.host_interface;
+            warn!(
+                namespace = pod.namespace,
+                pod = pod.name,
+                link,
+                "a pod's link is gone: if it still runs, restart it"
+            );
+        }
+        match self.kernel.sweep(&Store::below(&self.paths.state)) {
+            Ok(swept) => {
+                for attachment in &swept.released {
+                    info!(%attachment, "freed the addresses of a pod that is gone");
+                }
+                for (attachment, error) in &swept.failed {
+                    warn!(%attachment, %error, "cannot free the addresses of a pod that is gone");
+                }
+                !swept.released.is_empty()
+            }
+            Err(error) => {
+                warn!(%error, "cannot look for pods that are gone");
+                false
+            }
+        }
+    }
+
+    pub(super) fn read_leases(&mut self) -> Vec<Lease> {
+        match Store::below(&self.paths.state).read_all() {
+            Ok(listing) => {
+                self.damaged = damaged(&listing.broken);
+                listing.leases
+            }
+            Err(error) => {
+                warn!(%error, "cannot read the leases");
+                self.leases.clone()
+            }
+        }
+    }
+}
+
+/// The first few damaged leases in words, and how many more there are.
+fn damaged(broken: &[Broken]) -> Vec<String> {
+    let named = broken.iter().take(DAMAGED).map(|lease| {
+        format!(
+            "{lease}: its pod's addresses and host ports are no longer healed; delete the pod, then remove that file"
+        )
+    });
+    let more = broken.len().saturating_sub(DAMAGED);
+    named.chain((more > 0).then(|| format!("{more} more leases are damaged"))).collect()
+}
