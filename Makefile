@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
-.PHONY: help demo test check setup image generate clean-demo bench-lab
+.PHONY: help demo test check setup image generate clean-demo bench-lab bench-cni
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -20,6 +20,9 @@ check: setup ## Run the checks alone
 
 bench-lab: setup ## Measure a warm lab up to a first pod that answers, and its memory, against the bars
 	@scripts/bench-lab.sh
+
+bench-cni: setup ## Measure the CNI binary against the reference plugins, and against the bars
+	@scripts/bench-cni.sh
 
 image: setup ## Build the static binaries, ready for an image builder
 	@scripts/image.sh
