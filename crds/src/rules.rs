@@ -139,10 +139,8 @@ pub fn apart_from_pools(list: &str) -> Rule {
     let ours = format!("self.{list}");
     let pools = "self.ipam.pools";
     let bad = format!("{pools}.exists(p, {})", overlap("p.cidr", "c"));
-    let met = format!("{pools}.filter(p, {})[0]", overlap("p.cidr", "c"));
     let says = format!(
-        "\"spec.{list} '\" + c + \"' overlaps the pool '\" + {met}.name + \"' of spec.ipam.pools; choose ranges that \
-         share no address\""
+        "\"spec.{list} '\" + c + \"' overlaps a range of spec.ipam.pools; choose ranges that share no address\""
     );
     let mut rule = each(&ours, &bad, &says);
     rule.rule = format!("!has({ours}) || !has({pools}) || {}", rule.rule);
@@ -161,19 +159,19 @@ pub fn mode_has_its_fields() -> Rule {
 
 /// No mode has what only means something in the other.
 pub fn mode_has_only_its_fields() -> Rule {
-    let foreign = |fields: &[&str]| {
-        let shown = fields.iter().map(|field| format!("(has(self.{field}) ? ['{field}'] : [])"));
-        shown.collect::<Vec<_>>().join(" + ")
+    let none = |fields: &[&str]| fields.iter().map(|f| format!("!has(self.{f})")).collect::<Vec<_>>().join(" && ");
+    let shown = |fields: &[&str]| {
+        fields.iter().map(|f| format!("(has(self.{f}) ? ' {f}' : '')")).collect::<Vec<_>>().join(" + ")
     };
-    let of_node_cidr = foreign(&["allocation", "podCIDRs", "nodeMaskSize"]);
-    let of_pools = foreign(&["pools", "blockGracePeriod"]);
-    let list = format!("(self.mode == 'Pools' ? {of_node_cidr} : {of_pools})");
+    let (of_node_cidr, of_pools) = (["allocation", "podCIDRs", "nodeMaskSize"], ["pools", "blockGracePeriod"]);
     rule(
-        format!("size({list}) == 0"),
+        format!("self.mode == 'Pools' ? {} : {}", none(&of_node_cidr), none(&of_pools)),
         format!(
-            "{list}.join(', ') + (self.mode == 'Pools' ? \" belongs to mode NodeCIDR, and this is mode Pools; remove \
-             it, and say with pools what there is\" : \" belongs to mode Pools, and this is mode NodeCIDR; remove it, \
-             and say with allocation and podCIDRs what there is\")"
+            "self.mode == 'Pools' ? \"with mode Pools there is no\" + {} + \"; remove it, and say with pools what there \
+             is\" : \"with mode NodeCIDR there is no\" + {} + \"; remove it, and say with allocation and podCIDRs what \
+             there is\"",
+            shown(&of_node_cidr),
+            shown(&of_pools)
         ),
     )
 }
@@ -181,9 +179,8 @@ pub fn mode_has_only_its_fields() -> Rule {
 /// No two pools share an address.
 pub fn pools_disjoint() -> Rule {
     let bad = format!("self.exists(d, d.name != c.name && {})", overlap("c.cidr", "d.cidr"));
-    let says =
-        "\"the pool '\" + c.name + \"' shares addresses with another pool; choose ranges that share no address\"";
-    each("self", &bad, says)
+    Rule::new(format!("self.all(c, !{bad})"))
+        .message("the ranges of two pools share addresses; choose ranges that share no address")
 }
 
 /// The blocks of a pool fit its range.

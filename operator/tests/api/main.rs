@@ -15,7 +15,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::sync::watch;
 use towpath_crds::{ClusterNetwork, NodeNetwork};
-use towpath_net::intent::{Draft, overlap, validate};
+use towpath_net::intent::{Draft, Intent, overlap, validate};
 use towpath_operator::cache::Seen;
 use towpath_operator::cluster::{Cluster as Writer, Error};
 use towpath_operator::grant::{NAME, grant};
@@ -195,6 +195,19 @@ async fn look(cluster: &Cluster) -> Seen {
     Seen { nodes: nodes.items.into_iter().map(Arc::new).collect(), ..Seen::default() }
 }
 
+/// Gives until everything is given, and answers how often somebody else was in the way.
+async fn grant_until_done(writer: Writer, intent: Intent, seen: Seen) -> u32 {
+    let mut conflicts = 0_u32;
+    loop {
+        match grant(&writer, &intent, &seen).await {
+            Ok(granted) if granted.errors.is_empty() => return conflicts,
+            Ok(granted) => assert!(granted.errors.iter().all(Error::is_conflict), "{:?}", granted.errors),
+            Err(error) => assert!(error.is_conflict(), "{error}"),
+        }
+        conflicts += 1;
+    }
+}
+
 #[test]
 fn operators_that_all_believe_to_lead_never_give_a_cidr_twice() {
     with_cluster("operators_that_all_believe_to_lead_never_give_a_cidr_twice", |cluster| async move {
@@ -231,20 +244,7 @@ fn operators_that_all_believe_to_lead_never_give_a_cidr_twice() {
             })
             .await;
             let writer = Writer::new(&client, "towpath-system", leadership, Arc::new(Metrics::default()));
-            let (intent, seen) = (intent.clone(), seen.clone());
-            operators.spawn(async move {
-                let mut conflicts = 0_u32;
-                loop {
-                    match grant(&writer, &intent, &seen).await {
-                        Ok(granted) if granted.errors.is_empty() => return conflicts,
-                        Ok(granted) => {
-                            assert!(granted.errors.iter().all(Error::is_conflict), "{:?}", granted.errors);
-                        }
-                        Err(error) => assert!(error.is_conflict(), "{error}"),
-                    }
-                    conflicts += 1;
-                }
-            });
+            operators.spawn(grant_until_done(writer, intent.clone(), seen.clone()));
         }
         let conflicts: u32 = operators.join_all().await.into_iter().sum();
         end.send_replace(true);
