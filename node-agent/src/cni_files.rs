@@ -1,5 +1,6 @@
 //! The files by which a container runtime finds Towpath: the CNI binaries, and the configuration file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -143,6 +144,10 @@ pub fn write_conflist(paths: &Paths) -> Result<bool, CniFilesError> {
     ensure(&paths.conflist(), &content, 0o644)
 }
 
+/// What a runtime may say in `runtimeConfig`: it sends what is named here and nothing else (CNI conventions, "Dynamic
+/// plugin specific fields"). podman replaces them all by `ips` where that is missing and a container asks for an address.
+const CAPABILITIES: [&str; 5] = ["bandwidth", "io.kubernetes.cri.pod-annotations", "ips", "mac", "portMappings"];
+
 /// Runtimes that know no `cniVersions` take `cniVersion`, so that one is low; the others take the highest they know.
 fn conflist(state: &Path) -> serde_json::Value {
     serde_json::json!({
@@ -152,7 +157,7 @@ fn conflist(state: &Path) -> serde_json::Value {
         "loadOnlyInlinedPlugins": true,
         "plugins": [{
             "type": NETWORK,
-            "capabilities": {"portMappings": true},
+            "capabilities": BTreeMap::from(CAPABILITIES.map(|capability| (capability, true))),
             "stateDir": state,
         }],
     })

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family as Labelled;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
@@ -107,5 +108,18 @@ fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize) -> Registry {
         count(snapshot.rivals.contesting().count()),
     );
     set("foreign_pods", "Pods of this node that are in another network", count(strangers));
+    registry.register("addresses", "Addresses of the node's pod CIDRs, by family and state", addresses(snapshot));
     registry
+}
+
+/// `Wanted` are those that pods wait for.
+fn addresses(snapshot: &Snapshot) -> Labelled<Vec<(&'static str, String)>, Gauge> {
+    let gauges: Labelled<_, Gauge> = Labelled::default();
+    for (family, count) in snapshot.addresses.counts.iter().filter(|(_, count)| count.blocks > 0) {
+        for (state, number) in [("Used", count.used), ("Free", count.free), ("Wanted", count.wanted)] {
+            let labels = vec![("family", family.to_string()), ("state", state.to_owned())];
+            gauges.get_or_create(&labels).set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+    }
+    gauges
 }

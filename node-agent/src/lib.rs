@@ -8,6 +8,7 @@
 //!
 //! The worker needs nothing but the last state that it was given: it heals the kernel with or without an API server.
 
+pub mod addresses;
 pub mod args;
 pub mod cni_files;
 pub mod command;

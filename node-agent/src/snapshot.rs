@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use towpath_net::observed::{Observed, Subnet};
 use towpath_net::state::{NodeState, Revision, Transport};
 
+use crate::addresses::Addresses;
 use crate::drift::DriftLog;
 use crate::rivals::Rivals;
 
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub drift: DriftLog,
     /// CNI configurations of other networks.
     pub rivals: Rivals,
+    /// The node's addresses.
+    pub addresses: Addresses,
 }
 
 /// What was worked on, and what came of it.

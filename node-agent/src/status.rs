@@ -2,6 +2,7 @@
 
 mod claims;
 mod contest;
+mod counts;
 mod news;
 
 use std::time::{Duration, SystemTime};
@@ -12,6 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use tokio::sync::watch::Receiver;
+use tokio::time::Instant;
 use towpath_crds::{AGENT, Drift, NodeNetwork, NodeNetworkStatus, Routes, Uplink, conditions};
 use towpath_net::state::NodeName;
 use tracing::{debug, warn};
@@ -23,6 +25,8 @@ use news::Herald;
 
 /// How far two writes are apart at least: a burst of changes is one write.
 const APART: Duration = Duration::from_millis(500);
+/// The same where nothing but counts of addresses changed.
+const COUNTS_APART: Duration = Duration::from_secs(5);
 /// How long after a failed write the next is tried.
 const RETRY: Duration = Duration::from_secs(2);
 /// The longest text of what was done about drift, in characters (`Drift.change`).
@@ -39,6 +43,8 @@ pub struct StatusWriter {
     last: Option<(String, NodeNetworkStatus)>,
     /// What earlier agents of this node put right; nothing before it was read.
     earlier: Option<Earlier>,
+    /// When it was written last.
+    written: Option<Instant>,
 }
 
 /// What earlier agents of this node put right.
@@ -51,7 +57,14 @@ struct Earlier {
 impl StatusWriter {
     /// Writes the status of `node`.
     pub fn new(client: Client, node: NodeName) -> Self {
-        Self { api: Api::all(client.clone()), herald: Herald::new(client, &node), node, last: None, earlier: None }
+        Self {
+            api: Api::all(client.clone()),
+            herald: Herald::new(client, &node),
+            node,
+            last: None,
+            earlier: None,
+            written: None,
+        }
     }
 
     /// Follows the worker, and what is found of other networks' pods, for ever.
@@ -60,10 +73,11 @@ impl StatusWriter {
         while snapshots.wait_for(|s| s.applied.is_some()).await.is_ok() {
             let snapshot = snapshots.borrow_and_update().clone();
             let others = strangers.borrow_and_update().clone();
-            match self.write(&snapshot, &others).await {
-                Ok(()) => {
+            let again = match self.write(&snapshot, &others).await {
+                Ok(again) => {
                     failing = false;
                     tokio::time::sleep(APART).await;
+                    again
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -72,24 +86,28 @@ impl StatusWriter {
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
-            }
+            };
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
                 Ok(()) = strangers.changed() => {}
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }
         }
     }
 
-    async fn write(&mut self, snapshot: &Snapshot, strangers: &Strangers) -> Result<(), kube::Error> {
+    /// Writes what changed; answers when to come again where mere counts have to wait.
+    async fn write(&mut self, snapshot: &Snapshot, strangers: &Strangers) -> Result<Option<Instant>, kube::Error> {
         let object = snapshot.applied.as_ref().map(|a| a.object.clone()).unwrap_or_default();
         let last = match self.last.take() {
             Some((of, last)) if of == object => last,
             _ => self.read().await?,
         };
         let status = self.status(snapshot, strangers, &last);
-        if status == last {
+        let due = self.written.map(|written| written + COUNTS_APART).filter(|due| Instant::now() < *due);
+        let waits = due.filter(|_| counts::can_wait(&last, &status));
+        if status == last || waits.is_some() {
             self.last = Some((object, last));
-            return Ok(());
+            return Ok(waits);
         }
         let patch = serde_json::json!({
             "apiVersion": "towpath.dev/v1alpha1",
@@ -100,11 +118,12 @@ impl StatusWriter {
         let parameters = PatchParams::apply(AGENT).force();
         self.api.patch_status(&self.node.0, &parameters, &Patch::Apply(patch)).await?;
         debug!("status written");
+        self.written = Some(Instant::now());
         if let Some(news) = news::of(&last.conditions, &status.conditions) {
             self.herald.tell(&self.node, &object, news).await;
         }
         self.last = Some((object, status));
-        Ok(())
+        Ok(None)
     }
 
     /// What an earlier agent wrote outlives it: times of transitions, and what was put right.
@@ -134,10 +153,10 @@ impl StatusWriter {
             transport: applied.map(|a| a.transport.into()),
             mtu: applied.and_then(|a| a.mtu).and_then(|mtu| i32::try_from(mtu).ok()),
             pod_cidrs: applied.map(|a| bounded(&a.pod_cidrs)),
-            addresses: Vec::new(),
-            used_addresses: None,
-            idle: Vec::new(),
-            drained: Vec::new(),
+            addresses: counts::of(&snapshot.addresses),
+            used_addresses: counts::text(&snapshot.addresses),
+            idle: snapshot.addresses.idle.iter().map(ToString::to_string).collect(),
+            drained: snapshot.addresses.drained.iter().map(ToString::to_string).collect(),
             uplink: applied.and_then(|a| a.uplink.as_ref()).map(|uplink| Uplink {
                 name: uplink.name.clone(),
                 addresses: uplink.addresses.iter().map(ToString::to_string).collect(),

@@ -15,6 +15,7 @@ use tokio::sync::watch::{Receiver, Sender};
 use towpath_kernel::events::Events;
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::{Kernel as _, KernelError};
+use towpath_kernel::leases::Store;
 use towpath_kernel::sysctl::Sysctls;
 
 use crate::paths::Paths;
@@ -50,9 +51,9 @@ pub enum WorkerError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The agent's folders could not be made.
+    /// The folders of leases could not be made.
     #[error(transparent)]
-    Memory(#[from] crate::memory::MemoryError),
+    Leases(#[from] towpath_kernel::fs::Error),
     /// The thread ended without a word.
     #[error("the thread that owns the kernel panicked")]
     Panicked,
@@ -86,7 +87,7 @@ impl Worker {
         let inbox = Inbox::new().map_err(|source| WorkerError::Wait { what: "assignments", source })?;
         let (snapshot, snapshots) = tokio::sync::watch::channel(Snapshot::default());
         let (count, counts) = tokio::sync::watch::channel(Counts::default());
-        crate::memory::make_folder(&paths.leases())?;
+        Store::below(&paths.state).make_folders()?;
         let kernel = HostKernel::open(Sysctls::below(&paths.sysctls))?;
         let watch =
             Watch::new(Events::open()?, &paths).map_err(|source| WorkerError::Wait { what: "folders", source })?;

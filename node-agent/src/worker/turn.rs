@@ -14,6 +14,7 @@ use towpath_net::ops::Op;
 use towpath_net::render::{Rendered, render};
 use tracing::{info, warn};
 
+use crate::addresses::Tracker;
 use crate::cni_files::{self, Binaries};
 use crate::memory;
 use crate::paths::Paths;
@@ -35,6 +36,7 @@ pub struct Turns {
     /// Leases that cannot be read, in words.
     damaged: Vec<String>,
     asides: Asides,
+    tracker: Tracker,
     swept: Option<Instant>,
     snapshot: Snapshot,
     done: u64,
@@ -58,6 +60,7 @@ impl Turns {
             leases: Vec::new(),
             binaries: Binaries::default(),
             damaged: Vec::new(),
+            tracker: Tracker::default(),
             swept: None,
             snapshot: Snapshot::default(),
             done: 0,
@@ -121,6 +124,7 @@ impl Turns {
         let files = retracted.and_then(|()| self.write_files(assignment, &rendered, &report));
         let others = [kept.err().map(|error| error.to_string()), files.err().map(|error| error.to_string())];
         self.tell(assignment, &rendered, &after, &report, others.into_iter().flatten());
+        self.count_addresses(assignment);
         let settled = report.failed.is_empty() && self.snapshot.failures.is_empty();
         self.brought_about = settled.then_some(rendered.desired);
         Ok(self.look_for_rivals(assignment) && settled)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use inotify::{Inotify, WatchMask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use towpath_kernel::events::Events;
+use towpath_kernel::leases::Store;
 
 use super::Inbox;
 use crate::memory::make_folder;
@@ -19,11 +20,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the folders of leases, of the node file and of the configuration file.
+    /// Watches the folders of leases and of pods that wait for one, of the node file, and of the runtime.
     pub fn new(events: Events, paths: &Paths) -> io::Result<Self> {
         let folders = Inotify::init()?;
         let mask = WatchMask::CLOSE_WRITE | WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE;
-        for folder in [paths.leases(), paths.state.clone(), paths.cni_conf.clone(), paths.cni_bin.clone()] {
+        let leases = Store::below(&paths.state);
+        let ours = [leases.records(), leases.waiters(), paths.state.clone()];
+        for folder in ours.into_iter().chain([paths.cni_conf.clone(), paths.cni_bin.clone()]) {
             make_folder(&folder).map_err(io::Error::other)?;
             folders.watches().add(folder, mask)?;
         }

@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use towpath_kernel::leases::{Broken, Store};
 use towpath_net::lease::{Lease, Phase};
 use towpath_net::observed::Observed;
+use towpath_net::state::NodeSpec;
 use tracing::{info, warn};
 
 use super::Turns;
+use crate::drift::Drift;
+use crate::snapshot::Assignment;
 
 /// How far two looks for pods that are gone are apart, where nothing speaks for one.
 const SWEPT_APART: Duration = Duration::from_secs(30);
@@ -43,13 +47,39 @@ impl Turns {
                 for (attachment, error) in &swept.failed {
                     warn!(%attachment, %error, "cannot free the addresses of a pod that is gone");
                 }
-                !swept.released.is_empty()
+                for attachment in &swept.adopted {
+                    warn!(%attachment, "made a lost lease anew: the pod's host ports and limits are lost");
+                    self.snapshot.drift.note_one(Drift::now(format!("lease {attachment}"), "made anew"));
+                }
+                !(swept.released.is_empty() && swept.adopted.is_empty())
             }
             Err(error) => {
                 warn!(%error, "cannot look for pods that are gone");
                 false
             }
         }
+    }
+
+    /// Counts the node's addresses. What drains may go to another node once the CNI binary cannot give an address of it
+    /// any more: the store looks for that itself.
+    pub(super) fn count_addresses(&mut self, assignment: &Assignment) {
+        let store = Store::below(&self.paths.state);
+        let NodeSpec { pod_cidrs, addressing, .. } = &assignment.state.spec;
+        let grace = addressing.grace_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        let counted = store.usage(pod_cidrs, addressing).and_then(|usages| Ok((usages, store.waiting()?)));
+        match counted {
+            Ok((usages, waiting)) => {
+                self.snapshot.addresses = self.tracker.look(&usages, &waiting, grace, Instant::now());
+            }
+            Err(error) => warn!(%error, "cannot count the addresses that pods have"),
+        }
+        let is_drained = |cidr: &&IpNet| {
+            store.drained(cidr).unwrap_or_else(|error| {
+                warn!(%cidr, %error, "cannot tell whether a range is drained");
+                false
+            })
+        };
+        self.snapshot.addresses.drained = addressing.draining.iter().filter(is_drained).copied().collect();
     }
 
     pub(super) fn read_leases(&mut self) -> Vec<Lease> {
