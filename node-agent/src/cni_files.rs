@@ -249,4 +249,26 @@ mod tests {
         let paths = Paths { cni_binary: "/nowhere/towpath".into(), ..paths(root.path()) };
         assert!(Binaries::default().install(&paths).unwrap_err().to_string().contains("/nowhere/towpath"));
     }
+
+    #[test]
+    fn a_range_that_is_open_is_not_offered_anew_and_one_that_is_gone_no_longer() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths(root.path());
+        let state = |cidrs: &str| -> NodeState {
+            serde_json::from_str(&format!(
+                r#"{{"node": "n3", "spec": {{"revision": "7f3a91c", "addresses": [], "podCIDRs": {cidrs}, "attachment": "Routed",
+                "transport": {{"prefers": [], "accepts": []}}, "masquerade": {{"mode": "Off"}}}}}}"#
+            ))
+            .unwrap()
+        };
+        let offered = || node_file_there(&paths).unwrap().unwrap().pod_cidrs;
+        let [a, b]: [IpNet; 2] = ["10.244.1.0/24", "10.244.2.0/24"].map(|cidr| cidr.parse().unwrap());
+        write_node_file(&paths, &state(r#"["10.244.1.0/24"]"#), 1500, &[]).unwrap();
+        let both = state(r#"["10.244.1.0/24", "10.244.2.0/24"]"#);
+        write_node_file(&paths, &both, 1500, &[a, b]).unwrap();
+        assert_eq!(offered(), [a], "what was offered stays, what is open is not added");
+        write_node_file(&paths, &both, 1500, &[]).unwrap();
+        retract(&paths, &state(r#"["10.244.2.0/24", "10.244.3.0/24"]"#).spec).unwrap();
+        assert_eq!(offered(), [b]);
+    }
 }

@@ -124,6 +124,13 @@ fn metric(name: &str) -> u64 {
     line.unwrap_or_else(|| panic!("no metric {name} in {text}")).parse().unwrap()
 }
 
+/// Waits for a metric of the agent; `name` may have labels.
+#[track_caller]
+fn wait_for_metric(name: &str, value: u64, longest: Duration) -> Duration {
+    let line = format!("towpath_agent_{name} {value}\n");
+    wait_for(&line, longest, || get("/metrics").contains(&line))
+}
+
 fn routes() -> String {
     run("ip route show proto 117") + &run("ip -6 route show proto 117")
 }
@@ -186,8 +193,10 @@ fn what_is_altered_by_hand_is_healed_within_a_second_and_counted() {
         wait_for("the configuration file", Duration::from_secs(1), || {
             Path::new(&node.path("net.d/05-towpath.conflist")).exists()
         });
+        let before = metric("drift");
         fs::remove_file(node.path("bin/loopback")).unwrap();
         wait_for("the binary", Duration::from_secs(1), || Path::new(&node.path("bin/loopback")).exists());
+        wait_for("the count", Duration::from_secs(1), || metric("drift") > before);
         println!("healed and seen to be within {healed:?}");
     });
 }
@@ -264,5 +273,131 @@ fn the_addresses_of_a_pod_that_is_gone_are_freed_without_any_runtime() {
         drop(held.unwrap());
         run("ip route delete 10.244.4.0/24");
         wait_for("the free address", Duration::from_secs(5), || store.read_all().unwrap().leases.is_empty());
+    });
+}
+
+const PODMAN: &str = r#"{"cniVersion": "0.4.0", "name": "podman", "plugins": [{"type": "bridge"}]}"#;
+
+#[test]
+fn another_networks_configuration_is_noticed_within_a_second_and_left_alone() {
+    isolated("another_networks_configuration_is_noticed_within_a_second_and_left_alone", || {
+        let node = Node::make();
+        fs::create_dir(node.path("net.d")).unwrap();
+        fs::write(node.path("net.d/87-podman-bridge.conflist"), PODMAN).unwrap();
+        let _agent = node.start();
+        wait_for_metric("foreign_configurations", 0, Duration::from_secs(1));
+        let turns = metric("turns");
+        fs::write(node.path("net.d/.aside"), PODMAN).unwrap();
+        fs::rename(node.path("net.d/.aside"), node.path("net.d/00-podman.conflist")).unwrap();
+        let seen = wait_for_metric("foreign_configurations", 1, Duration::from_secs(1));
+        fs::write(node.path("net.d/01-damaged.conf"), "{").unwrap();
+        wait_for_metric("foreign_configurations", 2, Duration::from_secs(2));
+        assert_eq!(fs::read_to_string(node.path("net.d/00-podman.conflist")).unwrap(), PODMAN);
+        fs::remove_file(node.path("net.d/00-podman.conflist")).unwrap();
+        fs::remove_file(node.path("net.d/01-damaged.conf")).unwrap();
+        wait_for_metric("foreign_configurations", 0, Duration::from_secs(1));
+        assert!(Path::new(&node.path("net.d/87-podman-bridge.conflist")).exists());
+        println!("seen within {seen:?}, after {} turns", metric("turns") - turns);
+    });
+}
+
+#[test]
+fn another_networks_configuration_is_moved_aside_where_declared_and_nobody_is_fought() {
+    isolated("another_networks_configuration_is_moved_aside_where_declared_and_nobody_is_fought", || {
+        let node = Node::make();
+        fs::create_dir(node.path("net.d")).unwrap();
+        let [podman, multus] = ["net.d/87-podman-bridge.conflist", "net.d/00-multus.conf"].map(|name| node.path(name));
+        fs::write(&podman, PODMAN).unwrap();
+        fs::write(&multus, r#"{"name": "multus-cni-network", "type": "multus"}"#).unwrap();
+        let state = STATE.replace("  masquerade", "  cniConflict: Rename\n  masquerade");
+        fs::write(node.path("state.yaml"), state).unwrap();
+        let _agent = node.start();
+        let aside = format!("{podman}.disabled-by-towpath");
+        wait_for("the file aside", Duration::from_secs(2), || !Path::new(&podman).exists());
+        assert_eq!(fs::read_to_string(&aside).unwrap(), PODMAN);
+        for text in ["second", "third"] {
+            fs::write(node.path("net.d/.new"), PODMAN.replace("podman", text)).unwrap();
+            fs::rename(node.path("net.d/.new"), &podman).unwrap();
+            wait_for("the file aside again", Duration::from_secs(2), || !Path::new(&podman).exists());
+            assert!(fs::read_to_string(&aside).unwrap().contains(text));
+        }
+        let insisting = node.path("net.d/00-podman.conflist");
+        for _ in 0..3 {
+            fs::write(node.path("net.d/.new"), PODMAN).unwrap();
+            fs::rename(node.path("net.d/.new"), &insisting).unwrap();
+            wait_for("the file aside", Duration::from_secs(2), || !Path::new(&insisting).exists());
+        }
+        fs::write(node.path("net.d/.new"), PODMAN).unwrap();
+        fs::rename(node.path("net.d/.new"), &insisting).unwrap();
+        wait_for_metric("foreign_configurations", 1, Duration::from_secs(2));
+        assert!(Path::new(&insisting).exists() && Path::new(&multus).exists());
+    });
+}
+
+#[test]
+fn a_range_comes_before_it_is_offered_and_goes_once_it_is_drained() {
+    isolated("a_range_comes_before_it_is_offered_and_goes_once_it_is_drained", || {
+        let node = Node::make();
+        let _agent = node.start();
+        let store = Store::below(Path::new(&node.path("towpath-state")));
+        let addresses = |family: &str, state: &str| format!("addresses{{family=\"{family}\",state=\"{state}\"}}");
+        wait_for_metric(&addresses("IPv4", "Free"), 253, Duration::from_secs(2));
+        let first: ipnet::IpNet = "10.244.3.0/24".parse().unwrap();
+        let two = STATE.replace(r#"["10.244.3.0/24", "#, r#"["10.244.3.0/24", "10.244.9.0/24", "#);
+        fs::write(node.path("state.yaml"), &two).unwrap();
+        wait_for("the offer", Duration::from_secs(2), || store.node().unwrap().pod_cidrs.len() == 3);
+        assert!(routes().contains("blackhole 10.244.9.0/24"), "offered before its blackhole: {}", routes());
+        wait_for_metric(&addresses("IPv4", "Free"), 506, Duration::from_secs(2));
+        let draining = two.replace("  attachment", "  addressing: {draining: [\"10.244.3.0/24\"]}\n  attachment");
+        assert!(!store.drained(&first).unwrap());
+        fs::write(node.path("state.yaml"), &draining).unwrap();
+        wait_for("the drained range", Duration::from_secs(2), || store.drained(&first).unwrap());
+        wait_for_metric(&addresses("IPv4", "Free"), 253, Duration::from_secs(2));
+        fs::write(node.path("state.yaml"), STATE.replace("10.244.3.0/24", "10.244.9.0/24")).unwrap();
+        wait_for("the end of its route", Duration::from_secs(2), || !routes().contains("blackhole 10.244.3.0/24"));
+        assert!(!store.node().unwrap().pod_cidrs.contains(&first), "still offered without its blackhole");
+        assert!(metric("obstacles") == 0 && metric("drift") == 0);
+    });
+}
+
+#[test]
+fn a_pod_whose_range_was_withdrawn_is_told_of_and_one_that_waits_is_seen_at_once() {
+    isolated("a_pod_whose_range_was_withdrawn_is_told_of_and_one_that_waits_is_seen_at_once", || {
+        let node = Node::make();
+        let small = STATE
+            .replace(r#"["10.244.3.0/24", "fd00:244:0:3::/64"]"#, r#"["10.244.3.0/30"]"#)
+            .replace("  attachment", "  addressing: {growing: true}\n  attachment");
+        fs::write(node.path("state.yaml"), &small).unwrap();
+        let _agent = node.start();
+        let store = Store::below(Path::new(&node.path("towpath-state")));
+        wait_for("the node file", Duration::from_secs(5), || store.node().is_ok());
+        let create = |container: &str, patience| {
+            store.create(&Request {
+                network: "towpath",
+                attachment: AttachmentId { container: container.to_owned(), interface: "eth0".to_owned() },
+                netns: "/run/netns/none",
+                loopback_ports: Vec::new(),
+                bandwidth: None,
+                pod: None,
+                mac: None,
+                host_ports: Vec::new(),
+                wish: Wish::default(),
+                patience,
+            })
+        };
+        // Held for as long as the test lasts: what is worked on is not swept.
+        let first = create("first", Duration::ZERO).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| create("second", Duration::from_secs(20)));
+            wait_for_metric("addresses{family=\"IPv4\",state=\"Wanted\"}", 1, Duration::from_secs(2));
+            fs::write(node.path("state.yaml"), small.replace("/30\"", "/30\", \"10.244.3.64/30\"")).unwrap();
+            let second = second.join().unwrap().unwrap();
+            assert_eq!(second.lease.addresses[0].address.addr().to_string(), "10.244.3.66");
+            wait_for_metric("addresses{family=\"IPv4\",state=\"Wanted\"}", 0, Duration::from_secs(12));
+            fs::write(node.path("state.yaml"), small.replace("10.244.3.0/30", "10.244.3.64/30")).unwrap();
+            wait_for_metric("obstacles", 1, Duration::from_secs(2));
+            assert!(node.log().contains("addresses of 10.244.3.0/30 (1 in all)"), "{}", node.log());
+        });
+        drop(first);
     });
 }
