@@ -287,6 +287,15 @@ impl Held {
         Ok(())
     }
 
+    /// The lease, less the ports that it has no claim to: a process that died before it had linked all claims named ports
+    /// that another pod may have by now.
+    pub fn claimed(&self) -> Lease {
+        let mut lease = self.lease.clone();
+        lease.host_ports.retain(|port| self.store.has_port(&self.lease, port));
+        lease.loopback_ports.retain(|port| lease.host_ports.iter().any(|own| own.overlaps(port)));
+        lease
+    }
+
     /// Ends the lease: its addresses rest, and are then free for others. Only when the kernel has nothing of it any more.
     pub fn release(self) -> Result<(), FileError> {
         let _names = self.store.lock_names()?;

@@ -39,7 +39,7 @@ pub fn release(mut held: Held, node: &mut Socket) -> Result<(), Error> {
         // finds the lease gone.
         _ = held.advance(Phase::Leaving);
     }
-    close_ports(&held.lease)?;
+    close_ports(&held.claimed())?;
     delete_link(node, &held.lease.host_interface)?;
     if let Some(shaper) = held.lease.shaper() {
         delete_link(node, &shaper)?;

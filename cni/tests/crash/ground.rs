@@ -170,17 +170,20 @@ pub fn wait_for_links(kept: &BTreeSet<String>) {
     wait_until("the kernel removed the links of namespaces that are gone", || Ground::new().links() == *kept);
 }
 
-/// All files below a folder but those that stay: the lock, and the address given last.
-fn files(folder: &Path) -> BTreeSet<String> {
+/// All files and empty folders of leases but those that stay: the lock, the addresses given last, and which rest.
+fn files(leases: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut folders = vec![folder.to_owned()];
+    let mut folders = vec![leases.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries: Vec<PathBuf> = fs::read_dir(&folder).into_iter().flatten().map(|e| e.unwrap().path()).collect();
-        for path in entries {
-            let name = path.file_name().unwrap().to_string_lossy();
+        if entries.is_empty() && folder.strip_prefix(leases).unwrap().components().count() > 1 {
+            found.insert(format!("empty folder {}", folder.display()));
+        }
+        let stays = |path: &Path| ["lock", "cursor", "freed"].iter().any(|name| path == leases.join(name));
+        for path in entries.into_iter().filter(|path| !stays(path)) {
             if path.is_dir() {
                 folders.push(path);
-            } else if name != "lock" && !name.starts_with("cursor.") {
+            } else {
                 found.insert(format!("file {}", path.display()));
             }
         }

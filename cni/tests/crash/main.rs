@@ -52,15 +52,39 @@ fn addresses(result: &Value) -> Vec<IpAddr> {
     texts.map(|text| text.split('/').next().unwrap().parse().unwrap()).collect()
 }
 
-/// Attaches another pod, which must get addresses that the node has for nobody else.
-fn witness(ground: &mut Ground, name: &str, what: &str) {
-    let (held, routed) = (ground.holders(), ground.routed());
-    let result = Call::of("ADD", name, &netns(name)).succeed().document;
-    for address in addresses(&result) {
-        assert_eq!(held.get(&address), None, "{what}: {address} is given again, though it has a lease");
-        assert_eq!(routed.get(&address), None, "{what}: {address} is given again, though a route leads to it");
+/// A pod that was attached while what a dead process left was there.
+struct Witness {
+    name: String,
+    config: Value,
+}
+
+impl Witness {
+    /// Attaches it: it must get addresses that the node has for nobody else, and the ports where nobody has them.
+    fn attach(ground: &mut Ground, name: String, number: usize, what: &str) -> Self {
+        let (held, routed) = (ground.holders(), ground.routed());
+        let (path, mut asked) = (netns(&name), ports(number));
+        let mut answer = Call::of("ADD", &name, &path).config(&asked).run();
+        if answer.document["code"] == 103 {
+            asked = config();
+            answer = Call::of("ADD", &name, &path).config(&asked).run();
+        }
+        assert_eq!(answer.status, 0, "{what}: {answer:?}");
+        for address in addresses(&answer.document) {
+            assert_eq!(held.get(&address), None, "{what}: {address} is given again, though it has a lease");
+            assert_eq!(routed.get(&address), None, "{what}: {address} is given again, though a route leads to it");
+        }
+        asked["prevResult"] = answer.document;
+        Self { name, config: asked }
     }
-    assert_eq!(ground.holders().len(), held.len() + 2);
+
+    /// It must still have all that it got.
+    fn detach(self, what: &str) {
+        let path = format!("/run/netns/{}", self.name);
+        let answer = Call::of("CHECK", &self.name, &path).config(&self.config).run();
+        assert_eq!(answer.status, 0, "{what}: {} lost something: {answer:?}", self.name);
+        detach(&self.name, &self.config);
+        remove_netns(&self.name);
+    }
 }
 
 fn detach(name: &str, config: &Value) {
@@ -78,37 +102,37 @@ fn at_each_call(kill: impl FnMut(usize) -> Run) -> usize {
 fn what_an_add_leaves_that_is_killed_at_any_system_call_is_swept() {
     isolated("what_an_add_leaves_that_is_killed_at_any_system_call_is_swept", || {
         let (mut ground, before) = begin();
-        let mut pods: Vec<String> = Vec::new();
-        let mut sight = Sight::Own;
-        let mut end_batch = |ground: &mut Ground, pods: &mut Vec<String>, what: &str| {
-            let kept: BTreeSet<String> = pods.iter().map(|pod| host_interface(&format!("w{pod}"), "eth0")).collect();
-            for pod in pods.iter() {
-                remove_netns(&format!("p{pod}"));
-            }
-            if sight == Sight::Own {
-                wait_for_links(&kept);
-            }
-            ground.sweep(sight);
-            sight = if sight == Sight::Own { Sight::Runtime } else { Sight::Own };
-            assert_eq!(ground.holders().len(), 2 * pods.len(), "{what}: pods that live keep what they have");
-            for pod in pods.drain(..) {
-                detach(&format!("w{pod}"), &config());
-                remove_netns(&format!("w{pod}"));
-            }
-            ground.assert_traces(&before, what);
-        };
+        let mut batch: Vec<(usize, String, Witness)> = Vec::new();
+        let mut sights = [Sight::Own, Sight::Runtime].into_iter().cycle();
         let calls = at_each_call(|at| {
-            let run = Verb::of("ADD", &format!("p{at}"), &netns(&format!("p{at}")), &ports(at)).killed_at(at);
+            let pod = format!("p{at}");
+            let run = Verb::of("ADD", &pod, &netns(&pod), &ports(at)).killed_at(at);
             let what = format!("ADD killed at call {at} ({})", run.last.trim());
-            witness(&mut ground, &format!("w{at}"), &what);
-            pods.push(at.to_string());
-            if pods.len() == BATCH || run.status.is_some() {
-                end_batch(&mut ground, &mut pods, &what);
+            let witness = Witness::attach(&mut ground, format!("w{at}"), at, &what);
+            batch.push((at, what, witness));
+            if batch.len() == BATCH || run.status.is_some() {
+                end_batch(&mut ground, std::mem::take(&mut batch), sights.next().unwrap());
+                ground.assert_traces(&before, &format!("ADD killed at calls up to {at}"));
             }
             run
         });
         println!("ADD makes {calls} system calls");
     });
+}
+
+/// Sweeps what is left of pods whose namespaces go, and ends those that live.
+fn end_batch(ground: &mut Ground, batch: Vec<(usize, String, Witness)>, sight: Sight) {
+    for (number, ..) in &batch {
+        remove_netns(&format!("p{number}"));
+    }
+    if sight == Sight::Own {
+        wait_for_links(&batch.iter().map(|(_, _, witness)| host_interface(&witness.name, "eth0")).collect());
+    }
+    ground.sweep(sight);
+    assert_eq!(ground.holders().len(), 2 * batch.len(), "pods that live keep what they have");
+    for (_, what, witness) in batch {
+        witness.detach(&what);
+    }
 }
 
 #[test]

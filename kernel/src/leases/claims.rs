@@ -65,6 +65,12 @@ impl Store {
         Ok(addresses.chain(lease.host_ports.iter().map(|port| self.port_claim(port))).collect())
     }
 
+    /// Whether a lease has a claim to a port that it names.
+    pub(super) fn has_port(&self, lease: &Lease, port: &HostPort) -> bool {
+        let claim = self.port_claim(port);
+        claim.exists() && is_of(&claim, &lease.attachment())
+    }
+
     /// Gives up the claims of a lease to ports.
     pub(super) fn unclaim_ports(&self, lease: &Lease) -> Result<(), FileError> {
         let attachment = lease.attachment();
@@ -75,6 +81,15 @@ impl Store {
             }
             // Others may have the port on other addresses.
             _ = fs::remove_dir(self.port(port));
+        }
+        Ok(())
+    }
+
+    /// Removes the folders of ports that nobody has. Only under the lock.
+    pub(super) fn remove_free_ports(&self) -> Result<(), FileError> {
+        for port in within(&self.ports())? {
+            // Somebody has it.
+            _ = fs::remove_dir(port);
         }
         Ok(())
     }

@@ -1,8 +1,5 @@
 //! Removing what nobody needs, and putting back what is missing.
 
-use std::fs;
-use std::path::Path;
-
 use towpath_net::lease::{AttachmentId, Lease, LeasedAddress, Phase};
 
 use super::claims::link_all;
@@ -27,10 +24,10 @@ impl Store {
             let owner = read(&claim).map(|lease| lease.attachment());
             if owner.is_some_and(|owner| !self.record(&owner).exists() && !is_linked(&owner)) {
                 crate::fs::remove(&claim)?;
-                remove_if_empty(claim.parent());
             }
         }
         self.restore_claims()?;
+        self.remove_free_ports()?;
         let blocks = self.node().map(|node| node.pod_cidrs).unwrap_or_default();
         self.forget_rested(&blocks, self.rest())
     }
@@ -64,12 +61,5 @@ impl Store {
         let lease = Lease { phase: Phase::Ready, addresses, mtu, ..Lease::unknown(attachment) };
         let lock = self.link(&lease)?;
         Ok(Some(Held { lease, store: self.clone(), lock }))
-    }
-}
-
-/// The folder of a port is there while somebody has the port.
-fn remove_if_empty(folder: Option<&Path>) {
-    if let Some(folder) = folder.filter(|folder| folder.parent().is_some_and(|above| above.ends_with("ports"))) {
-        _ = fs::remove_dir(folder);
     }
 }
