@@ -118,13 +118,14 @@ mod tests {
         asked(json!({"runtimeConfig": runtime}).as_object().unwrap())
     }
 
-    fn limit(rate: u64, burst: Option<u64>) -> Option<Limit> {
-        Some(Limit { rate, burst })
+    const fn limit(rate: u64, burst: Option<u64>) -> Limit {
+        Limit { rate, burst }
     }
 
     #[test]
     fn limits_are_read_in_both_spellings() {
-        let expected = Bandwidth { ingress: limit(10_000_000, Some(0xffff_ffff)), egress: limit(5_000_000, None) };
+        let expected =
+            Bandwidth { ingress: Some(limit(10_000_000, Some(0xffff_ffff))), egress: Some(limit(5_000_000, None)) };
         for runtime in [
             json!({"bandwidth": {"IngressRate": 10_000_000, "IngressBurst": 4_294_967_295_u64, "EgressRate": 5_000_000, "EgressBurst": 0}}),
             json!({"Bandwidth": {"ingressRate": 10_000_000, "ingressBurst": 4_294_967_295_u64, "egressRate": 5_000_000}}),
@@ -165,7 +166,7 @@ mod tests {
         let annotations =
             json!({"kubernetes.io/ingress-bandwidth": "10M", "kubernetes.io/egress-bandwidth": "1Gi", "x": "y"});
         let runtime = json!({ANNOTATIONS: annotations, "bandwidth": {"EgressRate": 8000}});
-        let expected = Bandwidth { ingress: limit(10_000_000, None), egress: limit(8000, None) };
+        let expected = Bandwidth { ingress: Some(limit(10_000_000, None)), egress: Some(limit(8000, None)) };
         assert_eq!(limits(&runtime).unwrap(), Some(expected));
         for wrong in ["", "x", "-1M", "1.2.3", "999", "2P", "1E", "500m", "+5M"] {
             let runtime = json!({ANNOTATIONS: {"kubernetes.io/egress-bandwidth": wrong}});

@@ -42,7 +42,8 @@ fn rate(from: &Namespace, to: &Namespace, address: &str) -> f64 {
     let listener = to.run(|| TcpListener::bind(address).unwrap()).unwrap();
     let mut sender = from.run(|| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
     let (mut receiver, _) = listener.accept().unwrap();
-    std::thread::spawn(move || while sender.write_all(&[0; 65536]).is_ok() {});
+    let block = vec![0; 65536];
+    std::thread::spawn(move || while sender.write_all(&block).is_ok() {});
     let begin = Instant::now();
     let (mut bytes, mut buffer) = (0_u32, vec![0; 65536]);
     while begin.elapsed() < WINDOW {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+#[path = "hostports/sctp.rs"]
+mod sctp;
 mod support;
 
 use std::fs;
@@ -9,9 +11,16 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use serde_json::{Value, json};
-use support::{Call, DEADLINE, config_after, config_with_ports, del, leases, netns, node, sh, table, traces};
+use support::{
+    Call, DEADLINE, config_after, config_with_ports, del, leases, netns, node, node_state, sh, table, traces,
+};
+use towpath_kernel::host::HostKernel;
+use towpath_kernel::kernel::{Kernel as _, converge, sysctls_of};
 use towpath_kernel::netns::Namespace;
+use towpath_kernel::sysctl::{ROOT, Sysctls};
 use towpath_kernel::testing::isolated;
+use towpath_net::observed::Surroundings;
+use towpath_net::render::render;
 
 const DUAL: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
 
@@ -306,5 +315,65 @@ fn c32_check_finds_a_loopback_that_was_closed() {
         sh("ip -6 route flush table local proto 117");
         let message = check.fail(105);
         assert!(message.contains("address ::1/128 is missing"), "{message}");
+    });
+}
+
+#[test]
+fn c32_the_agent_finds_nothing_to_mend_about_a_new_pod() {
+    isolated("c32_the_agent_finds_nothing_to_mend_about_a_new_pod", || {
+        node(&DUAL);
+        let mut kernel = HostKernel::open(Sysctls::below(ROOT)).unwrap();
+        let mut turn = || {
+            let desired = render(&node_state(), &leases(), &Surroundings::default()).desired;
+            let seen = kernel.observe(&sysctls_of(&desired)).unwrap();
+            converge(&mut kernel, &desired, &seen)
+        };
+        turn();
+        let mut config = config_with_ports(&json!([
+            {"hostPort": 8080, "containerPort": 80},
+            {"hostPort": 8081, "containerPort": 80, "hostIP": "192.0.2.1", "protocol": "udp"},
+            {"hostPort": 8082, "containerPort": 80, "hostIP": "::1", "protocol": "sctp"},
+        ]));
+        config["runtimeConfig"]["bandwidth"] = json!({"ingressRate": 8_000_000, "egressRate": 8_000_000});
+        Call::of("ADD", "a", &netns("a")).config(&config).succeed();
+        let report = turn();
+        assert!(report.done.is_empty() && report.is_complete(), "{report:?}");
+    });
+}
+
+#[test]
+fn c32_ports_of_sctp_lead_to_the_pod() {
+    isolated("c32_ports_of_sctp_lead_to_the_pod", || {
+        node(&DUAL);
+        table();
+        let outside = outside();
+        add("a", &json!([{"hostPort": 5000, "containerPort": 80, "protocol": "SCTP"}]));
+        let pod = Namespace::open("/run/netns/a").unwrap();
+        let (client, server) = (sctp::Raw::open(&outside), sctp::Raw::open(&pod));
+        client.send("192.0.2.1", &sctp::initiation(4000, 5000));
+        assert_eq!(server.receive(), ("192.0.2.2".parse().unwrap(), sctp::Ports { from: 4000, to: 80 }));
+        server.send("192.0.2.2", &sctp::acknowledgement(80, 4000));
+        assert_eq!(client.receive(), ("192.0.2.1".parse().unwrap(), sctp::Ports { from: 5000, to: 4000 }));
+    });
+}
+
+#[test]
+fn c32_a_kernel_that_cannot_follow_sctp_is_named() {
+    isolated("c32_a_kernel_that_cannot_follow_sctp_is_named", || {
+        node(&DUAL);
+        table();
+        let path = netns("a");
+        let before = traces();
+        let folder = "/proc/sys/net/netfilter";
+        sh(&format!("mount -t tmpfs none {folder}; echo 30 > {folder}/nf_conntrack_udp_timeout"));
+        let ports = config_with_ports(&json!([{"hostPort": 5000, "containerPort": 80, "protocol": "sctp"}]));
+        let message = Call::of("ADD", "a", &path).config(&ports).fail(104);
+        assert!(
+            message.contains("Sctp port 5000 cannot be opened") && message.contains("CONFIG_NF_CT_PROTO_SCTP"),
+            "{message}"
+        );
+        assert_eq!(traces(), before);
+        sh(&format!("umount {folder}"));
+        Call::of("ADD", "a", &path).config(&ports).succeed();
     });
 }

@@ -304,3 +304,28 @@ fn header(link: Index, handle: u32, parent: u32, info: u32) -> [u8; HEADER] {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_has_not_is_named() {
+        let refused = |errno| {
+            let cause = Cause::Refused { errno, explanation: None };
+            lacking(NetlinkError::new(Operation::Add, "link x", cause), Direction::Egress, IFB).to_string()
+        };
+        for errno in [Errno::NOENT, Errno::OPNOTSUPP] {
+            let message = refused(errno);
+            assert!(message.contains("cannot limit what comes from a pod: it has no ifb"), "{message}");
+        }
+        assert!(refused(Errno::PERM).contains("link x"));
+    }
+
+    #[test]
+    fn the_highest_and_the_lowest_rates_are_told_in_the_kernels_terms() {
+        assert!(is_near(1_024_000, 1_024_000) && is_near(1_030_000, 1_024_000));
+        assert!(!is_near(1_100_000, 1_024_000));
+        assert!(is_near(3, (1 << 33) + 1) && !is_near(1 << 31, 1 << 33));
+    }
+}

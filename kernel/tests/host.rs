@@ -12,11 +12,13 @@ use towpath_kernel::kernel::{Kernel, Report, converge, sysctls_of};
 use towpath_kernel::nft::Nft;
 use towpath_kernel::sysctl::{ROOT, Sysctls};
 use towpath_kernel::testing::isolated;
+use towpath_net::bandwidth::{Bandwidth, Limit};
 use towpath_net::lease::{HostPort, Lease, LeasedAddress, Phase, Protocol};
 use towpath_net::observed::{Desired, Observed, Surroundings};
 use towpath_net::render::{render, render_nothing};
 use towpath_net::state::{
-    Attachment, Masquerade, MasqueradeMode, Mtu, NodeName, NodeSpec, NodeState, Revision, Transport, Transports,
+    Addressing, Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, NodeName, NodeSpec, NodeState, Revision,
+    Transport, Transports,
 };
 
 /// Runs a program with words that have no blanks in them.
@@ -32,11 +34,11 @@ fn spec(n: u8) -> NodeSpec {
         revision: Revision("1".to_owned()),
         addresses: vec![IpAddr::from([172, 16, 30, n]), format!("fd00:30::{n}").parse().unwrap()],
         pod_cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap(), format!("fd00:244:0:{n}::/64").parse().unwrap()],
-        addressing: Default::default(),
+        addressing: Addressing::default(),
         attachment: Attachment::Routed,
         transport: Transports::only(Transport::Direct),
         mtu: Mtu::Auto,
-        cni_conflict: Default::default(),
+        cni_conflict: CniConflict::default(),
         masquerade: Masquerade {
             mode: MasqueradeMode::LeavingCluster,
             excluded: vec!["192.168.0.0/16".parse().unwrap(), "255.0.0.0/8".parse().unwrap()],
@@ -72,8 +74,8 @@ fn lease() -> Lease {
             port(Some("127.0.0.1"), 8081, Protocol::Udp),
             port(Some("fd00:30::3"), 8081, Protocol::Udp),
         ],
-        loopback_ports: Vec::new(),
-        bandwidth: None,
+        loopback_ports: vec![port(Some("127.0.0.1"), 8080, Protocol::Tcp), port(Some("::1"), 8080, Protocol::Tcp)],
+        bandwidth: Some(Bandwidth { ingress: None, egress: Some(Limit { rate: 8_000_000, burst: None }) }),
         pod: None,
     }
 }
@@ -96,6 +98,7 @@ impl Node {
     fn make() -> Self {
         run("ip link add eth0 type veth peer name wire");
         run("ip link add tow000000000000 type veth peer name pod0");
+        run(&format!("ip link add {} type ifb", lease().attachment().shaper()));
         run("ip address add 172.16.30.3/24 dev eth0");
         run("ip address add fd00:30::3/64 dev eth0 nodad");
         run("ip link set eth0 up");
@@ -142,7 +145,13 @@ fn whatever_is_altered_by_hand_comes_back() {
     isolated("whatever_is_altered_by_hand_comes_back", || {
         let mut node = Node::make();
         node.converge();
+        let shaper = lease().attachment().shaper();
         for alteration in [
+            &format!("ip link set {shaper} down"),
+            &format!("ip link set {shaper} mtu 1300"),
+            "ip -6 route delete local ::1 dev tow000000000000 table local",
+            "nft flush chain inet towpath guard",
+            "nft delete element inet towpath hostports-by-address-v6 { ::1 . tcp . 8080 }",
             "ip route delete 10.244.4.0/24",
             "ip route replace 10.244.4.0/24 via 172.16.30.5 proto 117",
             "ip -6 route delete fd00:244:0:4::/64",
@@ -197,6 +206,7 @@ fn a_node_that_is_left_is_as_it_was() {
     isolated("a_node_that_is_left_is_as_it_was", || {
         let mut node = Node::make();
         run("ip link delete tow000000000000");
+        run(&format!("ip link delete {}", lease().attachment().shaper()));
         node.desired = desired(&node.observe().surroundings);
         run("ip route add 10.50.0.0/16 via 172.16.30.9 proto static");
         run("nft add table inet foreign");

@@ -263,17 +263,18 @@ fn rendered(pods: &[u8]) -> towpath_net::render::Rendered {
     use towpath_net::lease::{HostPort, Lease, LeasedAddress, Phase, Protocol, host_interface};
     use towpath_net::observed::{Subnet, Surroundings};
     use towpath_net::state::{
-        Attachment, Masquerade, MasqueradeMode, Mtu, NodeName, NodeSpec, NodeState, Revision, Transport, Transports,
+        Addressing, Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, NodeName, NodeSpec, NodeState, Revision,
+        Transport, Transports,
     };
     let spec = |n: u8| NodeSpec {
         revision: Revision("1".to_owned()),
         addresses: vec![[172, 16, 30, n].into()],
         pod_cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap()],
-        addressing: Default::default(),
+        addressing: Addressing::default(),
         attachment: Attachment::Routed,
         transport: Transports::only(Transport::Direct),
         mtu: Mtu::Auto,
-        cni_conflict: Default::default(),
+        cni_conflict: CniConflict::default(),
         masquerade: Masquerade { mode: MasqueradeMode::LeavingCluster, excluded: Vec::new() },
     };
     let nodes: Vec<(NodeName, NodeSpec)> = pods.iter().map(|n| (NodeName(format!("n{n}")), spec(*n))).collect();

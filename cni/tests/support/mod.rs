@@ -13,7 +13,7 @@ use towpath_kernel::leases::Store;
 use towpath_kernel::nft::Nft;
 use towpath_net::observed::Surroundings;
 use towpath_net::render::render;
-use towpath_net::state::{Attachment, Mtu, Revision};
+use towpath_net::state::{Addressing, Attachment, CniConflict, Mtu, Revision};
 use towpath_net::state::{Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState, Transport, Transports};
 
 /// The folder of the node's state.
@@ -65,11 +65,11 @@ pub fn node_state() -> NodeState {
         revision: Revision("7f3a91c".to_owned()),
         addresses: Vec::new(),
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
-        addressing: Default::default(),
+        addressing: Addressing::default(),
         attachment: Attachment::Routed,
         transport: Transports::only(Transport::Direct),
         mtu: Mtu::Auto,
-        cni_conflict: Default::default(),
+        cni_conflict: CniConflict::default(),
         masquerade: Masquerade { mode: MasqueradeMode::Off, excluded: Vec::new() },
     };
     NodeState { node: NodeName::from("n1"), spec, peers: std::collections::BTreeMap::new() }
