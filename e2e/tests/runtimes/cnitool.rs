@@ -41,6 +41,11 @@ fn every_verb_succeeds_where_it_should_and_says_why_where_it_does_not() {
             (call("add", "a", PORTS), "is attached already"),
             (call("add", "b", PORTS), "of this node is taken by cnitool-"),
             (call("add", "b", r#"{"portMappings": [{"hostPort": 70000, "containerPort": 80}]}"#), "hostPort is 70000"),
+            (
+                format!("CNI_ARGS='IgnoreUnknown=1;IP=10.9.9.9' {}", call("add", "b", "")),
+                "the pod cannot have 10.9.9.9",
+            ),
+            (call("add", "b", r#"{"ips": ["10.9.9.9/24"]}"#), "the pod cannot have 10.9.9.9"),
             (call("add", "none", ""), "network namespace /run/netns/none: there is nothing at this path"),
         ] {
             let error = node.fail(&line);

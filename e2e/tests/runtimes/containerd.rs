@@ -142,6 +142,10 @@ fn thirty_sandboxes_at_once_come_and_go_without_a_trace() {
         let ports: BTreeSet<_> = leases.iter().flat_map(|lease| &lease.ports).copied().collect();
         assert_eq!((leases.len(), addresses.len()), (30, 60), "{leases:?}");
         assert_eq!(ports, (0..SANDBOXES).map(|number| port(number).into()).collect());
+        for lease in &leases {
+            let queues = runtime.node.run(&format!("tc qdisc show dev {}", lease.link));
+            assert!(queues.contains("tbf") && queues.contains("rate 10Mbit"), "{queues}");
+        }
         runtime.remove_all();
         runtime.node.nothing_is_left(&before);
     });
@@ -187,17 +191,20 @@ fn a_containerd_that_is_killed_amid_thirty_sandboxes_leaves_nothing_in_the_end()
         let runtime = Runtime::start(folder, "runtimes-killed");
         let node = &runtime.node;
         let before = node.traces();
-        let making = runtime.begin();
-        eventually("the first leases", || match node.leases().len() {
-            0..10 => Err("few leases".to_owned()),
-            _ => Ok(()),
-        });
-        kill(runtime.containerd);
-        let failed = end(making).iter().filter(|output| !output.status.success()).count();
-        assert!(failed > 0, "containerd was killed too late");
-        Runtime::start_containerd(node);
-        runtime.remove_all();
-        node.nothing_is_left(&before);
+        let mut containerd = runtime.containerd;
+        for leases in [1, 10, 20] {
+            let making = runtime.begin();
+            eventually("the first leases", || match node.leases().len() {
+                number if number >= leases => Ok(()),
+                number => Err(number.to_string()),
+            });
+            kill(containerd);
+            let failed = end(making).iter().filter(|output| !output.status.success()).count();
+            assert!(failed > 0, "containerd was killed too late");
+            containerd = Runtime::start_containerd(node);
+            runtime.remove_all();
+            node.nothing_is_left(&before);
+        }
     });
 }
 
@@ -211,11 +218,19 @@ fn a_port_of_the_node_leads_to_a_program_in_a_sandbox_after_a_restart_of_both() 
             "metadata": {"name": "web"}, "image": {"image": images::agnhost()}, "log_path": "web.log",
             "args": ["netexec", "--http-port=8080"],
         });
+        node.write(
+            "sandboxes/same-port.json",
+            &sandbox("runtimes-port", 1).replace(&port(1).to_string(), &port(0).to_string()),
+        );
         node.write("container.json", &container.to_string());
         let sandbox = node.run("crictl runp /sandboxes/0.json");
         let web = node.run(&format!("crictl create --no-pull {sandbox} /container.json /sandboxes/0.json"));
         node.run(&format!("crictl start {web}"));
         answers(node);
+        // containerd forgets a sandbox whose ADD fails.
+        let refused = node.fail("crictl runp /sandboxes/same-port.json");
+        assert!(refused.contains("of this node is taken by"), "{refused}");
+        assert_eq!((runtime.sandboxes().len(), node.leases().len()), (1, 1));
         for process in [runtime.containerd, runtime.agent] {
             kill(process);
             answers(node);
@@ -232,5 +247,35 @@ fn answers(node: &Node) {
     eventually("a web server", || match node.ask(port(0), "/hostname")? {
         answers if answers == BTreeSet::from(["pod-0".to_owned()]) => Ok(()),
         other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn a_pod_has_the_addresses_of_its_annotation_or_is_refused() {
+    isolated("containerd::a_pod_has_the_addresses_of_its_annotation_or_is_refused", |folder| {
+        let runtime = Runtime::start(folder, "runtimes-fixed");
+        let node = &runtime.node;
+        let before = node.traces();
+        let asking = |number: u16, addresses: &str| {
+            let mut sandbox: Value = serde_json::from_str(&sandbox("runtimes-fixed", number)).unwrap();
+            sandbox["annotations"]["towpath.dev/ip-addresses"] = addresses.into();
+            node.write("asking.json", &sandbox.to_string());
+        };
+        asking(0, "10.244.1.77, fd00:244:0:1::77");
+        node.run("crictl runp /asking.json");
+        let addresses = BTreeSet::from(["10.244.1.77".parse().unwrap(), "fd00:244:0:1::77".parse().unwrap()]);
+        assert_eq!(node.leases()[0].addresses, addresses);
+        for (addresses, named) in [
+            ("10.244.1.77", "the pod cannot have 10.244.1.77"),
+            ("10.9.9.9", "the pod cannot have 10.9.9.9"),
+            ("nonsense", "the pod's annotation towpath.dev/ip-addresses is"),
+        ] {
+            asking(1, addresses);
+            let refused = node.fail("crictl runp /asking.json");
+            assert!(refused.contains(named), "{refused}");
+        }
+        assert_eq!((runtime.sandboxes().len(), node.leases().len()), (1, 1));
+        runtime.remove_all();
+        node.nothing_is_left(&before);
     });
 }

@@ -68,11 +68,11 @@ const OUTSIDE: [&str; 6] = [
     "route add default via 192.0.2.1",
     "route add ::/0 via 2001:db8::1",
 ];
-/// Everything that attachments leave traces in.
+/// Everything that attachments leave traces in. Where the last address was, and which ones rest, is meant to stay.
 const TRACES: &str =
     "ip -o link | cut -d: -f2; ip -o address; ip route show table all; ip -6 route show table all; ip rule
     nft -s list ruleset; tc qdisc | grep 'dev tow'
-    cd /run/towpath/leases && mkdir -p addresses attachments && find addresses attachments -type f";
+    find /run/towpath/leases -type f ! -path '*/freed/*' ! -name lock ! -name 'cursor*'";
 
 /// Runs `body` in namespaces of its own. Without them a test that is killed would leave its processes.
 pub fn isolated(test: &str, body: impl FnOnce(&Path)) {
@@ -104,6 +104,8 @@ pub struct Node {
 pub struct Lease {
     /// `CNI_CONTAINERID`.
     pub container: String,
+    /// The name of the node's end of the pair.
+    pub link: String,
     /// Of the pod.
     pub addresses: BTreeSet<IpAddr>,
     /// The node's ports that lead to it.
@@ -111,7 +113,8 @@ pub struct Lease {
 }
 
 impl Node {
-    /// A node below `folder` with more folders of the host in it. Its containers have no cgroups.
+    /// A node below `folder` with more folders of the host in it. Its containers have no cgroups. Where there was a node
+    /// before, this is the same one after a power cut.
     pub fn make(folder: &Path, folders: &[(&Path, &str)]) -> Self {
         let node = Self::with_cgroups(folder, folders, None);
         // Programs that look for a hierarchy find none, whatever this machine has.
@@ -227,8 +230,10 @@ impl Node {
     /// All leases.
     pub fn leases(&self) -> Vec<Lease> {
         let records = self.space.path("run/towpath/leases/attachments");
-        let entries = fs::read_dir(records).unwrap().map(|entry| entry.unwrap().path());
+        let entries = fs::read_dir(records).into_iter().flatten().map(|entry| entry.unwrap().path());
         let mut records: Vec<PathBuf> = entries.collect();
+        // What begins with a dot is still being written.
+        records.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
         records.sort();
         // One that is gone meanwhile was released.
         records.iter().filter_map(|path| fs::read(path).ok()).map(|record| Lease::parse(&record)).collect()
@@ -287,6 +292,7 @@ impl Lease {
         let address = |of: &Value| text(&of["address"]).split('/').next().unwrap().parse().unwrap();
         Self {
             container: text(&record["containerId"]),
+            link: text(&record["hostInterface"]),
             addresses: list("addresses").iter().map(address).collect(),
             ports: list("hostPorts").iter().map(|port| port["hostPort"].as_u64().unwrap()).collect(),
         }

@@ -40,6 +40,12 @@ fn node(folder: &Path) -> Node {
     node.write("etc/containers/storage.conf", STORAGE);
     node.write("etc/containers/policy.json", POLICY);
     node.start_agent();
+    node
+}
+
+/// The same with the image.
+fn node_with_image(folder: &Path) -> Node {
+    let node = node(folder);
     node.run(IMAGE);
     node
 }
@@ -67,7 +73,7 @@ fn inspect(node: &Node, name: &str) -> Value {
 #[test]
 fn a_published_port_leads_to_its_container_until_that_is_removed() {
     isolated("podman::a_published_port_leads_to_its_container_until_that_is_removed", |folder| {
-        let node = node(folder);
+        let node = node_with_image(folder);
         let before = node.traces();
         assert_eq!(node.run("podman network ls --format '{{.Name}} {{.Driver}}'"), "towpath towpath");
         node.run(&serve("web", 8080));
@@ -97,7 +103,7 @@ fn a_published_port_leads_to_its_container_until_that_is_removed() {
 #[test]
 fn containers_that_end_by_themselves_or_with_their_monitor_leave_nothing() {
     isolated("podman::containers_that_end_by_themselves_or_with_their_monitor_leave_nothing", |folder| {
-        let node = node(folder);
+        let node = node_with_image(folder);
         let before = node.traces();
         thread::scope(|scope| {
             for number in 0..8 {
@@ -127,7 +133,7 @@ fn containers_that_end_by_themselves_or_with_their_monitor_leave_nothing() {
 #[test]
 fn a_network_that_podman_removes_is_back_at_once() {
     isolated("podman::a_network_that_podman_removes_is_back_at_once", |folder| {
-        let node = node(folder);
+        let node = node_with_image(folder);
         let before = node.traces();
         let configuration = node.run("cat /etc/cni/net.d/05-towpath.conflist");
         // podman takes every file of the folder for its own, but for its default network.
@@ -141,5 +147,56 @@ fn a_network_that_podman_removes_is_back_at_once() {
         answers(&node, 8080, "web");
         node.run("podman rm --force --time 0 web");
         node.nothing_is_left(&before);
+    });
+}
+
+#[test]
+fn a_container_has_the_addresses_that_it_asks_for_or_is_refused() {
+    isolated("podman::a_container_has_the_addresses_that_it_asks_for_or_is_refused", |folder| {
+        let node = node_with_image(folder);
+        let before = node.traces();
+        let with = |wishes: &str, name: &str, port| serve(name, port).replace("--name", &format!("{wishes} --name"));
+        let addresses = BTreeSet::from(["10.244.1.77".parse().unwrap(), "fd00:244:0:1::77".parse().unwrap()]);
+        let both = "--ip 10.244.1.77 --ip6 fd00:244:0:1::77 --mac-address 02:11:22:33:44:55";
+        node.run(&with(both, "web", 8080));
+        answers(&node, 8080, "web");
+        assert_eq!(node.leases()[0].addresses, addresses);
+        let seen = node.run("podman exec web ip link show eth0");
+        assert!(seen.contains("02:11:22:33:44:55"), "{seen}");
+        for (wishes, named) in
+            [("--ip 10.244.1.77", "the pod cannot have 10.244.1.77"), ("--ip 10.9.9.9", "the pod cannot have 10.9.9.9")]
+        {
+            let refused = node.fail(&with(wishes, "other", 8081));
+            assert!(refused.contains(named), "{refused}");
+            node.run("podman rm other");
+        }
+        // Its own address rests when it comes back, and is its own all the same.
+        node.run("podman restart --time 0 web");
+        answers(&node, 8080, "web");
+        assert_eq!(node.leases()[0].addresses, addresses);
+        node.run("podman rm --force --time 0 web");
+        node.run(&with("--ip 10.244.1.78", "one", 8080));
+        answers(&node, 8080, "one");
+        node.run("podman rm --force --time 0 one");
+        node.nothing_is_left(&before);
+    });
+}
+
+#[test]
+fn a_container_comes_back_after_a_power_cut() {
+    isolated("podman::a_container_comes_back_after_a_power_cut", |folder| {
+        let first = node_with_image(folder);
+        first.run(&serve("web", 8080));
+        answers(&first, 8080, "web");
+        drop(first);
+        // podman's disk says that it is attached; the node's memory is gone.
+        let node = node(folder);
+        let before = node.traces();
+        node.run("podman start web");
+        answers(&node, 8080, "web");
+        assert_eq!(node.leases().len(), 1);
+        node.run("podman rm --force --time 0 web");
+        node.nothing_is_left(&before);
+        assert_eq!(node.run("ls /var/lib/cni/results"), "", "what podman remembers of attachments");
     });
 }
