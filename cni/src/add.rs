@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use towpath_kernel::leases::{Held, Request, Store, Wish};
+use towpath_kernel::link::Index;
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::netns::Namespace;
 use towpath_kernel::{netlink, release, route, shaping};
 use towpath_net::family::host_net;
-use towpath_net::lease::Phase;
+use towpath_net::lease::{Ends, Phase};
 
 use crate::config::Config;
 use crate::environment::Place;
@@ -56,10 +57,11 @@ fn request<'a>(place: &'a Place, config: &'a Config) -> Request<'a> {
 
 fn attach(node: &mut Socket, config: &Config, request: &Request<'_>, pod: &Namespace) -> Result<Held, Error> {
     let mut held = Store::below(&config.state).create(request)?;
-    if let Err(cause) = wire::create(node, &held.lease, pod) {
-        return Err(undone(cause.into(), held.discard().map_err(Error::from)));
-    }
-    match complete(node, &mut held, pod) {
+    let ends = match wire::create(node, &held.lease, pod) {
+        Ok(ends) => ends,
+        Err(cause) => return Err(undone(cause.into(), held.discard().map_err(Error::from))),
+    };
+    match complete(node, &mut held, pod, ends) {
         Ok(()) => Ok(held),
         Err(cause) => Err(undone(cause, release::release(held, node).map_err(Error::from))),
     }
@@ -80,8 +82,8 @@ pub fn enter(place: &Place) -> Result<Namespace, Error> {
     Ok(namespace)
 }
 
-fn complete(node: &mut Socket, held: &mut Held, namespace: &Namespace) -> Result<(), Error> {
-    wire::set_up(node, &held.lease, namespace)?;
+fn complete(node: &mut Socket, held: &mut Held, namespace: &Namespace, ends: Ends<Index>) -> Result<(), Error> {
+    wire::set_up(node, &held.lease, namespace, ends)?;
     shaping::apply(node, &held.lease)?;
     hostports::open(&held.lease)?;
     Ok(held.advance(Phase::Ready)?)

@@ -4,20 +4,20 @@
 //! (`linkwatch`); so it does with IPv6 addresses. Until then, it drops packets. Neither can be waited for by blocking:
 //! the events are sent shortly before what they tell of.
 
-use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use towpath_kernel::link::Index;
 use towpath_kernel::netlink::{self, Socket};
 use towpath_kernel::{link, route};
-use towpath_net::Family;
 
 /// How long the kernel may take; it needs a few milliseconds, more where many links change at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long to wait before looking again.
-const PAUSE: Duration = Duration::from_micros(500);
+/// How long to wait before looking again: at first, and at most.
+const PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why a wait ended in vain.
 #[derive(Debug, thiserror::Error)]
@@ -30,34 +30,34 @@ pub enum Error {
     NotReady(String),
 }
 
-/// Waits until packets pass a link.
+/// Waits until packets pass a link. Linux 6.8 and newer get ready what they are asked for.
 pub fn wait_for_link(socket: &mut Socket, name: &str) -> Result<(), Error> {
     wait(name, || Ok(link::find(socket, name)?.is_some_and(|link| link.running)))
 }
 
-/// Waits until the kernel delivers packets to the addresses of a link; it does to those of IPv4 at once.
+/// Waits until the kernel delivers packets to the addresses of a link; it does to those of IPv4 at once, and to those
+/// that are the loopback's elsewhere.
 pub fn wait_for_addresses(
     socket: &mut Socket,
     name: &str,
+    link: Index,
     addresses: impl IntoIterator<Item = IpNet>,
 ) -> Result<(), Error> {
-    let addresses: Vec<IpAddr> = addresses.into_iter().map(|net| net.addr()).filter(IpAddr::is_ipv6).collect();
-    if addresses.is_empty() {
-        return Ok(());
+    for address in addresses.into_iter().map(|net| net.addr()).filter(|ip| ip.is_ipv6() && !ip.is_loopback()) {
+        wait(name, || route::is_local(socket, link, address))?;
     }
-    wait(name, || {
-        let local = route::local_addresses(socket, Family::V6)?;
-        Ok(addresses.iter().all(|address| local.contains(address)))
-    })
+    Ok(())
 }
 
 fn wait(name: &str, mut is_ready: impl FnMut() -> Result<bool, netlink::Error>) -> Result<(), Error> {
     let end = Instant::now() + PATIENCE;
+    let mut pause = PAUSE;
     while !is_ready()? {
         if Instant::now() > end {
             return Err(Error::NotReady(name.to_owned()));
         }
-        thread::sleep(PAUSE);
+        thread::sleep(pause);
+        pause = LONGEST_PAUSE.min(pause * 2);
     }
     Ok(())
 }

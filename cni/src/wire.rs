@@ -15,12 +15,12 @@ use std::os::fd::AsFd;
 use ipnet::IpNet;
 use towpath_kernel::address;
 use towpath_kernel::link::{self, Change, Index, VethPair};
-use towpath_kernel::netlink::{self, Protocol, Socket};
+use towpath_kernel::netlink::{self, Protocol, Request, Socket};
 use towpath_kernel::netns::{self, Namespace};
 use towpath_kernel::route::{self, BOOT, ROUTE_PROTOCOL, Route};
 use towpath_kernel::sysctl::{self, Sysctls};
 use towpath_net::Family;
-use towpath_net::lease::Lease;
+use towpath_net::lease::{Ends, Lease};
 use towpath_net::observed::Sysctl;
 
 use crate::ready;
@@ -78,8 +78,8 @@ pub fn node_routes(lease: &Lease, veth: Index) -> Vec<Route> {
     lease.addresses.iter().map(|leased| Route::on_link(leased.host(), veth, ROUTE_PROTOCOL)).collect()
 }
 
-/// Makes the pair. After an error there is nothing of it.
-pub fn create(node: &mut Socket, lease: &Lease, namespace: &Namespace) -> Result<(), Error> {
+/// Makes the pair, and tells the numbers of its ends. After an error there is nothing of it.
+pub fn create(node: &mut Socket, lease: &Lease, namespace: &Namespace) -> Result<Ends<Index>, Error> {
     let macs = lease.macs();
     let pair = VethPair {
         name: &lease.host_interface,
@@ -89,9 +89,12 @@ pub fn create(node: &mut Socket, lease: &Lease, namespace: &Namespace) -> Result
         peer_namespace: namespace.as_fd(),
         mtu: lease.mtu,
     };
-    let Err(error) = link::create_veth(node, &pair) else { return Ok(()) };
+    let error = match link::create_veth(node, &pair) {
+        Ok(ends) => return Ok(ends),
+        Err(error) => error,
+    };
     // A namespace of another kind is only found out when it is used.
-    namespace.run(|| ())?;
+    namespace.visit(|| ())?;
     if !error.is_taken() {
         return Err(Error::Node(error));
     }
@@ -102,12 +105,14 @@ pub fn create(node: &mut Socket, lease: &Lease, namespace: &Namespace) -> Result
 }
 
 /// Sets both ends of the pair up.
-pub fn set_up(node: &mut Socket, lease: &Lease, namespace: &Namespace) -> Result<(), Error> {
-    set_up_node(node, lease)?;
-    namespace.run(|| set_up_pod(lease))??;
+pub fn set_up(node: &mut Socket, lease: &Lease, namespace: &Namespace, ends: Ends<Index>) -> Result<(), Error> {
+    set_up_node(node, lease, ends.node)?;
+    let mut pod = namespace.visit(|| set_up_pod(lease, ends.pod))??;
+    let ready = ready::wait_for_addresses(&mut pod, &lease.interface, ends.pod, pod_addresses(lease));
+    ready.map_err(|error| not_ready(error, Error::Pod))?;
     // The node's end was up before it had another end that was: only now the kernel begins to use it.
     let ready = ready::wait_for_link(node, &lease.host_interface)
-        .and_then(|()| ready::wait_for_addresses(node, &lease.host_interface, lease.node_addresses()));
+        .and_then(|()| ready::wait_for_addresses(node, &lease.host_interface, ends.node, lease.node_addresses()));
     ready.map_err(|error| not_ready(error, Error::Node))
 }
 
@@ -118,86 +123,41 @@ fn not_ready(error: ready::Error, side: impl FnOnce(netlink::Error) -> Error) ->
     }
 }
 
-fn set_up_node(node: &mut Socket, lease: &Lease) -> Result<(), Error> {
-    let veth = find(node, &lease.host_interface).map_err(Error::Node)?;
-    let veth = veth.ok_or_else(|| Error::Gone(lease.host_interface.clone()))?;
+fn set_up_node(node: &mut Socket, lease: &Lease, veth: Index) -> Result<(), Error> {
     let alias = format!("towpath:{}", lease.attachment());
-    // A kernel that was started without IPv6 refuses to be told about it.
-    let no_generated_addresses =
-        Sysctls::below(sysctl::ROOT).read(&ipv6_sysctl(&lease.host_interface, "accept_ra"))?.is_some();
-    let change = Change { alias: Some(&alias), no_generated_addresses, ..Change::default() };
-    link::change(node, veth, change).map_err(Error::Node)?;
-    write_sysctls(&node_sysctls(lease))?;
-    set_link_up(node, veth).map_err(Error::Node)?;
-    for address in lease.node_addresses() {
-        address::add(node, veth, address).map_err(Error::Node)?;
-    }
-    for route in node_routes(lease, veth) {
-        route::add(node, &route).map_err(Error::Node)?;
-    }
-    Ok(())
-}
-
-/// Runs inside the pod's namespace.
-fn set_up_pod(lease: &Lease) -> Result<(), Error> {
-    let mut pod = Socket::open(Protocol::Route).map_err(Error::Pod)?;
-    let eth0 = find(&mut pod, &lease.interface).map_err(Error::Pod)?;
-    let eth0 = eth0.ok_or_else(|| Error::Gone(lease.interface.clone()))?;
-    write_sysctls(&pod_sysctls(lease))?;
-    for address in pod_addresses(lease) {
-        address::add(&mut pod, eth0, address).map_err(Error::Pod)?;
-    }
-    set_link_up(&mut pod, eth0).map_err(Error::Pod)?;
-    for route in pod_routes(lease, eth0) {
-        // A second interface of the pod leads to the same destinations.
-        route::append(&mut pod, &route).map_err(Error::Pod)?;
-    }
-    let ready = ready::wait_for_addresses(&mut pod, &lease.interface, pod_addresses(lease));
-    ready.map_err(|error| not_ready(error, Error::Pod))
-}
-
-fn find(socket: &mut Socket, name: &str) -> Result<Option<Index>, netlink::Error> {
-    Ok(link::find(socket, name)?.map(|link| link.index))
-}
-
-fn set_link_up(socket: &mut Socket, link: Index) -> Result<(), netlink::Error> {
-    link::change(socket, link, Change { up: Some(true), ..Change::default() })
-}
-
-/// Settings of an end, and whether the kernel must have them.
-type Settings = Vec<(Sysctl, &'static str, bool)>;
-
-fn node_sysctls(lease: &Lease) -> Settings {
-    let mut settings = ipv6_sysctls(lease, &lease.host_interface);
+    let no_generated_addresses = quiet_ipv6(lease, &lease.host_interface)?;
     // The node answers for the gateway's address because it has it, and for no other.
-    settings.push((Sysctl(format!("net/ipv4/conf/{}/proxy_arp", lease.host_interface)), "0", false));
-    settings
+    let settings = Change { alias: Some(&alias), no_generated_addresses, no_proxy_arp: true, ..Change::default() };
+    // All in one system call: where many pods come at once, whoever asks for less waits less.
+    let mut requests = vec![link::changing(veth, settings), setting_up(veth)];
+    requests.extend(lease.node_addresses().into_iter().map(|net| address::adding(veth, net)));
+    requests.extend(node_routes(lease, veth).iter().map(route::adding));
+    node.execute_all(&requests).map_err(Error::Node)
 }
 
-fn pod_sysctls(lease: &Lease) -> Settings {
-    ipv6_sysctls(lease, &lease.interface)
+/// Runs inside the pod's namespace; returns a socket of it.
+fn set_up_pod(lease: &Lease, eth0: Index) -> Result<Socket, Error> {
+    let mut pod = Socket::open(Protocol::Route).map_err(Error::Pod)?;
+    quiet_ipv6(lease, &lease.interface)?;
+    let mut requests: Vec<Request> = pod_addresses(lease).map(|net| address::adding(eth0, net)).collect();
+    requests.push(setting_up(eth0));
+    // A second interface of the pod leads to the same destinations.
+    requests.extend(pod_routes(lease, eth0).iter().map(route::appending));
+    pod.execute_all(&requests).map_err(Error::Pod)?;
+    Ok(pod)
 }
 
-fn ipv6_sysctl(interface: &str, name: &str) -> Sysctl {
-    Sysctl(format!("net/ipv6/conf/{interface}/{name}"))
+fn setting_up(link: Index) -> Request {
+    link::changing(link, Change { up: Some(true), ..Change::default() })
 }
 
-fn ipv6_sysctls(lease: &Lease, interface: &str) -> Settings {
-    let key = |name| ipv6_sysctl(interface, name);
-    let needed = lease.addresses.iter().any(|leased| Family::of(leased.gateway) == Family::V6);
-    let mut settings = vec![(key("accept_ra"), "0", needed)];
-    if needed {
-        settings.push((key("disable_ipv6"), "0", true));
-    }
-    settings
-}
-
-fn write_sysctls(settings: &Settings) -> Result<(), sysctl::Error> {
+/// Makes an end take no advice from routers, and have IPv6 where the pod has; tells whether the kernel has IPv6.
+fn quiet_ipv6(lease: &Lease, interface: &str) -> Result<bool, sysctl::Error> {
     let sysctls = Sysctls::below(sysctl::ROOT);
-    for (key, value, needed) in settings {
-        if *needed || sysctls.read(key)?.is_some() {
-            sysctls.ensure(key, value)?;
-        }
+    let key = |name| Sysctl(format!("net/ipv6/conf/{interface}/{name}"));
+    if lease.addresses.iter().all(|leased| Family::of(leased.gateway) == Family::V4) {
+        return sysctls.write_existing(&key("accept_ra"), "0");
     }
-    Ok(())
+    sysctls.write(&key("accept_ra"), "0")?;
+    sysctls.ensure(&key("disable_ipv6"), "0").map(|_| true)
 }

@@ -6,7 +6,7 @@ use towpath_net::Family;
 
 use crate::link::Index;
 use crate::netlink::attributes::Attributes;
-use crate::netlink::{Error, Message, Operation, Socket};
+use crate::netlink::{Error, Message, Operation, Request, Socket};
 use crate::route::{self, ROUTE_PROTOCOL, Route};
 
 /// Messages (`linux/rtnetlink.h`).
@@ -64,18 +64,22 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Address>, Error> {
 ///
 /// It can be used at once (`IFA_F_NODAD`), and the kernel adds no route for its prefix (`IFA_F_NOPREFIXROUTE`).
 pub fn add(socket: &mut Socket, link: Index, address: IpNet) -> Result<(), Error> {
+    match socket.execute(&adding(link, address)) {
+        Err(error) if error.is_taken() && as_route(link, address).is_some() => Ok(()),
+        other => other,
+    }
+}
+
+/// The request of [`add`].
+pub fn adding(link: Index, address: IpNet) -> Request {
     if let Some(route) = as_route(link, address) {
-        return match route::append(socket, &route) {
-            Err(error) if error.is_taken() => Ok(()),
-            other => other,
-        };
+        return route::appending(&route);
     }
     let mut attributes = identify(link, address);
     attributes.put_number(IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
-    let request = Message { kind: RTM_NEWADDR, body: attributes.into_bytes() };
-    socket
-        .write(&request, NLM_F_CREATE | NLM_F_REPLACE)
-        .map_err(|cause| Error::new(Operation::Add, format!("address {address} of link {link}"), cause))
+    let message = Message { kind: RTM_NEWADDR, body: attributes.into_bytes() };
+    let object = format!("address {address} of link {link}");
+    Request::new(Operation::Add, object, message, NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 /// Takes an address from a link.
@@ -104,7 +108,7 @@ fn identify(link: Index, address: IpNet) -> Attributes {
     attributes
 }
 
-fn decode(reply: &Message) -> Option<Address> {
+pub(crate) fn decode(reply: &Message) -> Option<Address> {
     let [_, prefix_length, flags, _, link @ ..] = *reply.header::<HEADER>()?;
     let (mut local, mut remote, mut flags) = (None, None, u32::from(flags));
     for attribute in reply.attributes(HEADER) {

@@ -4,10 +4,11 @@ use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use towpath_net::lease::Ends;
 pub use towpath_net::mac::Mac;
 
 use crate::netlink::attributes::Attributes;
-use crate::netlink::{Cause, Error, Message, Operation, Socket};
+use crate::netlink::{Cause, Error, Message, Operation, Request, Socket};
 
 /// Messages (`linux/rtnetlink.h`).
 const RTM_NEWLINK: u16 = 16;
@@ -30,7 +31,11 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 /// `linux/veth.h`.
 const VETH_INFO_PEER: u16 = 1;
-/// Within `IFLA_AF_SPEC`: `AF_INET6`, and in that `IFLA_INET6_ADDR_GEN_MODE`.
+/// Within `IFLA_AF_SPEC`: `AF_INET`, and in that `IFLA_INET_CONF` with settings by their numbers (`linux/ip.h`).
+const AF_INET: u16 = 2;
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_PROXY_ARP: u16 = 3;
+/// And `AF_INET6`, and in that `IFLA_INET6_ADDR_GEN_MODE`.
 const AF_INET6: u16 = 10;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
@@ -122,8 +127,11 @@ pub struct Change<'a> {
     pub up: Option<bool>,
     /// The MTU, in bytes.
     pub mtu: Option<u32>,
-    /// Makes the kernel generate no IPv6 address by itself (`IN6_ADDR_GEN_MODE_NONE`).
+    /// Makes the kernel generate no IPv6 address by itself (`IN6_ADDR_GEN_MODE_NONE`). A kernel that was started without
+    /// IPv6 refuses to be told.
     pub no_generated_addresses: bool,
+    /// Makes the kernel answer for no address of others (`proxy_arp`).
+    pub no_proxy_arp: bool,
 }
 
 /// Lists the links of the socket's namespace.
@@ -156,8 +164,9 @@ fn message(kind: u16, attributes: Attributes) -> Message {
     Message { kind, body: attributes.into_bytes() }
 }
 
-/// Makes a pair, both ends down, in one message: after it there are both ends or none.
-pub fn create_veth(socket: &mut Socket, pair: &VethPair<'_>) -> Result<(), Error> {
+/// Makes a pair, both ends down, in one message: after it there are both ends or none. Returns their numbers, each in
+/// its own namespace.
+pub fn create_veth(socket: &mut Socket, pair: &VethPair<'_>) -> Result<Ends<Index>, Error> {
     let mut peer = Attributes::after(&header(Index(0), 0, 0));
     peer.put_text(IFLA_IFNAME, pair.peer_name).put(IFLA_ADDRESS, &pair.peer_mac.0).put_number(IFLA_MTU, pair.mtu);
     peer.put(IFLA_NET_NS_FD, &pair.peer_namespace.as_raw_fd().to_ne_bytes());
@@ -167,10 +176,15 @@ pub fn create_veth(socket: &mut Socket, pair: &VethPair<'_>) -> Result<(), Error
         info.put_text(IFLA_INFO_KIND, "veth");
         info.nest(IFLA_INFO_DATA, |data| _ = data.put(VETH_INFO_PEER, &peer.into_bytes()));
     });
-    let object = || format!("pair of links {} and {}", pair.name, pair.peer_name);
-    socket
-        .write(&message(RTM_NEWLINK, attributes), NLM_F_CREATE | NLM_F_EXCL)
-        .map_err(|cause| Error::new(Operation::Add, object(), cause))
+    let failed =
+        |cause| Error::new(Operation::Add, format!("pair of links {} and {}", pair.name, pair.peer_name), cause);
+    let made = socket.write_echoed(&message(RTM_NEWLINK, attributes), NLM_F_CREATE | NLM_F_EXCL).map_err(failed)?;
+    let ends = |link: Link| Some(Ends { node: link.index, pod: link.peer?.index });
+    match made.as_ref().and_then(decode).and_then(ends) {
+        Some(ends) => Ok(ends),
+        // Linux before 6.2 does not tell.
+        None => find(socket, pair.name)?.and_then(ends).ok_or_else(|| failed(Cause::Malformed("no pair".to_owned()))),
+    }
 }
 
 /// Makes a device of a kind that needs no more than its name (`IFLA_INFO_KIND`), down.
@@ -185,6 +199,11 @@ pub fn create(socket: &mut Socket, kind: &str, name: &str, mtu: u32) -> Result<(
 
 /// Changes a link.
 pub fn change(socket: &mut Socket, index: Index, change: Change<'_>) -> Result<(), Error> {
+    socket.execute(&changing(index, change))
+}
+
+/// The request of [`change`].
+pub fn changing(index: Index, change: Change<'_>) -> Request {
     let flags = if change.up == Some(true) { IFF_UP } else { 0 };
     let mask = if change.up.is_some() { IFF_UP } else { 0 };
     let mut attributes = Attributes::after(&header(index, flags, mask));
@@ -194,14 +213,23 @@ pub fn change(socket: &mut Socket, index: Index, change: Change<'_>) -> Result<(
     if let Some(mtu) = change.mtu {
         attributes.put_number(IFLA_MTU, mtu);
     }
-    if change.no_generated_addresses {
-        attributes.nest(IFLA_AF_SPEC, |families| {
-            families.nest(AF_INET6, |inet6| _ = inet6.put(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]));
-        });
+    if change.no_generated_addresses || change.no_proxy_arp {
+        attributes.nest(IFLA_AF_SPEC, |families| change.put_families(families));
     }
-    socket
-        .write(&message(RTM_SETLINK, attributes), 0)
-        .map_err(|cause| Error::new(Operation::Change, format!("link {index}"), cause))
+    Request::new(Operation::Change, format!("link {index}"), message(RTM_SETLINK, attributes), 0)
+}
+
+impl Change<'_> {
+    fn put_families(self, families: &mut Attributes) {
+        if self.no_proxy_arp {
+            families.nest(AF_INET, |inet| {
+                inet.nest(IFLA_INET_CONF, |settings| _ = settings.put_number(IPV4_DEVCONF_PROXY_ARP, 0));
+            });
+        }
+        if self.no_generated_addresses {
+            families.nest(AF_INET6, |inet6| _ = inet6.put(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]));
+        }
+    }
 }
 
 /// Deletes a link, and with it the other end of a pair. Returns when both are gone.
@@ -224,7 +252,7 @@ fn header(index: Index, flags: u32, mask: u32) -> [u8; HEADER] {
     bytes
 }
 
-fn decode(reply: &Message) -> Option<Link> {
+pub(crate) fn decode(reply: &Message) -> Option<Link> {
     let header = reply.header::<HEADER>()?;
     let number = |at: usize| header.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
     let flags = number(8)?;

@@ -3,6 +3,7 @@
 pub mod attributes;
 mod error;
 mod message;
+mod request;
 mod transaction;
 
 use std::io;
@@ -13,6 +14,7 @@ use netlink_sys::SocketAddr;
 
 pub use error::{Cause, Error, Operation};
 pub use message::{Attribute, Content, Message};
+pub use request::Request;
 pub use transaction::{Refusal, Step};
 
 /// What a datagram of a dump may hold: the kernel fills at most 32 KiB (`af_netlink.c`), events may be larger.
@@ -66,12 +68,11 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     ///
-    /// Requests are checked strictly by the kernel (`NETLINK_GET_STRICT_CHK`), and errors come with its explanation
+    /// Only the kernel is heard. Requests are checked strictly by the kernel (`NETLINK_GET_STRICT_CHK`), and errors come with its explanation
     /// (`NETLINK_EXT_ACK`).
     pub fn open(protocol: Protocol) -> Result<Self, Error> {
         let failed = |source| Error::new(Operation::Open, format!("a {protocol:?} socket"), Cause::Io(source));
-        let mut inner = netlink_sys::Socket::new(protocol.number()).map_err(failed)?;
-        inner.bind_auto().map_err(failed)?;
+        let inner = netlink_sys::Socket::new(protocol.number()).map_err(failed)?;
         inner.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
         inner.set_ext_ack(true).map_err(failed)?;
         inner.set_cap_ack(true).map_err(failed)?;
@@ -124,6 +125,12 @@ impl Socket {
     pub fn write(&mut self, message: &Message, flags: u16) -> Result<(), Cause> {
         self.writes += 1;
         self.request(message, flags | NLM_F_ACK).map(drop)
+    }
+
+    /// The same, and the object as it is now, where the kernel tells that to whom asked (`NLM_F_ECHO`).
+    pub fn write_echoed(&mut self, message: &Message, flags: u16) -> Result<Option<Message>, Cause> {
+        self.writes += 1;
+        Ok(self.request(message, flags | NLM_F_ACK | NLM_F_ECHO)?.into_iter().next())
     }
 
     /// Asks for one object.

@@ -84,22 +84,32 @@ impl Namespace {
     /// Runs a function inside, on a thread of its own: a namespace belongs to a thread, and a thread that ended
     /// cannot be left behind in the wrong one.
     pub fn run<T: Send>(&self, function: impl FnOnce() -> T + Send) -> Result<T, Error> {
-        let entered = thread::scope(|scope| {
-            let visitor = scope.spawn(|| {
-                move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))?;
-                Ok(function())
-            });
+        thread::scope(|scope| {
+            let visitor = scope.spawn(|| self.enter().map(|()| function()));
             match visitor.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
             }
-        });
-        entered.map_err(|errno: rustix::io::Errno| Error::Enter { path: self.path.clone(), source: errno.into() })
+        })
     }
 
-    /// Opens a netlink socket inside; it stays there.
+    /// Runs a function inside on the calling thread, and takes that back. For processes of one thread that soon end: where
+    /// the way back fails, the thread is left inside.
+    pub fn visit<T>(&self, function: impl FnOnce() -> T) -> Result<T, Error> {
+        let home = Self::current()?;
+        self.enter()?;
+        let result = function();
+        home.enter().map(|()| result)
+    }
+
+    fn enter(&self) -> Result<(), Error> {
+        let entered = move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network));
+        entered.map_err(|errno| Error::Enter { path: self.path.clone(), source: errno.into() })
+    }
+
+    /// Opens a netlink socket inside by [`Namespace::visit`]; it stays there.
     pub fn socket(&self, protocol: netlink::Protocol) -> Result<Result<netlink::Socket, netlink::Error>, Error> {
-        self.run(|| netlink::Socket::open(protocol))
+        self.visit(|| netlink::Socket::open(protocol))
     }
 }
 

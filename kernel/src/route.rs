@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use towpath_net::Family;
+use towpath_net::family::host_net;
 
 use crate::address::address_family;
 use crate::link::Index;
 use crate::netlink::attributes::Attributes;
-use crate::netlink::{Error, Message, Operation, Socket};
+use crate::netlink::{Error, Message, Operation, Request, Socket};
 
 /// Messages (`linux/rtnetlink.h`, as all that follows).
 const RTM_NEWROUTE: u16 = 24;
@@ -38,6 +39,8 @@ const RT_TABLE_MAIN: u8 = 254;
 const RT_TABLE_LOCAL: u8 = 255;
 /// The flag of a route that was learned for one destination, such as a smaller MTU on the way there.
 const RTM_F_CLONED: u32 = 0x200;
+/// Asks for the route as it is in its table, rather than for what becomes of a packet.
+const RTM_F_FIB_MATCH: u32 = 0x2000;
 
 /// Who added a route (`rtm_protocol`, `linux/rtnetlink.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -216,10 +219,32 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Route>, Error> {
     Ok(routes)
 }
 
-/// Lists the addresses of a family that the kernel takes packets for. An IPv6 address becomes one some time after it
-/// was given to its link, when the kernel's own work queue gets to it (`addrconf_dad_work`).
-pub fn local_addresses(socket: &mut Socket, family: Family) -> Result<Vec<IpAddr>, Error> {
-    Ok(local_routes(socket, family)?.into_iter().map(|route| route.destination.addr()).collect())
+/// Tells whether the kernel takes packets for an address of a link. It does for an IPv6 address some time after that was
+/// given to its link, when the kernel's own work queue gets to it (`addrconf_dad_work`).
+pub fn is_local(socket: &mut Socket, link: Index, address: IpAddr) -> Result<bool, Error> {
+    let net = host_net(address);
+    let family = Family::of(address);
+    let header = Header {
+        family: address_family(family),
+        prefix_length: net.prefix_len(),
+        flags: RTM_F_FIB_MATCH,
+        ..Header::default()
+    };
+    let mut attributes = Attributes::after(&header.bytes());
+    attributes.put_address(RTA_DST, address).put_number(RTA_OIF, link.0);
+    match socket.get(&Message { kind: RTM_GETROUTE, body: attributes.into_bytes() }) {
+        Ok(reply) => {
+            let route = reply.and_then(|reply| decode(family, RT_TABLE_LOCAL, &reply));
+            Ok(route.is_some_and(|r| (r.kind, r.destination, r.link) == (Kind::Local, net, Some(link))))
+        }
+        Err(cause) if cause.errno().is_some_and(is_unreachable) => Ok(false),
+        Err(cause) => Err(Error::new(Operation::List, format!("the route to {address}"), cause)),
+    }
+}
+
+fn is_unreachable(errno: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    matches!(errno, Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NOENT)
 }
 
 /// Lists the routes of a family that lead to this node itself.
@@ -242,23 +267,31 @@ fn table(socket: &mut Socket, family: Family, table: u8) -> Result<Vec<Route>, E
 
 /// Adds a route; refused ([`Error::is_taken`]) where there is one to the same destination with the same metric.
 pub fn add(socket: &mut Socket, route: &Route) -> Result<(), Error> {
-    write(socket, route, Operation::Add, NLM_F_CREATE | NLM_F_EXCL)
+    socket.execute(&adding(route))
+}
+
+/// The request of [`add`].
+pub fn adding(route: &Route) -> Request {
+    writing(route, Operation::Add, NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// Adds a route beside any that lead to the same destination.
 pub fn append(socket: &mut Socket, route: &Route) -> Result<(), Error> {
-    write(socket, route, Operation::Add, NLM_F_CREATE | NLM_F_APPEND)
+    socket.execute(&appending(route))
+}
+
+/// The request of [`append`].
+pub fn appending(route: &Route) -> Request {
+    writing(route, Operation::Add, NLM_F_CREATE | NLM_F_APPEND)
 }
 
 /// Adds a route in the place of the one to the same destination with the same metric, without a moment in between.
 pub fn replace(socket: &mut Socket, route: &Route) -> Result<(), Error> {
-    write(socket, route, Operation::Replace, NLM_F_CREATE | NLM_F_REPLACE)
+    socket.execute(&writing(route, Operation::Replace, NLM_F_CREATE | NLM_F_REPLACE))
 }
 
-fn write(socket: &mut Socket, route: &Route, operation: Operation, flags: u16) -> Result<(), Error> {
-    socket
-        .write(&encode(RTM_NEWROUTE, route), flags)
-        .map_err(|cause| Error::new(operation, format!("route {route}"), cause))
+fn writing(route: &Route, operation: Operation, flags: u16) -> Request {
+    Request::new(operation, format!("route {route}"), encode(RTM_NEWROUTE, route), flags)
 }
 
 /// Deletes exactly this route, and no other to the same destination.
@@ -324,7 +357,7 @@ fn encode(kind: u16, route: &Route) -> Message {
     Message { kind, body: attributes.into_bytes() }
 }
 
-fn decode(family: Family, wanted: u8, reply: &Message) -> Option<Route> {
+pub(crate) fn decode(family: Family, wanted: u8, reply: &Message) -> Option<Route> {
     let header = Header::of(reply)?;
     // A kernel without one family answers with what it has of the others.
     if header.family != address_family(family) || header.flags & RTM_F_CLONED != 0 {

@@ -63,6 +63,14 @@ impl Sysctls {
         written.map_err(|source| Error::Write { key: key.clone(), value: value.to_owned(), source })
     }
 
+    /// Writes a setting where the kernel has it; tells whether it does.
+    pub fn write_existing(&self, key: &Sysctl, value: &str) -> Result<bool, Error> {
+        match self.write(key, value) {
+            Err(Error::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
     /// Writes a setting where it has another value; tells whether it was written.
     pub fn ensure(&self, key: &Sysctl, value: &str) -> Result<bool, Error> {
         if self.read(key)?.as_deref() == Some(value) {
