@@ -88,12 +88,15 @@ impl Planner<'_> {
         let published = self.of_family(&self.node.existing);
         let is_draining = |block: &IpNet| self.node.draining.contains(block);
         let mut draining: Vec<IpNet> = published.iter().copied().filter(is_draining).collect();
-        let usable: Vec<IpNet> = published.iter().copied().filter(|block| !is_draining(block)).collect();
         let promised = self.of_family(&self.node.promised);
+        let usable = published.iter().filter(|block| !is_draining(block)).chain(&promised);
+        let usable: Vec<IpNet> = usable.copied().collect();
         let (leaving, mut staying): (Vec<IpNet>, Vec<IpNet>) =
-            usable.iter().copied().chain(promised.iter().copied()).partition(|b| self.standing(b) == Standing::Leaving);
-        let mut free = self.free(&usable, &promised);
-        self.take_back(&mut draining, &mut staying, &mut free);
+            usable.iter().copied().partition(|block| self.standing(block) == Standing::Leaving);
+        let mut free = self.free(&usable);
+        if self.take_back(&mut draining, &mut staying, &mut free) && !self.node.report.current {
+            free = self.free(&staying.iter().chain(&leaving).copied().collect::<Vec<_>>());
+        }
         if leaving.is_empty() {
             self.let_idle_go(&mut draining, &mut staying, &mut free);
         }
@@ -129,15 +132,16 @@ impl Planner<'_> {
         blocks.iter().fold(0, |sum, block| sum.saturating_add(self.room(block)))
     }
 
-    fn free(&self, usable: &[IpNet], promised: &[IpNet]) -> Free {
+    /// What is free in the blocks that do not drain, or are promised.
+    fn free(&self, usable: &[IpNet]) -> Free {
         let quarter = self.serving.first().map_or(0, |pool| self.pools[*pool].range.block_addresses() / 4);
         let count = self.node.report.counts.get(self.family);
         let now = count.as_ref().and_then(|count| {
             let more = if self.node.report.current {
-                self.rooms(promised)
+                self.rooms(&self.of_family(&self.node.promised))
             } else {
                 // What it was given since; where it lost something, its next word has to be waited for.
-                self.rooms(usable).saturating_add(self.rooms(promised)).checked_sub(count.capacity)?
+                self.rooms(usable).checked_sub(count.capacity)?
             };
             Some(count.free.saturating_add(more))
         });
@@ -145,7 +149,10 @@ impl Planner<'_> {
     }
 
     /// Rather than be given another block, a node keeps one that drains and could stay.
-    fn take_back(&self, draining: &mut Vec<IpNet>, staying: &mut Vec<IpNet>, free: &mut Free) {
+    ///
+    /// Answers whether it keeps one.
+    fn take_back(&self, draining: &mut Vec<IpNet>, staying: &mut Vec<IpNet>, free: &mut Free) -> bool {
+        let before = draining.len();
         draining.retain(|block| {
             let is_short = free.deficit() > 0 || staying.is_empty();
             let keep = !(is_short && self.standing(block) == Standing::Good);
@@ -155,6 +162,7 @@ impl Planner<'_> {
             }
             keep
         });
+        draining.len() < before
     }
 
     /// Blocks without a pod drain, the last first, where twice as much stays free as makes a node short.

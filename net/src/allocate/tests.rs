@@ -1,3 +1,6 @@
+mod life;
+mod pools;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -6,14 +9,9 @@ use crate::family::PerFamily;
 use crate::intent::{Allocation, Draft, DraftIpam, DraftMtu, validate};
 use crate::state::{Attachment, CniConflict, MasqueradeMode, Transport};
 
-fn intent(allocation: Allocation, pods: &[&str], masks: PerFamily<Option<i64>>) -> Intent {
-    let draft = Draft {
-        ipam: DraftIpam {
-            allocation: Some(allocation),
-            pod_cidrs: pods.iter().map(|&p| p.to_owned()).collect(),
-            node_mask_size: masks,
-            ..DraftIpam::default()
-        },
+fn draft(ipam: DraftIpam) -> Draft {
+    Draft {
+        ipam,
         service_cidrs: Vec::new(),
         node_cidrs: Vec::new(),
         attachment: Attachment::Routed,
@@ -22,8 +20,13 @@ fn intent(allocation: Allocation, pods: &[&str], masks: PerFamily<Option<i64>>) 
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: Vec::new(),
         cni_conflict: CniConflict::Report,
-    };
-    validate(&draft).unwrap()
+    }
+}
+
+fn intent(allocation: Allocation, pods: &[&str], masks: PerFamily<Option<i64>>) -> Intent {
+    let pod_cidrs = pods.iter().map(|&p| p.to_owned()).collect();
+    let ipam = DraftIpam { allocation: Some(allocation), pod_cidrs, node_mask_size: masks, ..DraftIpam::default() };
+    validate(&draft(ipam)).unwrap()
 }
 
 fn dual() -> Intent {

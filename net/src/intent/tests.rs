@@ -1,3 +1,5 @@
+mod pools;
+
 use super::*;
 
 /// The dual-stack network of the samples.
@@ -22,6 +24,13 @@ fn draft() -> Draft {
 
 fn texts(list: &[&str]) -> Vec<String> {
     list.iter().map(|&t| t.to_owned()).collect()
+}
+
+#[test]
+fn what_is_excluded_from_no_masquerading_at_all_is_refused() {
+    let mut bad = draft();
+    (bad.masquerade, bad.excluded_cidrs) = (MasqueradeMode::Off, texts(&["192.168.0.0/16"]));
+    assert!(said(&bad)[0].starts_with(r#"spec.masquerade.excludedCIDRs "192.168.0.0/16": has no effect"#));
 }
 
 /// Makes a good draft bad.
