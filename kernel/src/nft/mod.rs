@@ -80,8 +80,15 @@ impl Nft {
 
     /// Removes the elements of a lease's host ports; what is gone already, or the whole table, is no error.
     pub fn close_ports(&mut self, lease: &Lease) -> Result<(), NftError> {
-        for (set, element) in hostport_elements(lease) {
-            match self.change([(set, &[][..], std::slice::from_ref(&element))]) {
+        let elements = hostport_elements(lease);
+        let nothing: &[Element] = &[];
+        match self.change(elements.iter().map(|(set, element)| (*set, nothing, std::slice::from_ref(element)))) {
+            // One that is gone keeps the others from being removed: each for itself, then.
+            Err(error) if error.is_missing() => {}
+            other => return other,
+        }
+        for (set, element) in &elements {
+            match self.change([(*set, nothing, std::slice::from_ref(element))]) {
                 Err(error) if error.is_missing() => {}
                 other => other?,
             }
