@@ -118,7 +118,7 @@ pub enum Error {
     #[error("no pod can be attached, and pods that run may be cut off: {0}")]
     Limited(Box<Error>),
     /// Something could not be collected.
-    #[error("{} attachments could not be collected, the first: {}", .0.len(), .0.first().map_or("", |first| first))]
+    #[error("{} things could not be collected, the first: {}", .0.len(), .0.first().map_or("", |first| first))]
     Uncollected(Vec<String>),
 }
 

@@ -17,6 +17,7 @@ pub fn collect(config: &Config) -> Result<(), Error> {
     let scope = Scope::Network { name: config.name.clone(), listed };
     let swept = sweep_node(&Store::below(&config.state), &mut node, &scope, Sight::Runtime)?;
     let failed = swept.failed.iter().map(|(attachment, error)| format!("{attachment}: {error}"));
-    let failures: Vec<String> = failed.chain(swept.broken.iter().map(ToString::to_string)).collect();
+    let others = swept.broken.iter().map(ToString::to_string).chain(swept.untidy.iter().map(ToString::to_string));
+    let failures: Vec<String> = failed.chain(others).collect();
     if failures.is_empty() { Ok(()) } else { Err(Error::Uncollected(failures)) }
 }

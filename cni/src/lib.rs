@@ -133,12 +133,12 @@ fn versions() -> Value {
 /// Towpath never attached, as another network would.
 fn delete(attachment: &AttachmentId, netns: &str, config: &Config) -> Result<(), Error> {
     let mut node = Socket::open(Protocol::Route)?;
-    match Store::below(&config.state).hold(attachment).map_err(towpath_kernel::leases::Error::File)? {
-        Some(held) => release(held, &mut node)?,
-        None => {
-            delete_links(&mut node, attachment)?;
-            foreign::remove(&mut node, attachment, netns);
-        }
+    let held = Store::below(&config.state).hold(attachment).map_err(towpath_kernel::leases::Error::File)?;
+    if let Some(held) = held {
+        release(held, &mut node)?;
+    } else {
+        delete_links(&mut node, attachment)?;
+        foreign::remove(&mut node, attachment, netns);
     }
     Ok(())
 }

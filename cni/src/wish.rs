@@ -86,20 +86,21 @@ mod tests {
 
     fn of(config: &Value) -> Result<String, String> {
         let asked = asked(config.as_object().unwrap()).map_err(|error| error.to_string())?;
-        Ok(asked.iter().filter_map(|(_, address)| *address).map(|a| format!("{a} ")).collect())
+        let all: Vec<String> = asked.iter().filter_map(|(_, address)| address.map(|a| a.to_string())).collect();
+        Ok(all.join(" "))
     }
 
     #[test]
     fn the_first_place_that_names_addresses_counts() {
         let annotations = json!({"towpath.dev/ip-addresses": "10.244.1.7, fd00::7/64", "other": "x"});
         let mut config = json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": annotations}});
-        assert_eq!(of(&config).unwrap(), "10.244.1.7 fd00::7 ");
+        assert_eq!(of(&config).unwrap(), "10.244.1.7 fd00::7");
         config["args"] = json!({"cni": {"ips": ["fd00::8"]}});
-        assert_eq!(of(&config).unwrap(), "fd00::8 ");
+        assert_eq!(of(&config).unwrap(), "fd00::8");
         config["runtimeConfig"]["Ips"] = json!(["10.244.1.9/24"]);
-        assert_eq!(of(&config).unwrap(), "10.244.1.9 ");
+        assert_eq!(of(&config).unwrap(), "10.244.1.9");
         config["runtimeConfig"]["Ips"] = json!([]);
-        assert_eq!(of(&config).unwrap(), "fd00::8 ");
+        assert_eq!(of(&config).unwrap(), "fd00::8");
         assert_eq!(of(&json!({})).unwrap(), "");
     }
 

@@ -4,30 +4,19 @@
 
 mod support;
 
-use std::collections::BTreeSet;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use support::{Call, add, config, config_with_ports, del, leases, netns, node, sh, table, traces, wait_until};
+use serde_json::json;
+use support::{Call, add, collect, config_with_ports, del, leases, netns, node, sh, table, traces, wait_until};
 use towpath_kernel::leases::Store;
 use towpath_kernel::link;
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::release::{Sight, sweep_node};
 use towpath_kernel::testing::isolated;
-use towpath_net::lease::{LINK_PREFIX, Phase};
+use towpath_net::lease::LINK_PREFIX;
 use towpath_net::sweep::Scope;
 
 const DUAL: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
-
-fn collect(listed: Option<&[&str]>) -> Call {
-    let mut config = config();
-    if let Some(listed) = listed {
-        let entry = |container: &&str| json!({"containerID": container, "ifname": "eth0"});
-        config["cni.dev/valid-attachments"] = listed.iter().map(entry).collect::<Vec<Value>>().into();
-    }
-    Call::new("GC").config(&config)
-}
 
 /// How many links of ours the node has.
 fn pairs() -> usize {
@@ -37,33 +26,6 @@ fn pairs() -> usize {
 
 fn remove_namespace(name: &str) {
     sh(&format!("ip netns del {name}"));
-}
-
-#[test]
-fn fifty_at_once_get_addresses_of_their_own_and_all_go_again() {
-    isolated("fifty_at_once_get_addresses_of_their_own_and_all_go_again", || {
-        node(&DUAL);
-        let before = traces();
-        let paths: Vec<String> = (0..50).map(|i| netns(&format!("p{i}"))).collect();
-        let each = |verb: &str| -> Vec<Child> {
-            paths.iter().enumerate().map(|(i, path)| Call::of(verb, &format!("p{i}"), path).start()).collect()
-        };
-        let mut addresses = BTreeSet::new();
-        for child in each("ADD") {
-            let output = child.wait_with_output().unwrap();
-            let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-            assert!(output.status.success(), "{result}");
-            for address in result["ips"].as_array().unwrap() {
-                addresses.insert(address["address"].to_string());
-            }
-        }
-        assert_eq!(addresses.len(), 100);
-        assert!(leases().iter().all(|lease| lease.phase == Phase::Ready));
-        for child in each("DEL") {
-            assert!(child.wait_with_output().unwrap().status.success());
-        }
-        assert_eq!(traces(), before);
-    });
 }
 
 /// Starts an ADD and kills it after a while; tells whether it was killed.
@@ -142,31 +104,6 @@ fn a_detach_that_is_killed_can_be_repeated() {
 }
 
 #[test]
-fn a_runtime_collects_what_it_does_not_list_and_nothing_else() {
-    isolated("a_runtime_collects_what_it_does_not_list_and_nothing_else", || {
-        node(&DUAL);
-        for name in ["listed", "dead", "alive"] {
-            add(name);
-        }
-        let mut other = config();
-        other["name"] = json!("another");
-        Call::of("ADD", "foreign", &netns("foreign")).config(&other).succeed();
-        remove_namespace("dead");
-        remove_namespace("foreign");
-        let containers = || leases().into_iter().map(|lease| lease.container_id).collect::<Vec<_>>();
-        collect(None).succeed();
-        assert_eq!(containers(), ["alive", "dead", "foreign", "listed"], "no list is not an empty list");
-        assert_eq!(collect(Some(&["listed"])).succeed().stdout, "");
-        assert_eq!(containers(), ["alive", "foreign", "listed"], "a pod that lives may be another runtime's");
-        collect(Some(&[])).succeed();
-        assert_eq!(containers(), ["alive", "foreign", "listed"]);
-        remove_namespace("alive");
-        collect(Some(&["listed"])).succeed();
-        assert_eq!(containers(), ["foreign", "listed"]);
-    });
-}
-
-#[test]
 fn the_agent_sweeps_by_itself_even_where_it_sees_no_namespaces() {
     isolated("the_agent_sweeps_by_itself_even_where_it_sees_no_namespaces", || {
         node(&DUAL);
@@ -184,21 +121,5 @@ fn the_agent_sweeps_by_itself_even_where_it_sees_no_namespaces() {
         assert_eq!(swept.released.iter().map(|id| id.container.as_str()).collect::<Vec<_>>(), ["dead"]);
         assert!(swept.failed.is_empty() && swept.broken.is_empty());
         assert_eq!(leases().len(), 1);
-    });
-}
-
-#[test]
-fn what_somebody_works_on_is_not_swept() {
-    isolated("what_somebody_works_on_is_not_swept", || {
-        node(&DUAL);
-        add("a");
-        let store = Store::below(support::STATE.as_ref());
-        let held = store.hold(&leases()[0].attachment()).unwrap().unwrap();
-        remove_namespace("a");
-        collect(Some(&[])).succeed();
-        assert_eq!(leases().len(), 1);
-        drop(held);
-        collect(Some(&[])).succeed();
-        assert!(leases().is_empty());
     });
 }

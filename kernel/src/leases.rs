@@ -251,6 +251,9 @@ impl Store {
         let claims = self.claims_of(lease);
         let linked = claims.and_then(|claims| link_all(&aside, std::iter::once(record).chain(claims)));
         _ = crate::fs::remove(&aside);
+        if linked.is_err() {
+            self.leave_ports(lease);
+        }
         linked.map(|()| lock)
     }
 

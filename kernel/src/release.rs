@@ -81,6 +81,8 @@ pub struct Swept {
     pub broken: Vec<Broken>,
     /// Attachments that got a lease anew: theirs was lost, though their links are there.
     pub adopted: Vec<AttachmentId>,
+    /// Why the folder of leases could not be tidied.
+    pub untidy: Option<Error>,
 }
 
 /// Where this process can see pods' namespaces by the paths in their leases.
@@ -120,10 +122,9 @@ pub fn sweep_node(store: &Store, node: &mut Socket, scope: &Scope, sight: Sight)
             Err(error) => swept.failed.push((attachment, error)),
         }
     }
-    if *scope == Scope::Node {
-        swept.adopted = adopt(store, node, &links)?;
-    }
-    store.tidy(|attachment| names.contains(attachment.host_interface().as_str()))?;
+    let adopted = if *scope == Scope::Node { adopt(store, node, &links, &mut swept.adopted) } else { Ok(()) };
+    let tidied = store.tidy(|attachment| names.contains(attachment.host_interface().as_str()));
+    swept.untidy = adopted.and(tidied.map_err(Error::from)).err();
     Ok(swept)
 }
 
@@ -152,12 +153,11 @@ pub const ALIAS: &str = "towpath:";
 
 /// Makes leases anew for links of ours that have none: by the alias of the link, the routes over it and the addresses
 /// on it. Their host ports and limits are lost.
-fn adopt(store: &Store, node: &mut Socket, links: &[Link]) -> Result<Vec<AttachmentId>, Error> {
+fn adopt(store: &Store, node: &mut Socket, links: &[Link], adopted: &mut Vec<AttachmentId>) -> Result<(), Error> {
     let lost: Vec<(&Link, AttachmentId)> = links.iter().filter_map(|link| Some((link, attachment_of(link)?))).collect();
     let lost: Vec<_> = lost.into_iter().filter(|(_, attachment)| !store.has_record(attachment)).collect();
-    let mut adopted = Vec::new();
     if lost.is_empty() {
-        return Ok(adopted);
+        return Ok(());
     }
     let (routes, addresses) = (route::list(node)?, address::list(node)?);
     let blocks = store.node().map(|node| node.pod_cidrs).unwrap_or_default();
@@ -170,7 +170,7 @@ fn adopt(store: &Store, node: &mut Socket, links: &[Link]) -> Result<Vec<Attachm
             None => held.release()?,
         }
     }
-    Ok(adopted)
+    Ok(())
 }
 
 fn attachment_of(link: &Link) -> Option<AttachmentId> {

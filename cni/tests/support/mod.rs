@@ -45,12 +45,22 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 /// Makes this namespace a node that the agent has rendered.
 pub fn node(pod_cidrs: &[&str]) {
-    write_node_json(&json!({
-        "version": 1, "revision": "7f3a91c", "attachment": "Routed", "mtu": 1450, "podCIDRs": pod_cidrs,
-        "quarantine": 0,
-    }));
+    write_node_json(&node_json(pod_cidrs));
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+}
+
+/// What the agent writes for the binary; freed addresses may be given again at once.
+pub fn node_json(pod_cidrs: &[&str]) -> Value {
+    json!({
+        "version": 1, "revision": "7f3a91c", "attachment": "Routed", "mtu": 1450, "podCIDRs": pod_cidrs,
+        "quarantine": 0,
+    })
+}
+
+/// Writes any file.
+pub fn write_file(path: &str, content: &str) {
+    fs::write(path, content).unwrap();
 }
 
 /// Writes `node.json`.
@@ -212,6 +222,16 @@ impl Call {
         let details = answer.document["details"].as_str().unwrap_or_default();
         format!("{} {details}", answer.document["msg"].as_str().unwrap())
     }
+}
+
+/// A call of GC, with a list of what the runtime knows or without any.
+pub fn collect(listed: Option<&[&str]>) -> Call {
+    let mut config = config();
+    if let Some(listed) = listed {
+        let entry = |container: &&str| json!({"containerID": container, "ifname": "eth0"});
+        config["cni.dev/valid-attachments"] = listed.iter().map(entry).collect::<Vec<Value>>().into();
+    }
+    Call::new("GC").config(&config)
 }
 
 /// Attaches a pod in a new namespace of its own name; returns the result.

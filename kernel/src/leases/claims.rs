@@ -79,10 +79,14 @@ impl Store {
             if is_of(&claim, &attachment) {
                 crate::fs::remove(&claim)?;
             }
-            // Others may have the port on other addresses.
-            _ = fs::remove_dir(self.port(port));
         }
+        self.leave_ports(lease);
         Ok(())
+    }
+
+    /// Removes the folders of a lease's ports, unless others have a port on another address.
+    pub(super) fn leave_ports(&self, lease: &Lease) {
+        lease.host_ports.iter().for_each(|port| _ = fs::remove_dir(self.port(port)));
     }
 
     /// Removes the folders of ports that nobody has. Only under the lock.

@@ -16,31 +16,39 @@ impl Store {
             return Ok(());
         }
         let _names = self.lock_names()?;
-        for folder in [self.records(), self.claims(), self.folder.clone()] {
-            names::remove_unfinished(&folder)?;
-        }
-        self.tidy_waiters()?;
-        for claim in self.all_claims()? {
-            let owner = read(&claim).map(|lease| lease.attachment());
-            if owner.is_some_and(|owner| !self.record(&owner).exists() && !is_linked(&owner)) {
-                crate::fs::remove(&claim)?;
-            }
-        }
-        self.restore_claims()?;
-        self.remove_free_ports()?;
         let blocks = self.node().map(|node| node.pod_cidrs).unwrap_or_default();
-        self.forget_rested(&blocks, self.rest())
+        // What fails keeps nothing else from it.
+        let done = [
+            names::remove_unfinished(&self.records()),
+            names::remove_unfinished(&self.claims()),
+            names::remove_unfinished(&self.folder),
+            self.tidy_waiters(),
+            self.remove_lost_claims(is_linked),
+            self.restore_claims(),
+            self.remove_free_ports(),
+            self.forget_rested(&blocks, self.rest()),
+        ];
+        done.into_iter().collect()
+    }
+
+    fn remove_lost_claims(&self, is_linked: impl Fn(&AttachmentId) -> bool) -> Result<(), FileError> {
+        let lost = self.all_claims()?.into_iter().filter(|claim| {
+            let owner = read(claim).map(|lease| lease.attachment());
+            owner.is_some_and(|owner| !self.has_record(&owner) && !is_linked(&owner))
+        });
+        lost.map(|claim| crate::fs::remove(&claim)).fold(Ok(()), Result::and)
     }
 
     fn restore_claims(&self) -> Result<(), FileError> {
+        let mut done = Ok(());
         for name in names::list(&self.records())? {
             let record = self.records().join(name);
             let Some(lease) = read(&record).filter(|lease| lease.phase == Phase::Ready) else { continue };
             for claim in self.claims_of(&lease)?.into_iter().filter(|claim| !claim.exists()) {
-                link_all(&record, [claim])?;
+                done = done.and(link_all(&record, [claim]));
             }
         }
-        Ok(())
+        done
     }
 
     /// Makes a lease anew for an attachment whose record is lost, though its link is there and its addresses are in

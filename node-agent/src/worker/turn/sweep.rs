@@ -51,6 +51,9 @@ impl Turns {
                     warn!(%attachment, "made a lost lease anew: the pod's host ports and limits are lost");
                     self.snapshot.drift.note_one(Drift::now(format!("lease {attachment}"), "made anew"));
                 }
+                if let Some(error) = &swept.untidy {
+                    warn!(%error, "cannot tidy the leases");
+                }
                 !(swept.released.is_empty() && swept.adopted.is_empty())
             }
             Err(error) => {

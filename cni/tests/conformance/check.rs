@@ -1,22 +1,32 @@
-//! CHECK finds every alteration, and nothing where there is none.
+//! CHECK: C26. It finds every alteration, and nothing where there is none.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
-mod support;
-
+use crate::DUAL;
+use crate::support::{Call, add, config, config_after, config_with_ports, del, netns, node, sh, table};
 use serde_json::json;
-use support::{Call, add, config, config_after, config_with_ports, del, netns, node, sh, table};
 use towpath_kernel::testing::isolated;
 use towpath_net::lease::host_interface;
 
-const DUAL: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
-
 #[test]
-fn a_pod_just_attached_passes_and_every_alteration_is_found() {
-    isolated("a_pod_just_attached_passes_and_every_alteration_is_found", || {
+fn c26_a_pod_just_attached_passes_and_every_alteration_is_found() {
+    isolated("check::c26_a_pod_just_attached_passes_and_every_alteration_is_found", || {
         node(&DUAL);
         let veth = host_interface("a", "eth0");
         let alterations = [
+            (
+                "ip neigh replace ADDRESS lladdr 02:00:00:00:00:01 dev VETH",
+                "on the node: neighbour ADDRESS is believed",
+            ),
+            ("ip neigh replace SIXTH lladdr 02:00:00:00:00:01 dev VETH", "on the node: neighbour SIXTH is believed"),
+            (
+                "ip -n POD neigh replace 10.244.1.1 lladdr 02:00:00:00:00:01 dev eth0",
+                "in the pod: neighbour 10.244.1.1 is",
+            ),
+            ("rm /run/towpath/leases/addresses/ADDRESS", "the lease has lost its address ADDRESS (nobody has it now)"),
+            (
+                "cd /run/towpath/leases && sed 's/\"a\"/\"b\"/' attachments/a:eth0 >x && mv x addresses/ADDRESS",
+                "the lease has lost its address ADDRESS (it is now that of b/eth0)",
+            ),
+            ("sed -i s/Ready/Joining/ /run/towpath/leases/attachments/a:eth0", "the lease is Joining, not complete"),
             ("ip link set VETH down", "on the node: link VETH is down"),
             ("ip link set VETH mtu 1400", "on the node: link VETH has MTU 1400, not 1450"),
             ("ip link set VETH address 02:00:00:00:00:01", "on the node: link VETH has not the Ethernet address"),
@@ -57,8 +67,8 @@ fn a_pod_just_attached_passes_and_every_alteration_is_found() {
 }
 
 #[test]
-fn a_check_without_what_add_returned_or_of_somebody_else_fails() {
-    isolated("a_check_without_what_add_returned_or_of_somebody_else_fails", || {
+fn c26_a_check_without_what_add_returned_or_of_somebody_else_fails() {
+    isolated("check::c26_a_check_without_what_add_returned_or_of_somebody_else_fails", || {
         node(&DUAL);
         let result = add("a");
         let after = config_after(&result);
@@ -79,8 +89,8 @@ fn a_check_without_what_add_returned_or_of_somebody_else_fails() {
 }
 
 #[test]
-fn a_host_port_that_is_closed_is_found() {
-    isolated("a_host_port_that_is_closed_is_found", || {
+fn c26_a_host_port_that_is_closed_is_found() {
+    isolated("check::c26_a_host_port_that_is_closed_is_found", || {
         node(&DUAL);
         table();
         let ports =
