@@ -146,11 +146,15 @@ impl Store {
     /// Makes a lease in [`Phase::Joining`], held by this process. Waits for an address where one may become free before
     /// long.
     pub fn create(&self, request: &Request<'_>) -> Result<Held, Error> {
-        self.make_folders()?;
-        match self.attempt(request)? {
-            Ok(held) => Ok(held),
-            Err(short) => self.wait(request, short),
-        }
+        let attempt = match self.attempt(request) {
+            // The first of all pods, or somebody has cleared the folder.
+            Err(Error::File(error)) if error.source.kind() == io::ErrorKind::NotFound => {
+                self.make_folders()?;
+                self.attempt(request)
+            }
+            other => other,
+        };
+        attempt?.or_else(|short| self.wait(request, short))
     }
 
     fn attempt(&self, request: &Request<'_>) -> Result<Result<Held, Shortage>, Error> {

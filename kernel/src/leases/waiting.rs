@@ -10,6 +10,7 @@ use towpath_net::lease::AttachmentId;
 use towpath_net::{Family, PerFamily};
 
 use super::choose::Shortage;
+use super::claims::make_folder;
 use super::error::{Error, Hope};
 use super::{Held, Request, Store, names};
 use crate::fs::{Error as FileError, Lock, Operation};
@@ -99,6 +100,7 @@ impl Store {
     }
 
     fn mark(&self, attachment: &AttachmentId, families: PerFamily<bool>) -> Result<Marker, FileError> {
+        make_folder(&self.waiters())?;
         let _names = self.lock_names()?;
         let path = self.waiters().join(super::record_name(attachment));
         let failed = |source| FileError::new(Operation::Write, &path, source);
