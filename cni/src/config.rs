@@ -148,7 +148,12 @@ const LISTED: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
 fn listed(config: &Map<String, Value>) -> Result<Option<BTreeSet<AttachmentId>>, Error> {
     let Some((key, value)) = LISTED.iter().find_map(|key| Some((key, config.get(*key)?))) else { return Ok(None) };
     let remedy = "it should be a list of {\"containerID\", \"ifname\"}";
-    let entries = value.as_array().ok_or_else(|| field(*key, value, remedy))?;
+    let entries = match value {
+        Value::Array(entries) => entries.as_slice(),
+        // Go's empty list: CRI-O says so on a node without pods.
+        Value::Null => &[],
+        other => return Err(field(*key, other, remedy)),
+    };
     let entry = |entry: &Value| {
         let container = any_case(entry, "containerID")?.as_str()?.to_owned();
         let interface = any_case(entry, "ifname")?.as_str()?.to_owned();

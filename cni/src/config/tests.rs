@@ -65,7 +65,9 @@ fn a_missing_list_of_attachments_is_not_an_empty_one() {
     let one = json!([{"containerID": "c", "ifname": "eth0"}]);
     let id = AttachmentId { container: "c".to_owned(), interface: "eth0".to_owned() };
     assert_eq!(list("x", json!([])).unwrap(), None);
-    assert_eq!(list("cni.dev/valid-attachments", json!([])).unwrap(), Some(BTreeSet::new()));
+    for empty in [json!([]), json!(null)] {
+        assert_eq!(list("cni.dev/valid-attachments", empty).unwrap(), Some(BTreeSet::new()));
+    }
     assert_eq!(list("cni.dev/valid-attachments", one.clone()).unwrap(), Some(BTreeSet::from([id.clone()])));
     assert_eq!(list("cni.dev/attachments", one).unwrap(), Some(BTreeSet::from([id])));
     assert!(list("cni.dev/valid-attachments", json!([{"containerID": "c"}])).is_err());
