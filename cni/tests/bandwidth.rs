@@ -6,11 +6,15 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Call, config, config_after, netns, node, sh, traces, wait_until};
+use support::{Call, STATE, config, config_after, leases, netns, node, sh, traces, wait_until};
+use towpath_kernel::host::HostKernel;
+use towpath_kernel::leases::Store;
 use towpath_kernel::netns::Namespace;
+use towpath_kernel::sysctl::{ROOT, Sysctls};
 use towpath_kernel::testing::isolated;
 use towpath_net::lease::{AttachmentId, host_interface};
 
@@ -79,11 +83,12 @@ fn c33_a_limit_holds_in_its_direction_and_no_burst_defeats_it() {
 }
 
 #[test]
-fn c33_check_finds_every_altered_limit_and_nothing_of_it_outlives_the_pod() {
-    isolated("c33_check_finds_every_altered_limit_and_nothing_of_it_outlives_the_pod", || {
+fn c33_check_finds_every_altered_limit_the_agent_mends_it_and_nothing_outlives_the_pod() {
+    isolated("c33_check_finds_every_altered_limit_the_agent_mends_it_and_nothing_outlives_the_pod", || {
         node(&DUAL);
         let (veth, shaper) = (host_interface("a", "eth0"), shaper("a"));
         netns("a");
+        let mut kernel = HostKernel::open(Sysctls::below(ROOT)).unwrap();
         let before = traces();
         for alteration in [
             format!("tc qdisc delete dev {veth} root"),
@@ -102,6 +107,10 @@ fn c33_check_finds_every_altered_limit_and_nothing_of_it_outlives_the_pod() {
             sh(&alteration);
             let message = check.fail(105);
             assert!(message.contains("the limit of what"), "{alteration}: {message}");
+            // What the agent does from time to time.
+            let mended = kernel.mend_limits(&Store::below(Path::new(STATE)), &leases()[0]).unwrap();
+            assert_eq!(mended.len(), 1, "{alteration}");
+            check.succeed();
             // The second call of a runtime names neither limits nor namespace.
             Call::of("DEL", "a", "").succeed();
             assert_eq!(traces(), before, "{alteration}");

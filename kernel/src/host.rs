@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use towpath_net::Family;
-use towpath_net::lease::{NODE_LINK_LOCAL, is_host_interface};
+use towpath_net::lease::{Lease, NODE_LINK_LOCAL, Phase, is_host_interface};
 use towpath_net::observed::{Address, Link, Observed, Route, Subnet, Surroundings, Sysctl, Target};
 use towpath_net::ops::Op;
 use towpath_net::sweep::Scope;
 
 use crate::kernel::{Kernel, KernelError};
-use crate::leases::Store;
+use crate::leases::{Attempt, Store};
 use crate::link::Index;
 use crate::netlink::{Protocol, Socket};
 use crate::nft::Nft;
 use crate::release::{self, Sight, Swept};
 use crate::route::{ROUTE_PROTOCOL, default_metric};
+use crate::shaping::{self, Direction};
 use crate::sysctl::Sysctls;
 use crate::{address, link, route};
 
@@ -36,6 +37,17 @@ impl HostKernel {
     /// Ends every attachment of this node that nobody needs any more and nobody works on.
     pub fn sweep(&mut self, leases: &Store) -> Result<Swept, release::Error> {
         release::sweep_node(leases, &mut self.routes, &Scope::Node, Sight::Own)
+    }
+
+    /// Sets the limits of a pod anew that somebody altered, and tells which; those of a pod that somebody works on are
+    /// left alone.
+    pub fn mend_limits(&mut self, leases: &Store, lease: &Lease) -> Result<Vec<Direction>, shaping::Error> {
+        match leases.try_hold(&lease.attachment()) {
+            Ok(Attempt::Held(held)) if held.lease == *lease && lease.phase == Phase::Ready => {
+                shaping::mend(&mut self.routes, lease)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn index_of(&mut self, name: &str) -> Result<Index, KernelError> {

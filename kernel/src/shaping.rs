@@ -14,6 +14,7 @@ use towpath_net::lease::Lease;
 use crate::link::{self, Change, Index};
 use crate::netlink::attributes::Attributes;
 use crate::netlink::{Cause, Content, Error as NetlinkError, Message, Operation, Socket};
+use crate::release;
 use crate::sysctl::{self, Sysctls};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -22,6 +23,7 @@ use towpath_net::observed::Sysctl;
 
 /// Messages (`linux/rtnetlink.h`, as are the attributes of every queue and filter).
 const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
 const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_GETTFILTER: u16 = 46;
@@ -106,12 +108,32 @@ pub fn apply(socket: &mut Socket, lease: &Lease) -> Result<(), Error> {
     let Some(bandwidth) = lease.bandwidth else { return Ok(()) };
     let veth = find(socket, &lease.host_interface)?.ok_or_else(|| Error::Gone(lease.host_interface.clone()))?;
     if let Some(limit) = bandwidth.ingress {
-        put_bucket(socket, veth, limit.bucket(lease.mtu)).map_err(|error| lacking(error, Direction::Ingress, TBF))?;
+        limit_ingress(socket, lease, veth, limit)?;
     }
     if let Some(limit) = bandwidth.egress {
         limit_egress(socket, lease, veth, limit)?;
     }
     Ok(())
+}
+
+/// Sets the limits anew that somebody altered, and tells which. Only for whoever holds the lease.
+pub fn mend(socket: &mut Socket, lease: &Lease) -> Result<Vec<Direction>, Error> {
+    let differing = differences(socket, lease)?;
+    let (Some(bandwidth), Some(veth)) = (lease.bandwidth, find(socket, &lease.host_interface)?) else {
+        return Ok(Vec::new());
+    };
+    for direction in &differing {
+        match (direction, bandwidth.ingress, bandwidth.egress) {
+            (Direction::Ingress, Some(limit), _) => limit_ingress(socket, lease, veth, limit)?,
+            (Direction::Egress, _, Some(limit)) => {
+                release::delete_link(socket, &lease.attachment().shaper())?;
+                leave_arriving(socket, veth)?;
+                limit_egress(socket, lease, veth, limit)?;
+            }
+            (Direction::Ingress | Direction::Egress, ..) => {}
+        }
+    }
+    Ok(differing)
 }
 
 /// The directions whose limit the kernel does not have as the lease says.
@@ -138,6 +160,10 @@ pub fn differences(socket: &mut Socket, lease: &Lease) -> Result<Vec<Direction>,
         }
     }
     Ok(differing)
+}
+
+fn limit_ingress(socket: &mut Socket, lease: &Lease, veth: Index, limit: Limit) -> Result<(), Error> {
+    put_bucket(socket, veth, limit.bucket(lease.mtu)).map_err(|error| lacking(error, Direction::Ingress, TBF))
 }
 
 fn limit_egress(socket: &mut Socket, lease: &Lease, veth: Index, limit: Limit) -> Result<(), Error> {
@@ -231,6 +257,15 @@ fn take_arriving(socket: &mut Socket, link: Index) -> Result<(), NetlinkError> {
     let mut attributes = Attributes::after(&header(link, ARRIVING_HANDLE, ARRIVING, 0));
     attributes.put_text(TCA_KIND, "clsact");
     write(socket, RTM_NEWQDISC, attributes, NLM_F_CREATE | NLM_F_EXCL, link, "filters")
+}
+
+/// Takes all filters from what arrives by a link; there may be none.
+fn leave_arriving(socket: &mut Socket, link: Index) -> Result<(), NetlinkError> {
+    let request = Message { kind: RTM_DELQDISC, body: header(link, 0, ARRIVING, 0).to_vec() };
+    match socket.write(&request, 0) {
+        Ok(()) | Err(Cause::Refused { errno: Errno::INVAL | Errno::NOENT, .. }) => Ok(()),
+        Err(cause) => Err(NetlinkError::new(Operation::Delete, format!("filters of link {link}"), cause)),
+    }
 }
 
 /// Sends everything that arrives by a link out of another one.

@@ -2,6 +2,7 @@
 
 mod files;
 mod leaving;
+mod limits;
 mod sweep;
 
 use std::time::{Instant, SystemTime};

@@ -28,6 +28,7 @@ impl Turns {
             return false;
         }
         self.swept = Some(Instant::now());
+        self.mend_limits();
         let ready = self.leases.iter().filter(|lease| lease.phase == Phase::Ready);
         for lease in ready.filter(|lease| !seen.links.contains_key(&lease.host_interface)) {
             let pod = lease.pod.clone().unwrap_or_default();
