@@ -1,13 +1,13 @@
 use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 use towpath_net::PerFamily;
-use towpath_net::intent::{Allocation, Draft, DraftIpam, DraftMtu, validate};
+use towpath_net::intent::{Allocation, Draft, DraftIpam, DraftMtu, DraftPool, IpamMode, validate};
 use towpath_net::state::{Attachment, CniConflict, MasqueradeMode, Transport};
 
 use super::*;
 
-fn intent(range: &str) -> Intent {
-    let draft = Draft {
+fn draft(range: &str) -> Draft {
+    Draft {
         ipam: DraftIpam {
             allocation: Some(Allocation::Allocate),
             pod_cidrs: vec![range.to_owned()],
@@ -22,8 +22,11 @@ fn intent(range: &str) -> Intent {
         masquerade: MasqueradeMode::Off,
         excluded_cidrs: Vec::new(),
         cni_conflict: CniConflict::Report,
-    };
-    validate(&draft).unwrap()
+    }
+}
+
+fn intent(range: &str) -> Intent {
+    validate(&draft(range)).unwrap()
 }
 
 fn node(name: &str) -> Arc<Node> {
@@ -112,4 +115,65 @@ fn many_nodes_are_given_theirs_in_turns() {
     let plan = plan(&intent("10.244.0.0/16"), &seen, &Pending::default(), &BTreeSet::new(), at(0));
     assert_eq!((plan.specs.len(), plan.more), (BATCH, true));
     assert!(serde_json::to_string(&plan.pending).unwrap().len() < 12_288);
+}
+
+/// A network of one pool of blocks for five pods each.
+fn of_blocks() -> Intent {
+    let mut written = draft("10.244.0.0/16");
+    let pool =
+        DraftPool { name: "main".to_owned(), cidr: "10.244.0.0/24".to_owned(), block_size: 29, ..DraftPool::default() };
+    written.ipam = DraftIpam { mode: IpamMode::Pools, pools: vec![pool], ..DraftIpam::default() };
+    validate(&written).unwrap()
+}
+
+/// The part of `n1` with one block, in a certain version, and six pods that wait.
+fn waiting(version: &str) -> Seen {
+    let mut seen = seen(&["n1"]);
+    let first = plan(&of_blocks(), &seen, &Pending::default(), &BTreeSet::new(), at(0));
+    let mut part = NodeNetwork::clone(&part("n1", "uid-n1", &first.specs["n1"]));
+    (part.metadata.resource_version, part.metadata.generation) = (Some(version.to_owned()), Some(1));
+    let counts = json!({"family": "IPv4", "blocks": 1, "capacity": 5, "used": 5, "free": 0, "wanted": 6});
+    let status = json!({"observedGeneration": 1, "addresses": [counts]});
+    part.status = serde_json::from_value(status).unwrap();
+    seen.node_networks.push(Arc::new(part));
+    seen
+}
+
+fn cidrs(list: &[IpNet]) -> String {
+    join(list)
+}
+
+#[test]
+fn what_a_node_is_given_besides_is_promised_to_the_version_that_was_seen() {
+    let plan = plan(&of_blocks(), &waiting("5"), &Pending::default(), &BTreeSet::new(), at(0));
+    assert_eq!(cidrs(&plan.specs["n1"].pod_cidrs), "10.244.0.0/29,10.244.0.8/29,10.244.0.16/29");
+    let promise = &plan.pending.0["n1"];
+    assert_eq!((cidrs(&promise.cidrs).as_str(), promise.seen.as_deref()), ("10.244.0.8/29,10.244.0.16/29", Some("5")));
+}
+
+#[test]
+fn a_promise_to_a_node_that_is_as_it_was_is_kept_and_nothing_given_besides() {
+    let first = plan(&of_blocks(), &waiting("5"), &Pending::default(), &BTreeSet::new(), at(0));
+    let again = plan(&of_blocks(), &waiting("5"), &first.pending, &BTreeSet::new(), at(9));
+    assert_eq!((&again.specs, &again.pending), (&first.specs, &first.pending));
+    let mut other = seen(&["n0"]);
+    other.nodes.extend(waiting("5").nodes);
+    other.node_networks = waiting("5").node_networks;
+    assert_eq!(block(&plan(&of_blocks(), &other, &first.pending, &BTreeSet::new(), at(9)), "n0"), "10.244.0.24/29");
+}
+
+#[test]
+fn a_promise_to_a_node_that_was_changed_since_is_void() {
+    let first = plan(&of_blocks(), &waiting("5"), &Pending::default(), &BTreeSet::new(), at(0));
+    let mut content = waiting("6");
+    Arc::make_mut(&mut content.node_networks[0]).status = None;
+    let later = plan(&of_blocks(), &content, &first.pending, &BTreeSet::new(), at(1));
+    assert!(later.specs.is_empty() && later.pending.0.is_empty());
+}
+
+#[test]
+fn who_was_tried_already_is_left_to_the_next_pass() {
+    let tried = BTreeSet::from([NodeName::from("n1")]);
+    let plan = plan(&of_blocks(), &waiting("5"), &Pending::default(), &tried, at(0));
+    assert!(plan.specs.is_empty() && !plan.more);
 }

@@ -143,3 +143,26 @@ fn the_same_finding_about_many_nodes_is_said_once() {
     );
     assert_eq!(news(None, &status).iter().filter(|news| news.bad).count(), 1);
 }
+
+#[test]
+fn nodes_where_another_network_takes_pods_are_named() {
+    let contested = condition("CNIUncontested", "False", "87-podman-bridge.conflist comes first");
+    let seen = seen(2, &report(&revision(), &[condition("Ready", "True", ""), contested]));
+    let status = assess(&network(), &accepted(), &seen, now());
+    let said = find(&status.conditions, ConditionType::CNIUncontested).unwrap();
+    assert_eq!(said.status, "False");
+    assert_eq!(said.message, "node n00, n01: 87-podman-bridge.conflist comes first");
+}
+
+#[test]
+fn a_network_that_is_no_more_ready_because_it_was_changed_is_no_bad_news() {
+    let ready = seen(2, &report(&revision(), &[condition("Ready", "True", "")]));
+    let before = assess(&network(), &accepted(), &ready, now());
+    let told = |seen: &Seen| {
+        let after = assess(&network(), &accepted(), seen, now());
+        news(Some(&before), &after).into_iter().map(|news| (news.bad, news.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&seen(2, &report("0000000", &[condition("Ready", "False", "")]))), []);
+    let broken = seen(2, &report(&revision(), &[condition("Ready", "False", "the uplink is gone")]));
+    assert_eq!(told(&broken), [(true, "NotReady".to_owned())]);
+}

@@ -160,10 +160,15 @@ impl Cluster {
         Operator { process, port }
     }
 
+    /// How a client with the operator's rights finds the API server.
+    pub async fn operator_config(&self) -> Config {
+        let account = json!({"as": "system:serviceaccount:towpath-system:towpath-operator"});
+        config(&write_kubeconfig(self.folder.path(), "operator", &account)).await
+    }
+
     /// A client with the operator's rights.
     pub async fn operator_client(&self) -> Client {
-        let account = json!({"as": "system:serviceaccount:towpath-system:towpath-operator"});
-        client(&write_kubeconfig(self.folder.path(), "operator", &account)).await
+        Client::try_from(self.operator_config().await).unwrap()
     }
 
     /// Makes a Node with these addresses.
@@ -192,6 +197,12 @@ impl Cluster {
     /// Applies a file of the repository.
     pub fn apply(&self, file: &str) -> String {
         self.kubectl(&["apply", "--server-side", "-f", &repository(file)])
+    }
+
+    /// What is said when a file of the repository is applied that must not be.
+    pub fn apply_error(&self, file: &str) -> String {
+        let file = repository(file);
+        self.try_kubectl("admin", &["apply", "--server-side", "--force-conflicts", "-f", &file]).unwrap_err()
     }
 
     /// All parts of nodes, by name.
@@ -354,7 +365,10 @@ fn write_kubeconfig(folder: &Path, name: &str, impersonation: &serde_json::Value
 }
 
 async fn client(kubeconfig: &Path) -> Client {
+    Client::try_from(config(kubeconfig).await).unwrap()
+}
+
+async fn config(kubeconfig: &Path) -> Config {
     let read = Kubeconfig::read_from(kubeconfig).unwrap();
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
-    Client::try_from(config).unwrap()
+    Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap()
 }

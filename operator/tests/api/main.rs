@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod agent;
+mod crash;
 mod harness;
+mod pools;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
