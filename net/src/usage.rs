@@ -1,11 +1,11 @@
-//! How full the blocks of a node are, and when it needs more.
+//! How full the blocks of a node are.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::family::{Family, PerFamily};
+use crate::family::{Family, bits};
 use crate::pick;
 use crate::ranges::merge;
 use crate::state::Addressing;
@@ -66,27 +66,15 @@ fn usage_of(block: &IpNet, addressing: &Addressing, taken: &[IpAddr], freed: &[F
 }
 
 /// How many addresses of a block pods may be given without asking for them.
-pub fn capacity(block: &IpNet, reserved: &[IpNet]) -> u64 {
+fn capacity(block: &IpNet, reserved: &[IpNet]) -> u64 {
     let Some((first, last)) = pick::usable(block) else { return 0 };
     let within = |low: u128, high: u128| if low <= high { (high - low).saturating_add(1) } else { 0 };
     let reserved = merge(Family::of_net(block), reserved).into_iter().map(|range| {
-        let (from, to) = (crate::family::bits(range.first), crate::family::bits(range.last));
+        let (from, to) = (bits(range.first), bits(range.last));
         within(from.max(first), to.min(last))
     });
     let left = within(first, last).saturating_sub(reserved.sum());
     u64::try_from(left).unwrap_or(u64::MAX)
-}
-
-/// How many more addresses of each family a node should be given, where `wanted` pods wait for one: none while a
-/// quarter of a block is free. Of a family that it has no block of, it needs none.
-pub fn shortage(usages: &[BlockUsage], wanted: &PerFamily<u64>) -> PerFamily<u64> {
-    PerFamily::from_fn(|family| {
-        let blocks = || usages.iter().filter(move |usage| Family::of_net(&usage.cidr) == family);
-        let Some(size) = blocks().map(|usage| usage.capacity).max() else { return 0 };
-        let free = blocks().fold(0u64, |sum, usage| sum.saturating_add(usage.free));
-        let headroom = size.div_ceil(4);
-        wanted.get(family).saturating_add(headroom).saturating_sub(free)
-    })
 }
 
 #[cfg(test)]
@@ -132,24 +120,5 @@ mod tests {
         assert_eq!(shown, [(4, 2, 2, 1), (5, 1, 0, 0), (99, 0, 99, 0)]);
         let last: Vec<_> = all.iter().map(|u| u.last_used.map(|age| age.as_secs())).collect();
         assert_eq!(last, [Some(3), Some(900), None]);
-    }
-
-    #[test]
-    fn a_node_asks_when_less_than_a_quarter_of_a_block_is_free_and_for_every_pod_that_waits() {
-        let usage = |cidr: &str, capacity, free| BlockUsage {
-            cidr: cidr.parse().unwrap(),
-            capacity,
-            used: capacity - free,
-            free,
-            resting: 0,
-            draining: false,
-            last_used: None,
-        };
-        let short = |usages: &[BlockUsage], v4| shortage(usages, &PerFamily { v4, v6: 0 });
-        assert_eq!(short(&[usage("10.0.0.0/26", 61, 16)], 0), PerFamily { v4: 0, v6: 0 });
-        assert_eq!(short(&[usage("10.0.0.0/26", 61, 15)], 0), PerFamily { v4: 1, v6: 0 });
-        assert_eq!(short(&[usage("10.0.0.0/26", 61, 0), usage("10.0.0.64/26", 61, 0)], 139).v4, 155);
-        assert_eq!(short(&[usage("10.0.0.0/26", 61, 0), usage("fd00::/122", 62, 62)], 5), PerFamily { v4: 21, v6: 0 });
-        assert_eq!(short(&[usage("fd00::/64", u64::MAX, u64::MAX)], 0).v6, 0);
     }
 }
