@@ -21,11 +21,17 @@ scripts/image.sh
 step "what a lab is made of"
 cargo build --quiet --locked -p towpath-e2e --bin lab
 "$lab" prepare --specs
-for tool in cnitool crictl; do "$lab" binary "$tool" >/dev/null; done
+for tool in cnitool crictl ocicni; do "$lab" binary "$tool" >/dev/null; done
 "$lab" snapshot >"$before"
 
 step "units, properties and namespaces"
 cargo test --workspace --exclude towpath-e2e --locked
+
+step "inputs that once broke something"
+cargo test --quiet --locked --manifest-path fuzz/Cargo.toml --test corpus
+
+step "fuzzing, a little"
+scripts/fuzz.sh
 
 step "scenarios on real clusters"
 TOWPATH_IMAGE_FOLDER="$TOWPATH_CACHE/image" cargo test --locked -p towpath-e2e -- --test-threads=1 --nocapture

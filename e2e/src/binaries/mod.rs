@@ -16,7 +16,7 @@ use std::{
 };
 
 pub(crate) use self::module::digest;
-pub use self::module::{CONTAINERD, COREDNS, CRI_TOOLS, KUBERNETES, Module, PLUGINS, SPECS};
+pub use self::module::{CONTAINERD, COREDNS, CRI_TOOLS, KUBERNETES, Module, OCICNI, PLUGINS, SPECS};
 use crate::{progress::Progress, run::RunError};
 
 /// Why binaries are not to be had.
@@ -33,7 +33,7 @@ pub enum BinariesError {
         all: String,
     },
     /// The lab has no such program.
-    #[error("the lab has no program {program}: it has {all}, e2e.test, crictl and the plugins of CNI")]
+    #[error("the lab has no program {program}: it has {all}, e2e.test, crictl, ocicni and the plugins of CNI")]
     Unknown {
         /// What was asked for.
         program: String,
@@ -142,12 +142,12 @@ impl Binaries {
         build::module(&PLUGINS, progress)
     }
 
-    /// The folder of `crictl`, built when it is first asked for.
+    /// The folder of a module's programs, built when they are first asked for.
     ///
     /// # Errors
     /// What could not be built.
-    pub fn cri_tools(progress: &Progress) -> Result<PathBuf, BinariesError> {
-        build::module(&CRI_TOOLS, progress)
+    pub fn of(module: &Module, progress: &Progress) -> Result<PathBuf, BinariesError> {
+        build::module(module, progress)
     }
 
     /// A program by its name, built when it has to be.
@@ -164,8 +164,8 @@ impl Binaries {
         if names(&[&PLUGINS]).contains(&program) {
             return Ok(Self::plugins(progress)?.join(program));
         }
-        if names(&[&CRI_TOOLS]).contains(&program) {
-            return Ok(Self::cri_tools(progress)?.join(program));
+        if let Some(module) = [&CRI_TOOLS, &OCICNI].into_iter().find(|module| names(&[*module]).contains(&program)) {
+            return Ok(Self::of(module, progress)?.join(program));
         }
         let all = names(&MODULES);
         if all.contains(&program) {

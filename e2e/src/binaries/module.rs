@@ -143,6 +143,20 @@ pub const CRI_TOOLS: Module = Module {
     version_of: None,
 };
 
+/// CRI-O's library for CNI, as a command: Debian has no CRI-O.
+pub const OCICNI: Module = Module {
+    name: "ocicni",
+    files: &[
+        ("go.mod", include_str!("../../go/ocicni/go.mod")),
+        ("go.sum", include_str!("../../go/ocicni/go.sum")),
+        ("main.go", include_str!("../../go/ocicni/main.go")),
+    ],
+    programs: &[program("ocicni", ".")],
+    verb: Verb::Build,
+    flags: &[],
+    version_of: None,
+};
+
 impl Module {
     fn go_mod(&self) -> &'static str {
         self.files.iter().find(|(name, _)| *name == "go.mod").map_or("", |(_, text)| text)
@@ -227,7 +241,7 @@ mod tests {
     fn versions_come_from_the_modules_themselves() {
         assert!(KUBERNETES.required("k8s.io/kubernetes").unwrap().starts_with("1."));
         assert!(COREDNS.required("github.com/coredns/coredns").unwrap().starts_with("1."));
-        for module in [&KUBERNETES, &CONTAINERD, &COREDNS, &SPECS, &PLUGINS, &CRI_TOOLS] {
+        for module in [&KUBERNETES, &CONTAINERD, &COREDNS, &SPECS, &PLUGINS, &CRI_TOOLS, &OCICNI] {
             assert!(module.go_version().unwrap().starts_with("1."), "{}", module.name);
         }
         assert!(KUBERNETES.build_flags().unwrap().iter().any(|flag| flag.contains("gitMinor=36")));

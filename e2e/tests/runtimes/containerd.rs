@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use towpath_e2e::{
-    binaries::Binaries,
+    binaries::{Binaries, CRI_TOOLS},
     cgroup::CgroupTree,
     images::{self, ImageStore},
     node::SANDBOX_IMAGE,
@@ -51,7 +51,7 @@ impl Runtime {
     fn start(folder: &Path, name: &'static str) -> Self {
         let quiet = Progress::quiet();
         let binaries = Binaries::find(None, &quiet).unwrap();
-        let tools = Binaries::cri_tools(&quiet).unwrap();
+        let tools = Binaries::of(&CRI_TOOLS, &quiet).unwrap();
         let store = ImageStore::find(&binaries, &CgroupTree::of(&name.parse().unwrap()).unwrap(), &quiet).unwrap();
         let node =
             Node::make_with_cgroups(folder, &[(binaries.folder(), "opt/lab/bin"), (&tools, "opt/lab/tools")], name);
@@ -152,8 +152,8 @@ fn thirty_sandboxes_at_once_come_and_go_without_a_trace() {
 }
 
 #[test]
-fn sandboxes_that_are_removed_while_the_agent_is_down_leave_nothing() {
-    isolated("containerd::sandboxes_that_are_removed_while_the_agent_is_down_leave_nothing", |folder| {
+fn sandboxes_come_and_go_while_the_agent_is_down() {
+    isolated("containerd::sandboxes_come_and_go_while_the_agent_is_down", |folder| {
         let runtime = Runtime::start(folder, "runtimes-down");
         let node = &runtime.node;
         let before = node.traces();
@@ -171,7 +171,11 @@ fn sandboxes_that_are_removed_while_the_agent_is_down_leave_nothing() {
                 lease.container
             ));
         }
+        runtime.make_all();
+        let with_sandboxes = node.traces();
         node.start_agent();
+        assert_eq!(node.traces(), with_sandboxes, "an agent that starts leaves running pods as they are");
+        runtime.remove_all();
         node.nothing_is_left(&before);
     });
 }

@@ -117,8 +117,8 @@ impl Node {
     /// before, this is the same one after a power cut.
     pub fn make(folder: &Path, folders: &[(&Path, &str)]) -> Self {
         let node = Self::with_cgroups(folder, folders, None);
-        // Programs that look for a hierarchy find none, whatever this machine has.
-        node.run("mount -t tmpfs tmpfs /sys/fs/cgroup");
+        // Programs that look for a hierarchy find none, whatever this machine has; podman's locks are in shared memory.
+        node.run("mount -t tmpfs tmpfs /sys/fs/cgroup && mount -t tmpfs tmpfs /dev/shm");
         node
     }
 
