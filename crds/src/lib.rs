@@ -12,16 +12,17 @@ mod cluster_network;
 pub mod conditions;
 mod convert;
 pub mod generate;
+mod ipam;
 mod node_network;
 pub mod rules;
 mod schema;
 
 pub use cluster_network::{
-    Allocation, Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, CniConfig,
-    CniConflict, Ipam, IpamMode, Masquerade, MasqueradeMode, Mtu, NodeCounts, NodeMaskSize, NodeRequirement,
-    NodeSelector, Pool, PoolStatus, SelectorOperator, Transport, TransportMode,
+    Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, CniConfig, CniConflict,
+    Masquerade, MasqueradeMode, Mtu, NodeCounts, PoolStatus, Transport, TransportMode,
 };
 pub use convert::SpecError;
+pub use ipam::{Allocation, Ipam, IpamMode, NodeMaskSize, NodeRequirement, NodeSelector, Pool, SelectorOperator};
 pub use node_network::{
     AddressCount, AddressFamily, Drift, NodeAddressing, NodeMasquerade, NodeNetwork, NodeNetworkSpec,
     NodeNetworkStatus, NodeTransport, Routes, Uplink,

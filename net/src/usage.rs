@@ -66,7 +66,7 @@ fn usage_of(block: &IpNet, addressing: &Addressing, taken: &[IpAddr], freed: &[F
 }
 
 /// How many addresses of a block pods may be given without asking for them.
-fn capacity(block: &IpNet, reserved: &[IpNet]) -> u64 {
+pub(crate) fn capacity(block: &IpNet, reserved: &[IpNet]) -> u64 {
     let Some((first, last)) = pick::usable(block) else { return 0 };
     let within = |low: u128, high: u128| if low <= high { (high - low).saturating_add(1) } else { 0 };
     let reserved = merge(Family::of_net(block), reserved).into_iter().map(|range| {

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::Range;
-use crate::family::{Family, bits};
-use crate::ranges::{self, merge};
+use crate::family::Family;
+use crate::usage::capacity;
 
 /// The most pools of a network.
 pub const MOST_POOLS: usize = 32;
@@ -54,21 +54,8 @@ impl BlockPool {
     }
 
     /// How many pods find an address in `block` without asking for one.
-    ///
-    /// The network's own address and the gateway's are no pod's, neither is the IPv4 broadcast address.
     pub fn room(&self, block: &IpNet) -> u64 {
-        let own = u128::from(self.family() == Family::V4);
-        let (first, last) = (bits(block.network()).saturating_add(2), bits(block.broadcast()).saturating_sub(own));
-        if first > last {
-            return 0;
-        }
-        let share = |range: &ranges::Range| {
-            let (from, to) = (bits(range.first).max(first), bits(range.last).min(last));
-            to.checked_sub(from).map_or(0, |more| more.saturating_add(1))
-        };
-        let reserved = merge(self.family(), self.reserved.iter().filter(|reserved| super::overlap(reserved, block)));
-        let hidden: u128 = reserved.iter().map(share).sum();
-        u64::try_from((last - first).saturating_add(1).saturating_sub(hidden)).unwrap_or(u64::MAX)
+        capacity(block, &self.reserved)
     }
 
     /// The reserved addresses that lie in `block`.
