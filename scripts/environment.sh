@@ -7,6 +7,7 @@ export PATH="$TOWPATH_CACHE/tools/bin:$PATH:$HOME/.cargo/bin"
 
 RUST_VERSION=1.95.0
 CARGO_DENY_VERSION=0.20.2
+CARGO_FUZZ_VERSION=0.13.2
 DEBIAN_PACKAGES=(
   build-essential buildah busybox-static ca-certificates conntrack crun debootstrap git iproute2 iputils-ping nftables
   podman procps python3-venv runc

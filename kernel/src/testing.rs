@@ -1,5 +1,7 @@
 //! Isolation of tests: each in namespaces of its own, which are gone with its process, however it ends.
 
+pub mod decode;
+
 use std::env;
 use std::fs;
 use std::io;

@@ -4,7 +4,7 @@
 //! towpath_net::nft::Table --encode--> one transaction --> kernel --dump, decode--> towpath_net::nft::Table
 //! ```
 
-mod decode;
+pub(crate) mod decode;
 mod encode;
 mod numbers;
 
