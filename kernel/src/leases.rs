@@ -23,6 +23,7 @@ mod claims;
 mod error;
 mod freed;
 mod names;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod tidy;

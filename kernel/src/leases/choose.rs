@@ -12,6 +12,7 @@ use towpath_net::{Family, PerFamily, pick};
 
 use super::Store;
 use super::error::{Error, NodeError, Refusal};
+use super::taken::Taken;
 use crate::fs::Error as FileError;
 
 /// What is wanted of a node's addresses.
@@ -100,8 +101,9 @@ impl Store {
     ) -> Result<LeasedAddress, Option<Duration>> {
         let offered: Vec<IpNet> = node.blocks(family).filter(|block| node.offers(block)).copied().collect();
         let mut first_rest: Option<Duration> = None;
+        let mut taken = Taken::new(self);
         let is_taken = |address: IpAddr| {
-            if wish.in_use.contains(&address) || self.claim(address).exists() {
+            if wish.in_use.contains(&address) || taken.contains(address) {
                 return true;
             }
             let left = self.rest_left(address, node.rest());

@@ -47,8 +47,9 @@ impl Store {
         self.node().map_or(Duration::from_secs(NodeFile::QUARANTINE.into()), |node| node.rest())
     }
 
-    fn taken(&self) -> Result<Vec<IpAddr>, FileError> {
-        let names = names::list(&self.claims())?;
+    /// The addresses that leases have, in any order.
+    pub(super) fn taken(&self) -> Result<Vec<IpAddr>, FileError> {
+        let names = names::unordered(&self.claims())?;
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 }
