@@ -102,6 +102,7 @@ fn take_leases(node: &Node) {
     let resident = fs::read(records.join("resident0:eth0")).unwrap();
     let mut lease: Value = serde_json::from_slice(&resident).unwrap();
     let free = |address: &IpAddr| !claims.join(address.to_string()).exists();
+    // As if they had been given in order: the next address is sought behind the last.
     let addresses: Vec<IpAddr> = node.stack.blocks()[0].hosts().skip(1).filter(free).take(TAKEN - PODS).collect();
     for (index, address) in addresses.into_iter().enumerate() {
         let name = format!("another{index}");
@@ -110,6 +111,7 @@ fn take_leases(node: &Node) {
         let record = records.join(format!("{name}:eth0"));
         fs::write(&record, lease.to_string()).unwrap();
         fs::hard_link(&record, claims.join(address.to_string())).unwrap();
+        fs::write(node.state.join("leases/cursor"), format!("{address}\n")).unwrap();
     }
 }
 
