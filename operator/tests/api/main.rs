@@ -17,7 +17,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::sync::watch;
-use towpath_crds::{ClusterNetwork, NodeNetwork};
+use towpath_crds::{ClusterNetwork, Mtu, NodeNetwork};
 use towpath_net::intent::{Draft, Intent, overlap, validate};
 use towpath_operator::cache::Seen;
 use towpath_operator::cluster::{Cluster as Writer, Error};
@@ -192,6 +192,54 @@ fn what_one_object_alone_gets_wrong_is_refused_with_the_words_that_help() {
         let after =
             cluster.kubectl(&["get", "clusternetwork", "default", "-o", "jsonpath={.metadata.resourceVersion}"]);
         assert_eq!(before, after);
+    });
+}
+
+#[test]
+fn a_node_whose_part_is_refused_holds_up_no_other_and_is_told_of() {
+    with_cluster("a_node_whose_part_is_refused_holds_up_no_other_and_is_told_of", |cluster| async move {
+        cluster.three_nodes().await;
+        let operator = cluster.operator("op-1", 9470);
+        cluster.apply(KINDNET);
+        for name in ["n1", "n2", "n3"] {
+            cluster.part(name, SOON, |_| true).await;
+        }
+        let policy = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": "not-n1"},
+            "spec": {
+                "matchConstraints": {"resourceRules": [{
+                    "apiGroups": ["towpath.dev"], "apiVersions": ["*"], "operations": ["UPDATE"],
+                    "resources": ["nodenetworks"],
+                }]},
+                "validations": [{"expression": "object.metadata.name != 'n1'", "message": "hands off n1"}],
+            },
+        });
+        let binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": "not-n1"}, "spec": {"policyName": "not-n1", "validationActions": ["Deny"]},
+        });
+        for object in [policy, binding] {
+            cluster.server_side_apply("admin", &object, "spec").unwrap();
+        }
+        let api = Api::<NodeNetwork>::all(cluster.client.clone());
+        wait_for("the policy in force", SOON, || async {
+            let change = Patch::Merge(json!({"spec": {"mtu": 1300}}));
+            let refused = api.patch("n1", &PatchParams { dry_run: true, ..PatchParams::default() }, &change).await;
+            refused.err().map(drop).ok_or_else(|| "taken".to_owned())
+        })
+        .await;
+        cluster.kubectl(&["patch", "cnet", "default", "--type=merge", "-p", "{\"spec\":{\"mtu\":1400}}"]);
+        let has = |part: &NodeNetwork| part.spec.mtu == Mtu::Bytes(1400);
+        cluster.part("n2", SOON, has).await;
+        cluster.part("n3", SOON, has).await;
+        cluster.condition("NodesUpdated", "False", "n1").await;
+        wait_for("a pass that failed", SOON, || async {
+            let failed = operator.metric("towpath_operator_passes_total{outcome=\"Failed\"}").unwrap_or_default();
+            if failed > 0.0 { Ok(()) } else { Err("none".to_owned()) }
+        })
+        .await;
+        assert!(!cluster.parts().await.iter().any(|part| part.metadata.name.as_deref() == Some("n1") && has(part)));
     });
 }
 
