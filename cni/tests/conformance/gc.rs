@@ -27,6 +27,8 @@ fn c29_without_a_list_nothing_is_collected() {
         assert_eq!(collect(None).succeed().stdout, "");
         let mut null = config();
         null["cni.dev/valid-attachments"] = Value::Null;
+        Call::new("GC").config(&null).succeed();
+        null["cni.dev/valid-attachments"] = json!("alive");
         Call::new("GC").config(&null).fail(7);
         assert_eq!(traces(), before);
         assert_eq!(containers(), ["alive", "dead"]);
