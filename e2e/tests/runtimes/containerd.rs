@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     path::Path,
-    process::{Child, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::{Value, json};
@@ -83,30 +83,40 @@ impl Runtime {
 
     /// Begins to make all sandboxes at once.
     fn begin(&self) -> Vec<Child> {
-        let run = |number| {
-            let mut command = self.node.shell(&format!("exec crictl runp /sandboxes/{number}.json"));
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        };
+        let run = |number| start(self.node.shell(&format!("exec crictl runp /sandboxes/{number}.json")));
         (0..SANDBOXES).map(run).collect()
     }
 
     /// Makes all sandboxes at once.
     fn make_all(&self) {
-        for output in end(self.begin()) {
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        }
+        succeed(self.begin());
     }
 
     fn sandboxes(&self) -> BTreeSet<String> {
         self.node.run("crictl pods --quiet").lines().map(str::to_owned).collect()
     }
 
-    /// Does to all sandboxes at once what a kubelet does at a pod's end.
-    fn remove_all(&self) {
+    /// Begins to do to all sandboxes at once what a kubelet does at a pod's end.
+    fn begin_to_remove(&self) -> Child {
         let sandboxes = self.sandboxes().into_iter().collect::<Vec<_>>().join(" ");
-        self.node.run(&format!("echo {sandboxes} | xargs -n 1 -P 30 crictl stopp"));
-        self.node.run(&format!("echo {sandboxes} | xargs -n 1 -P 30 crictl rmp"));
+        let all = |verb| format!("echo {sandboxes} | xargs -r -n 1 -P 30 crictl {verb}");
+        start(self.node.shell(&format!("{} && {}", all("stopp"), all("rmp"))))
+    }
+
+    /// Removes all sandboxes.
+    fn remove_all(&self) {
+        succeed(vec![self.begin_to_remove()]);
         assert_eq!(self.sandboxes(), BTreeSet::new());
+    }
+}
+
+fn start(mut command: Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn succeed(children: Vec<Child>) {
+    for output in end(children) {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
@@ -196,19 +206,25 @@ fn a_containerd_that_is_killed_amid_thirty_sandboxes_leaves_nothing_in_the_end()
         let node = &runtime.node;
         let before = node.traces();
         let mut containerd = runtime.containerd;
-        for leases in [1, 10, 20] {
-            let making = runtime.begin();
-            eventually("the first leases", || match node.leases().len() {
-                number if number >= leases => Ok(()),
-                number => Err(number.to_string()),
+        let mut kill_amid = |work: Vec<Child>, reached: &dyn Fn(usize) -> bool| {
+            eventually("some leases", || match node.leases().len() {
+                leases if reached(leases) => Ok(()),
+                leases => Err(leases.to_string()),
             });
             kill(containerd);
-            let failed = end(making).iter().filter(|output| !output.status.success()).count();
+            let failed = end(work).iter().filter(|output| !output.status.success()).count();
             assert!(failed > 0, "containerd was killed too late");
             containerd = Runtime::start_containerd(node);
+        };
+        for made in [1, 15] {
+            kill_amid(runtime.begin(), &|leases| leases >= made);
             runtime.remove_all();
             node.nothing_is_left(&before);
         }
+        runtime.make_all();
+        kill_amid(vec![runtime.begin_to_remove()], &|leases| leases <= 15);
+        runtime.remove_all();
+        node.nothing_is_left(&before);
     });
 }
 
