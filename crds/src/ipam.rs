@@ -81,7 +81,7 @@ pub struct Pool {
     pub cidr: String,
 
     /// The prefix length of a block: from that of cidr to 16 more, at most 30 for IPv4 and 126 for IPv6. 26 makes
-    /// blocks for 61 pods. Cannot be changed: add another pool, and disable or remove this one.
+    /// blocks for 61 pods; a node has at most 32 blocks of each family. Cannot be changed: add another pool, and disable or remove this one.
     #[schemars(range(min = 8, max = 126))]
     pub block_size: i32,
 
