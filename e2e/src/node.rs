@@ -80,6 +80,8 @@ pub struct Surroundings<'a> {
     pub cgroup: &'a str,
 }
 
+/// How many pods a node takes: more than the usual 110, for scenarios that need them all on one node.
+const MAX_PODS: u32 = 250;
 const CA: &str = "/etc/kubernetes/pki/ca.crt";
 /// The image of the process that holds a pod's namespaces.
 pub const SANDBOX_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
@@ -192,6 +194,7 @@ fn kubelet_configuration(config: &LabConfig, cgroup: &str) -> Value {
         },
         "imageGCHighThresholdPercent": 100,
         "oomScoreAdj": 0,
+        "maxPods": MAX_PODS,
         "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "staticPodPath": "",

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod churn;
 mod cluster;
+mod conflict;
 mod conformance;
 mod connectivity;
+mod crowd;
 mod drift;
 mod nodes;
 mod operators;
+mod pools;
 mod refusal;
 mod removal;
 mod survival;
