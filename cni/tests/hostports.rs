@@ -122,11 +122,16 @@ fn c32_a_program_of_the_node_keeps_its_port_of_the_loopback() {
         let here = Namespace::current().unwrap();
         let program = TcpListener::bind("127.0.0.1:8080").unwrap();
         answer(program, "program");
-        add("a", &json!([{"hostPort": 8080, "containerPort": 80}]));
+        answer(TcpListener::bind("[::]:8081").unwrap(), "of all addresses");
+        add("a", &json!([{"hostPort": 8080, "containerPort": 80}, {"hostPort": 8081, "containerPort": 80}]));
         serve("a");
         assert_eq!(ask(&here, "127.0.0.1:8080").unwrap(), "program");
         assert_eq!(ask(&here, "[::1]:8080").unwrap(), "a", "nobody listened there");
         assert_eq!(ask(&here, "192.0.2.1:8080").unwrap(), "a");
+        for loopback in ["127.0.0.1:8081", "[::1]:8081"] {
+            assert_eq!(ask(&here, loopback).unwrap(), "of all addresses");
+        }
+        assert_eq!(ask(&outside, "[2001:db8::1]:8081").unwrap(), "a", "the node's other addresses lead to the pod");
         assert_eq!(ask(&outside, "192.0.2.1:8080").unwrap(), "a");
     });
 }

@@ -39,7 +39,7 @@ pub fn release(mut held: Held, node: &mut Socket) -> Result<(), Error> {
         // finds the lease gone.
         _ = held.advance(Phase::Leaving);
     }
-    close_ports(&held.claimed())?;
+    let _ports = close_ports(&held.claimed())?;
     delete_link(node, &held.lease.host_interface)?;
     if let Some(shaper) = held.lease.shaper() {
         delete_link(node, &shaper)?;
@@ -48,12 +48,17 @@ pub fn release(mut held: Held, node: &mut Socket) -> Result<(), Error> {
 }
 
 /// Closes the host ports of a lease, and forgets the flows through them.
-pub fn close_ports(lease: &Lease) -> Result<(), Error> {
-    if !lease.host_ports.is_empty() {
-        Nft::open()?.close_ports(lease)?;
-        conntrack::forget_host_ports(lease)?;
+///
+/// Whoever closes the returned socket waits until the kernel has freed the memory of what was removed
+/// (`nft_rcv_nl_event`), which is milliseconds: there is time for that while the link goes.
+fn close_ports(lease: &Lease) -> Result<Option<Nft>, Error> {
+    if lease.host_ports.is_empty() {
+        return Ok(None);
     }
-    Ok(())
+    let mut nft = Nft::open()?;
+    nft.close_ports(lease)?;
+    conntrack::forget_host_ports(lease)?;
+    Ok(Some(nft))
 }
 
 /// Deletes the links of an attachment that has no lease.
