@@ -142,15 +142,11 @@ pub(crate) fn any_case<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
     found.filter(|value| !value.is_null())
 }
 
-/// The list's key, and what some runtimes call it. A runtime that has none to send may write null.
+/// The list's key, and what some runtimes call it.
 const LISTED: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
 
 fn listed(config: &Map<String, Value>) -> Result<Option<BTreeSet<AttachmentId>>, Error> {
-    let Some((key, value)) =
-        LISTED.iter().find_map(|key| Some((key, config.get(*key).filter(|value| !value.is_null())?)))
-    else {
-        return Ok(None);
-    };
+    let Some((key, value)) = LISTED.iter().find_map(|key| Some((key, config.get(*key)?))) else { return Ok(None) };
     let remedy = "it should be a list of {\"containerID\", \"ifname\"}";
     let entries = match value {
         Value::Array(entries) => entries.as_slice(),
