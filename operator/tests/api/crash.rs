@@ -183,8 +183,8 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Two nodes share four blocks that change hands, while the first operator dies after so many writes; answers
-    /// whether it did.
+    /// Two nodes share four blocks that change hands, while the first operator dies after so many writes and is
+    /// started again; answers whether it did.
     async fn play(&self, writes: i64, death: Death) -> bool {
         self.clear().await;
         for n in 1..=2 {
@@ -200,6 +200,9 @@ impl Stage<'_> {
             let [one, two] = &mut agents;
             (one.demand, two.demand) = (demands[0], demands[1]);
             loop {
+                if mortal.gate.is_dead() {
+                    mortal = Replica::start(&self.config, first, Gate::new(i64::MAX, death)).await;
+                }
                 let (.., waiting, also) = tokio::join!(mortal.pass(), other.pass(), one.look(), two.look());
                 if waiting + also == 0 && self.is_at_rest(demands).await {
                     break;
