@@ -11,9 +11,8 @@ use towpath_net::lease::Lease;
 
 use crate::check::Mismatch;
 use crate::config::{Error, any_case, field};
+use crate::wish::ANNOTATIONS;
 
-/// Where runtimes put the pod's annotations.
-const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 /// What a rate may be.
 const RATE: &str =
     "a rate is a number of bits per second from 1000 (1k) to 1000000000000000 (1P); 0 or none is no limit";

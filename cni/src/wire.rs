@@ -17,6 +17,7 @@ use towpath_kernel::address;
 use towpath_kernel::link::{self, Change, Index, VethPair};
 use towpath_kernel::netlink::{self, Protocol, Request, Socket};
 use towpath_kernel::netns::{self, Namespace};
+use towpath_kernel::release::ALIAS;
 use towpath_kernel::route::{self, BOOT, ROUTE_PROTOCOL, Route};
 use towpath_kernel::sysctl::{self, Sysctls};
 use towpath_net::Family;
@@ -124,7 +125,7 @@ fn not_ready(error: ready::Error, side: impl FnOnce(netlink::Error) -> Error) ->
 }
 
 fn set_up_node(node: &mut Socket, lease: &Lease, veth: Index) -> Result<(), Error> {
-    let alias = format!("towpath:{}", lease.attachment());
+    let alias = format!("{ALIAS}{}", lease.attachment());
     let no_generated_addresses = quiet_ipv6(lease, &lease.host_interface)?;
     // The node answers for the gateway's address because it has it, and for no other.
     let settings = Change { alias: Some(&alias), no_generated_addresses, no_proxy_arp: true, ..Change::default() };
