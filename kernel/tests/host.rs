@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use towpath_kernel::events::Events;
 use towpath_kernel::host::HostKernel;
@@ -27,6 +28,20 @@ fn run(line: &str) -> String {
     let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits until the kernel has taken note of links that came up, and has given them their addresses: it does both in its
+/// own time.
+fn settle(links: &[&str]) {
+    let end = Instant::now() + Duration::from_secs(60);
+    let settled = |link: &&str| {
+        let state = run(&format!("ip link show {link}"));
+        !state.contains("DOWN") && !run(&format!("ip address show {link}")).contains("tentative")
+    };
+    while !links.iter().all(settled) {
+        assert!(Instant::now() < end, "links do not settle: {}", run("ip address"));
+        std::thread::yield_now();
+    }
 }
 
 fn spec(n: u8) -> NodeSpec {
@@ -104,6 +119,7 @@ impl Node {
         run("ip link set eth0 up");
         run("ip link set wire up");
         run("ip link set pod0 up");
+        settle(&["eth0", "wire"]);
         let mut kernel = HostKernel::open(Sysctls::below(ROOT)).unwrap();
         let around = kernel.observe(&BTreeSet::new()).unwrap().surroundings;
         Self { kernel, desired: desired(&around) }
@@ -245,6 +261,7 @@ fn events_tell_of_changes_to_what_is_ours_and_not_of_foreign_tables() {
     isolated("events_tell_of_changes_to_what_is_ours_and_not_of_foreign_tables", || {
         let mut node = Node::make();
         node.converge();
+        settle(&["tow000000000000", "pod0"]);
         let mut events = Events::open().unwrap();
         assert!(!events.drain().unwrap());
         for change in [
