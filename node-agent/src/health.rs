@@ -34,8 +34,8 @@ pub struct Told {
     pub snapshots: Receiver<Snapshot>,
     /// What was done.
     pub counts: Receiver<Counts>,
-    /// Pods that are in another network.
-    pub strangers: Receiver<Strangers>,
+    /// Pods that are in another network, where that is known.
+    pub strangers: Receiver<Option<Strangers>>,
 }
 
 /// Serves until it fails.
@@ -82,7 +82,8 @@ async fn readyz(State(told): State<Arc<Told>>) -> (StatusCode, String) {
 }
 
 async fn metrics(State(told): State<Arc<Told>>) -> Result<String, StatusCode> {
-    let registry = registry(*told.counts.borrow(), &told.snapshots.borrow(), told.strangers.borrow().total);
+    let strangers = told.strangers.borrow().as_ref().map_or(0, |strangers| strangers.total);
+    let registry = registry(*told.counts.borrow(), &told.snapshots.borrow(), strangers);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(text)

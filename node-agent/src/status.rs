@@ -68,12 +68,12 @@ impl StatusWriter {
     }
 
     /// Follows the worker, and what is found of other networks' pods, for ever.
-    pub async fn follow(mut self, mut snapshots: Receiver<Snapshot>, mut strangers: Receiver<Strangers>) {
+    pub async fn follow(mut self, mut snapshots: Receiver<Snapshot>, mut strangers: Receiver<Option<Strangers>>) {
         let mut failing = false;
         while snapshots.wait_for(|s| s.applied.is_some()).await.is_ok() {
             let snapshot = snapshots.borrow_and_update().clone();
             let others = strangers.borrow_and_update().clone();
-            let again = match self.write(&snapshot, &others).await {
+            let again = match self.write(&snapshot, others.as_ref()).await {
                 Ok(again) => {
                     failing = false;
                     tokio::time::sleep(APART).await;
@@ -96,7 +96,11 @@ impl StatusWriter {
     }
 
     /// Writes what changed; answers when to come again where mere counts have to wait.
-    async fn write(&mut self, snapshot: &Snapshot, strangers: &Strangers) -> Result<Option<Instant>, kube::Error> {
+    async fn write(
+        &mut self,
+        snapshot: &Snapshot,
+        strangers: Option<&Strangers>,
+    ) -> Result<Option<Instant>, kube::Error> {
         let object = snapshot.applied.as_ref().map(|a| a.object.clone()).unwrap_or_default();
         let last = match self.last.take() {
             Some((of, last)) if of == object => last,
@@ -134,7 +138,12 @@ impl StatusWriter {
         Ok(last)
     }
 
-    fn status(&self, snapshot: &Snapshot, strangers: &Strangers, last: &NodeNetworkStatus) -> NodeNetworkStatus {
+    fn status(
+        &self,
+        snapshot: &Snapshot,
+        strangers: Option<&Strangers>,
+        last: &NodeNetworkStatus,
+    ) -> NodeNetworkStatus {
         let applied = snapshot.applied.as_ref();
         let generation = applied.map(|a| a.generation);
         let earlier = self.earlier.clone().unwrap_or_default();
@@ -199,4 +208,18 @@ fn bounded(cidrs: &[IpNet]) -> String {
 fn timestamp(time: SystemTime) -> Timestamp {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_many_cidrs_is_cut_between_them() {
+        let cidrs: Vec<IpNet> = (0..64).map(|n| format!("10.244.{n}.0/26").parse().unwrap()).collect();
+        assert_eq!(bounded(&cidrs[..2]), "10.244.0.0/26,10.244.1.0/26");
+        let text = bounded(&cidrs);
+        assert!(text.len() <= 128 && text.ends_with(",10.244.7.0/26,+56"), "{text}");
+        assert_eq!(bounded(&[]), "");
+    }
 }

@@ -68,7 +68,7 @@ impl Search {
 
     /// Looks when the agent starts and when another network comes or goes, and from then on until there is nothing to
     /// be seen for a while. Pods are not watched: that would keep all of them in memory for the sake of a few.
-    pub async fn follow(self, mut snapshots: Receiver<Snapshot>, found: Sender<Strangers>) {
+    pub async fn follow(self, mut snapshots: Receiver<Snapshot>, found: Sender<Option<Strangers>>) {
         let (mut reason, mut clean, mut next) = (None, 0, Instant::now());
         let mut failing = false;
         while snapshots.wait_for(|s| s.applied.is_some()).await.is_ok() {
@@ -91,6 +91,10 @@ impl Search {
                     }
                     Err(error) if !std::mem::replace(&mut failing, true) => {
                         warn!(%error, "cannot list this node's pods; it is tried again until it can");
+                        // What else is known of other networks must not wait for it.
+                        found.send_if_modified(|last| {
+                            last.is_none().then(|| *last = Some(Strangers::default())).is_some()
+                        });
                     }
                     Err(_) => {}
                 }
@@ -124,12 +128,14 @@ impl Search {
     }
 }
 
-fn tell(found: &Sender<Strangers>, strangers: Strangers) {
+fn tell(found: &Sender<Option<Strangers>>, strangers: Strangers) {
     found.send_if_modified(|last| {
-        let changed = *last != strangers;
+        let changed = last.as_ref() != Some(&strangers);
         if changed {
-            info!(pods = strangers.total, "pods of this node that are in another network");
-            *last = strangers;
+            if last.as_ref().map_or(0, |last| last.total) != strangers.total {
+                info!(pods = strangers.total, "pods of this node that are in another network");
+            }
+            *last = Some(strangers);
         }
         changed
     });

@@ -401,3 +401,17 @@ fn a_pod_whose_range_was_withdrawn_is_told_of_and_one_that_waits_is_seen_at_once
         drop(first);
     });
 }
+
+#[test]
+fn a_damaged_lease_is_told_of_until_it_is_removed() {
+    isolated("a_damaged_lease_is_told_of_until_it_is_removed", || {
+        let node = Node::make();
+        let _agent = node.start();
+        let damaged = Store::below(Path::new(&node.path("towpath-state"))).records().join("damaged");
+        fs::write(&damaged, "{").unwrap();
+        wait_for_metric("obstacles", 1, Duration::from_secs(2));
+        assert!(node.log().contains("attachments/damaged"), "{}", node.log());
+        fs::remove_file(damaged).unwrap();
+        wait_for_metric("obstacles", 0, Duration::from_secs(2));
+    });
+}

@@ -15,7 +15,7 @@ use crate::memory;
 use crate::paths::Paths;
 use crate::snapshot::Assignment;
 use crate::status::StatusWriter;
-use crate::strangers::{Search, Strangers};
+use crate::strangers::Search;
 use crate::worker::{Task, Worker};
 use crate::{health, source};
 
@@ -25,7 +25,7 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     let worker = Worker::start(paths.clone())?;
     start_from_memory(&paths, &worker)?;
     let (source, client) = super::source(&args.place).await?;
-    let (found, strangers) = channel(Strangers::default());
+    let (found, strangers) = channel(None);
     if let (Some(client), Some(node)) = (client.clone(), args.place.node()) {
         let search = Search::new(client.clone(), node.clone(), paths.state.clone());
         tokio::spawn(search.follow(worker.snapshots.clone(), found));

@@ -6,15 +6,16 @@ use super::contest;
 use crate::snapshot::Snapshot;
 use crate::strangers::Strangers;
 
-/// The claims about a node.
-pub fn of(snapshot: &Snapshot, strangers: &Strangers) -> Vec<Claim> {
+/// The claims about a node; none about other networks while nothing is known of their pods: what was said of them last
+/// stays.
+pub fn of(snapshot: &Snapshot, strangers: Option<&Strangers>) -> Vec<Claim> {
     let ready = snapshot.programmed && snapshot.cni_installed;
     let stalled = !snapshot.obstacles.is_empty();
     let trouble = trouble(snapshot);
-    vec![
+    let contest = strangers.map(|strangers| contest::claim(&snapshot.rivals, strangers));
+    let claims = [
         kernel(snapshot),
         cni(snapshot),
-        contest::claim(&snapshot.rivals, strangers),
         match (ready, stalled) {
             (true, _) => Claim::new(ConditionType::Ready, true, "Programmed", "the kernel is as declared"),
             (false, true) => Claim::new(ConditionType::Ready, false, "Obstacle", trouble.clone()),
@@ -32,7 +33,8 @@ pub fn of(snapshot: &Snapshot, strangers: &Strangers) -> Vec<Claim> {
             if stalled { "Obstacle" } else { "Settled" },
             if stalled { trouble } else { String::new() },
         ),
-    ]
+    ];
+    claims.into_iter().chain(contest).collect()
 }
 
 fn kernel(snapshot: &Snapshot) -> Claim {
