@@ -10,9 +10,9 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// How many pods are made at once first.
 const BURST: usize = 200;
 /// How many each later round makes.
-const ROUND: usize = 75;
+const ROUND: usize = 100;
 /// How many there are in all, unless [`TOTAL_VARIABLE`] says otherwise.
-const TOTAL: usize = BURST + 2 * ROUND;
+const TOTAL: usize = BURST + ROUND;
 /// Names how many pods there are to be in all, as in 2000: the long run.
 const TOTAL_VARIABLE: &str = "TOWPATH_CHURN";
 /// How much the memory of a program may grow over the whole run, in kB: what an allocator does not give back at once.

@@ -74,7 +74,6 @@ impl<'a> Crowd<'a> {
 pub fn traces(cluster: &Cluster, node: &str) -> String {
     let looks = [
         "ls -A /run/towpath/leases/attachments /run/towpath/leases/addresses /run/towpath/leases/ports /run/towpath/leases/waiting",
-        "ls /run/netns",
         "ip -o link show type veth",
         "ip route show proto 117",
         "ip -6 route show proto 117",
