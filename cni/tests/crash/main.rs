@@ -16,11 +16,12 @@ use std::process::Command;
 
 use ground::{Ground, Verb, bind, netns, remove_netns, wait_for_links};
 use serde_json::{Value, json};
-use support::{Call, STATE, config, config_with_ports, node, table};
+use support::{Call, STATE, config, config_with_ports, node, node_json, table, write_node_json};
 use towpath_kernel::leases::Store;
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::release::{Sight, sweep_node};
 use towpath_kernel::testing::isolated;
+use towpath_net::PerFamily;
 use towpath_net::lease::host_interface;
 use towpath_net::sweep::Scope;
 use tracer::Run;
@@ -222,6 +223,35 @@ fn what_a_garbage_collection_leaves_that_is_killed_at_any_system_call_is_collect
             run
         });
         println!("GC makes {calls} system calls");
+    });
+}
+
+#[test]
+fn an_add_that_is_killed_while_it_waits_for_a_block_waits_no_more() {
+    isolated("an_add_that_is_killed_while_it_waits_for_a_block_waits_no_more", || {
+        node(&[]);
+        table();
+        let mut full = node_json(&["10.244.0.0/30"]);
+        full["addressing"] = json!({"growing": true});
+        write_node_json(&full);
+        Call::of("ADD", "first", &netns("first")).succeed();
+        let mut ground = Ground::new();
+        let before = ground.traces();
+        let path = netns("pod");
+        let pause = format!("{} ", nix::libc::SYS_clock_nanosleep);
+        let mut pauses = 0;
+        for at in 0.. {
+            let run = Verb::of("ADD", "pod", &path, &ports(1)).killed_at(at);
+            let what = format!("ADD killed at call {at} ({})", run.last.trim());
+            assert_eq!(run.status, None, "{what}");
+            assert_eq!(ground.store.waiting().unwrap(), PerFamily::default(), "{what}");
+            ground.sweep(Sight::Runtime);
+            ground.assert_traces(&before, &what);
+            pauses += usize::from(run.last.starts_with(&pause));
+            if pauses > 3 {
+                break;
+            }
+        }
     });
 }
 

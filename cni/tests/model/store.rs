@@ -41,6 +41,7 @@ pub fn run(state: &Path, operations: usize) {
     let store = Store::below(state);
     let mut model = Model { chance, pools: Pools::new(), leases: BTreeMap::new(), store, state: state.to_owned() };
     model.write_node();
+    model.store.make_folders().unwrap();
     for operation in 0..operations {
         model.step();
         if operation % LOOK == 0 {
