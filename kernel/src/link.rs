@@ -25,6 +25,8 @@ const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_LINK_NETNSID: u16 = 37;
 /// Within `IFLA_LINKINFO`.
 const IFLA_INFO_KIND: u16 = 1;
@@ -166,12 +168,17 @@ fn message(kind: u16, attributes: Attributes) -> Message {
 
 /// Makes a pair, both ends down, in one message: after it there are both ends or none. Returns their numbers, each in
 /// its own namespace.
+///
+/// Each end has one queue: packets go through a pair without waiting in one. Left to itself, the kernel makes as many as
+/// the machine has processors, each with its files in `/sys`, and takes them away again with the pod.
 pub fn create_veth(socket: &mut Socket, pair: &VethPair<'_>) -> Result<Ends<Index>, Error> {
     let mut peer = Attributes::after(&header(Index(0), 0, 0));
     peer.put_text(IFLA_IFNAME, pair.peer_name).put(IFLA_ADDRESS, &pair.peer_mac.0).put_number(IFLA_MTU, pair.mtu);
+    peer.put_number(IFLA_NUM_TX_QUEUES, 1).put_number(IFLA_NUM_RX_QUEUES, 1);
     peer.put(IFLA_NET_NS_FD, &pair.peer_namespace.as_raw_fd().to_ne_bytes());
     let mut attributes = Attributes::after(&header(Index(0), 0, 0));
     attributes.put_text(IFLA_IFNAME, pair.name).put(IFLA_ADDRESS, &pair.mac.0).put_number(IFLA_MTU, pair.mtu);
+    attributes.put_number(IFLA_NUM_TX_QUEUES, 1).put_number(IFLA_NUM_RX_QUEUES, 1);
     attributes.nest(IFLA_LINKINFO, |info| {
         info.put_text(IFLA_INFO_KIND, "veth");
         info.nest(IFLA_INFO_DATA, |data| _ = data.put(VETH_INFO_PEER, &peer.into_bytes()));

@@ -201,7 +201,7 @@ impl<'a> Bench<'a> {
     }
 
     fn status(&self, report: &mut Report) {
-        let place = Place::new(Contender::Towpath, Stack::Dual, "towpath, status");
+        let place = Place::new(Contender::Towpath, Stack::Single, "towpath, status");
         fill(&self.chain(&place), place.contender);
         let chain = self.chain(&place);
         for (verb, what) in [(Verb::Status, "STATUS (full node)"), (Verb::Version, "VERSION (starting alone)")] {
