@@ -42,6 +42,8 @@ enum Death {
     Before,
     /// When its write was carried out, and before it hears of that.
     After,
+    /// While its write is under way, for long.
+    Meanwhile,
 }
 
 /// Lets so many writes through.
@@ -50,11 +52,21 @@ struct Gate {
     left: Arc<AtomicI64>,
     is_dead: Arc<AtomicBool>,
     death: Death,
+    /// Told when a write that was long under way is to arrive, and when it did.
+    late: Arc<(Notify, Notify)>,
 }
 
 impl Gate {
     fn new(writes: i64, death: Death) -> Self {
-        Self { left: Arc::new(AtomicI64::new(writes)), is_dead: Arc::default(), death }
+        Self { left: Arc::new(AtomicI64::new(writes)), is_dead: Arc::default(), death, late: Arc::default() }
+    }
+
+    /// Has a write arrive that was under way at the death.
+    async fn arrive(&self) {
+        if matches!(self.death, Death::Meanwhile) {
+            self.late.0.notify_one();
+            self.late.1.notified().await;
+        }
     }
 
     fn is_dead(&self) -> bool {
@@ -81,6 +93,7 @@ where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
+    S::Error: Send,
     B: Send + 'static,
 {
     type Response = Response<B>;
@@ -101,6 +114,15 @@ where
             return Box::pin(async { Err("the process is dead".into()) });
         }
         let answer = self.inner.call(request);
+        if is_last && matches!(gate.death, Death::Meanwhile) {
+            gate.is_dead.store(true, Ordering::SeqCst);
+            tokio::spawn(async move {
+                gate.late.0.notified().await;
+                drop(answer.await);
+                gate.late.1.notify_one();
+            });
+            return Box::pin(async { Err("the process is dead".into()) });
+        }
         Box::pin(async move {
             let answer = answer.await;
             if is_last {
@@ -183,8 +205,8 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Two nodes share four blocks that change hands, while the first operator dies after so many writes and is
-    /// started again; answers whether it did.
+    /// Two nodes share blocks that change hands, while the first operator dies after so many writes and is started
+    /// again; answers whether it did. When it dies a third node comes, which is given something before all others.
     async fn play(&self, writes: i64, death: Death) -> bool {
         self.clear().await;
         for n in 1..=2 {
@@ -194,17 +216,20 @@ impl Stage<'_> {
         let [first, second] = &self.leaderships;
         let mut mortal = Replica::start(&self.config, first, gate.clone()).await;
         let mut other = Replica::start(&self.config, second, Gate::new(i64::MAX, death)).await;
-        let mut agents = ["n1", "n2"].map(|name| Agent::new(&self.cluster.client, name));
-        for demands in [[1, 1], [14, 1], [1, 14], [0, 0]] {
+        let mut agents = ["n0", "n1", "n2"].map(|name| Agent::new(&self.cluster.client, name));
+        for demands in [[0, 1, 1], [0, 14, 1], [0, 1, 14], [0, 0, 0]] {
             let begun = Instant::now();
-            let [one, two] = &mut agents;
-            (one.demand, two.demand) = (demands[0], demands[1]);
+            agents.iter_mut().zip(demands).for_each(|(agent, demand)| agent.demand = demand);
             loop {
                 if mortal.gate.is_dead() {
+                    self.third_comes(&mut other).await;
+                    gate.arrive().await;
                     mortal = Replica::start(&self.config, first, Gate::new(i64::MAX, death)).await;
                 }
-                let (.., waiting, also) = tokio::join!(mortal.pass(), other.pass(), one.look(), two.look());
-                if waiting + also == 0 && self.is_at_rest(demands).await {
+                let [zero, one, two] = &mut agents;
+                let (.., none, waiting, also) =
+                    tokio::join!(mortal.pass(), other.pass(), zero.look(), one.look(), two.look());
+                if none + waiting + also == 0 && self.is_at_rest(demands).await {
                     break;
                 }
                 assert!(
@@ -217,25 +242,37 @@ impl Stage<'_> {
         gate.is_dead()
     }
 
-    /// Whether each node has as many blocks of five pods as it needs for its pods and two more, and none drains.
-    async fn is_at_rest(&self, demands: [u64; 2]) -> bool {
+    /// A third node comes, and the operator that is left gives it a block, with nothing heard from any agent.
+    async fn third_comes(&self, other: &mut Replica) {
+        self.cluster.add_node("n0", &["172.30.0.9"]).await;
+        let parts = Api::<NodeNetwork>::all(self.cluster.client.clone());
+        let begun = Instant::now();
+        while parts.get_opt("n0").await.unwrap().is_none() {
+            assert!(begun.elapsed() < SOON, "n0 is given nothing");
+            other.pass().await;
+        }
+    }
+
+    /// Whether each node has as many blocks of five pods as it needs, and none drains.
+    async fn is_at_rest(&self, demands: [u64; 3]) -> bool {
         let parts = self.cluster.parts().await;
         let rests = |part: &NodeNetwork| {
-            let demand = if part.name_any() == "n1" { demands[0] } else { demands[1] };
+            let name = part.name_any();
+            let demand = demands[["n0", "n1", "n2"].iter().position(|known| *known == name).unwrap()];
             let drains = part.spec.addressing.iter().any(|addressing| addressing.draining.is_some());
             let fits = u64::try_from(part.spec.pod_cidrs.len()).unwrap() * 5 >= demand;
             let lean = demand > 1 || part.spec.pod_cidrs.len() == 1;
             let seen = part.status.as_ref().and_then(|status| status.observed_generation) == part.metadata.generation;
             !drains && fits && lean && seen
         };
-        parts.len() == 2 && parts.iter().all(rests)
+        parts.len() >= 2 && parts.iter().all(rests)
     }
 
     async fn clear(&self) {
         let client = &self.cluster.client;
         let (nodes, parts) = (Api::<Node>::all(client.clone()), Api::<NodeNetwork>::all(client.clone()));
         let locks = Api::<ConfigMap>::namespaced(client.clone(), "towpath-system");
-        for n in 1..=2 {
+        for n in 0..=2 {
             let _ = nodes.delete(&format!("n{n}"), &DeleteParams::default()).await;
             let _ = parts.delete(&format!("n{n}"), &DeleteParams::default()).await;
         }
@@ -247,14 +284,14 @@ impl Stage<'_> {
 fn an_operator_may_die_at_any_write_while_another_leads_too_and_no_block_is_given_twice() {
     const NAME: &str = "crash::an_operator_may_die_at_any_write_while_another_leads_too_and_no_block_is_given_twice";
     with_cluster(NAME, |cluster| async move {
-        let pools = json!([{"name": "main", "cidr": "10.244.0.0/27", "blockSize": 29}]);
+        let pools = json!([{"name": "main", "cidr": "10.244.0.0/25", "blockSize": 29}]);
         cluster.server_side_apply("admin", &network(&pools), "spec").unwrap();
         let (end, ended) = watch::channel(false);
         let leaderships =
             [leadership(&cluster, "default", &ended).await, leadership(&cluster, "kube-public", &ended).await];
         let stage = Stage { config: cluster.operator_config().await, leaderships, cluster: &cluster };
         let history = tokio::spawn(watch_for_sharing(cluster.client.clone()));
-        for death in [Death::Before, Death::After] {
+        for death in [Death::Before, Death::After, Death::Meanwhile] {
             let mut writes = 1;
             while Box::pin(stage.play(writes, death)).await {
                 assert!(!history.is_finished(), "the history says why");
