@@ -43,8 +43,12 @@ pub fn wait_for_addresses(
     link: Index,
     addresses: impl IntoIterator<Item = IpNet>,
 ) -> Result<(), Error> {
-    for address in addresses.into_iter().map(|net| net.addr()).filter(|ip| ip.is_ipv6() && !ip.is_loopback()) {
-        wait(name, || route::is_local(socket, link, address))?;
+    for address in addresses {
+        if let IpNet::V6(net) = address
+            && !net.addr().is_loopback()
+        {
+            wait(name, || route::is_local(socket, link, net.addr()))?;
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Routes of the main table, and of that of the node's own addresses.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -219,9 +219,10 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Route>, Error> {
     Ok(routes)
 }
 
-/// Tells whether the kernel takes packets for an address of a link. It does for an IPv6 address some time after that was
-/// given to its link, when the kernel's own work queue gets to it (`addrconf_dad_work`).
-pub fn is_local(socket: &mut Socket, link: Index, address: IpAddr) -> Result<bool, Error> {
+/// Tells whether the kernel takes packets for an IPv6 address of a link. It does some time after that was given to its
+/// link, when the kernel's own work queue gets to it (`addrconf_dad_work`); for one of IPv4 it does at once.
+pub fn is_local(socket: &mut Socket, link: Index, address: Ipv6Addr) -> Result<bool, Error> {
+    let address = IpAddr::from(address);
     let net = host_net(address);
     let family = Family::of(address);
     let header = Header {

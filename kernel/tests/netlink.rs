@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use towpath_kernel::link::{self, Change, Kind, Link, Mac, VethPair};
@@ -27,6 +29,8 @@ fn pod(name: &str) -> Namespace {
     Namespace::open(format!("/run/netns/{name}")).unwrap()
 }
 
+/// How long anything may take before a test fails.
+const DEADLINE: Duration = Duration::from_secs(20);
 const MACS: (Mac, Mac) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
 
 fn veth<'a>(name: &'a str, peer_name: &'a str, namespace: &'a Namespace) -> VethPair<'a> {
@@ -169,6 +173,48 @@ fn errors_carry_the_kernels_explanation() {
 }
 
 #[test]
+fn of_several_changes_at_once_the_first_refused_is_told_and_the_next_request_is_not_mistaken() {
+    isolated("of_several_changes_at_once_the_first_refused_is_told_and_the_next_request_is_not_mistaken", || {
+        let mut node = Socket::open(Protocol::Route).unwrap();
+        let ends = link::create_veth(&mut node, &veth("tow1", "eth0", &pod("pod"))).unwrap();
+        assert_eq!(link::find(&mut node, "tow1").unwrap().unwrap().peer.unwrap().index, ends.pod);
+        let up = link::changing(ends.node, Change { up: Some(true), no_proxy_arp: true, ..Change::default() });
+        let to = |text: &str| route::adding(&Route::on_link(net(text), ends.node, ROUTE_PROTOCOL));
+        node.execute_all(&[up, address::adding(ends.node, net("10.0.0.1/32")), to("10.0.0.2/32")]).unwrap();
+        let twice = [to("10.0.0.3/32"), to("10.0.0.2/32"), to("10.0.0.3/32"), to("10.0.0.4/32")];
+        let error = node.execute_all(&twice).unwrap_err();
+        assert!(error.is_taken() && error.object.contains("10.0.0.2/32"), "{error}");
+        assert_eq!(route::list(&mut node).unwrap().len(), 3);
+        let error = node.execute_all(&[to("10.0.0.5/32"), to("10.0.0.5/32")]).unwrap_err();
+        assert!(error.is_taken() && error.object.contains("10.0.0.5/32"), "{error}");
+        node.execute_all(&[]).unwrap();
+        assert!(link::find(&mut node, "tow1").unwrap().unwrap().up);
+    });
+}
+
+#[test]
+fn an_ipv6_address_is_local_on_the_link_that_has_it() {
+    isolated("an_ipv6_address_is_local_on_the_link_that_has_it", || {
+        let mut node = Socket::open(Protocol::Route).unwrap();
+        let pod = pod("pod");
+        let first = pair(&mut node, "tow1", &pod);
+        let second = link::create_veth(&mut node, &veth("tow2", "eth1", &pod)).unwrap();
+        up(&mut node, &first);
+        for text in ["fd00::1", "fe80::1"] {
+            let address: Ipv6Addr = text.parse().unwrap();
+            address::add(&mut node, first.index, IpNet::from(IpAddr::from(address))).unwrap();
+            let end = Instant::now() + DEADLINE;
+            while !route::is_local(&mut node, first.index, address).unwrap() {
+                assert!(Instant::now() < end, "{text} is not local");
+                std::thread::yield_now();
+            }
+            assert!(!route::is_local(&mut node, second.node, address).unwrap(), "{text}");
+            assert!(!route::is_local(&mut node, first.index, Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)).unwrap());
+        }
+    });
+}
+
+#[test]
 fn a_large_dump_is_read_whole() {
     isolated("a_large_dump_is_read_whole", || {
         let mut node = Socket::open(Protocol::Route).unwrap();
@@ -191,6 +237,9 @@ fn namespaces_are_told_apart_and_settings_are_those_of_the_namespace() {
         assert!(!pod.is_same_as(&own));
         assert!(pod.is_same_as(&Namespace::open("/run/netns/../netns/pod").unwrap()));
         assert!(pod.run(|| Namespace::current().unwrap().is_same_as(&pod)).unwrap());
+        let home = Namespace::current().unwrap();
+        assert!(pod.visit(|| Namespace::current().unwrap().is_same_as(&pod)).unwrap());
+        assert!(Namespace::current().unwrap().is_same_as(&home), "a visit ends where it began");
         std::fs::write("/run/plain", "").unwrap();
         assert!(matches!(Namespace::open("/run/plain"), Err(netns::Error::NotANamespace(_))));
         assert!(matches!(Namespace::open("/run/missing"), Err(netns::Error::Missing(_))));
