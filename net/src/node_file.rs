@@ -89,9 +89,14 @@ impl NodeFile {
         Ok(node)
     }
 
-    /// The families that pods have addresses of.
-    pub fn families(&self) -> impl Iterator<Item = Family> {
-        Family::ALL.into_iter().filter(|family| self.blocks(*family).next().is_some())
+    /// The families that a new pod gets an address of each: those with a block that is offered, or all that there are
+    /// where none is. A family of which all drains while another is offered is on its way out: the operator gives a
+    /// node that keeps a family another block before the last one drains.
+    pub fn families(&self) -> Vec<Family> {
+        let offered = |family: &Family| self.blocks(*family).any(|block| self.offers(block));
+        let held = |family: &Family| self.blocks(*family).next().is_some();
+        let families: Vec<Family> = Family::ALL.into_iter().filter(offered).collect();
+        if families.is_empty() { Family::ALL.into_iter().filter(held).collect() } else { families }
     }
 
     /// The node's blocks of a family.
@@ -126,7 +131,12 @@ mod tests {
     #[test]
     fn a_file_is_read_and_tells_what_is_offered() {
         let node = NodeFile::parse(PLAIN.as_bytes()).unwrap();
-        assert_eq!(node.families().collect::<Vec<_>>(), Family::ALL);
+        assert_eq!(node.families(), Family::ALL);
+        let leaving = NodeFile::parse(PLAIN.replace(r#"["10.244.1.0/26"]}"#, r#"["fd00::/64"]}"#).as_bytes()).unwrap();
+        assert_eq!(leaving.families(), [Family::V4]);
+        let all = r#"["10.244.1.0/26", "10.244.2.0/26", "fd00::/64"]}"#;
+        let full = NodeFile::parse(PLAIN.replace(r#"["10.244.1.0/26"]}"#, all).as_bytes()).unwrap();
+        assert_eq!(full.families(), Family::ALL);
         let offers = |block: &str| node.offers(&block.parse().unwrap());
         assert!(offers("10.244.2.0/26") && offers("fd00::/64"));
         assert!(!offers("10.244.1.0/26") && !offers("10.244.3.0/26"));

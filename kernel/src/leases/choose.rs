@@ -72,10 +72,11 @@ impl Store {
         let mut cursor = before;
         let mut addresses = Vec::new();
         let mut short = Shortage { growing: node.addressing.growing, ..Shortage::default() };
+        let families = node.families();
         for family in Family::ALL {
             if let Some(address) = *wish.asked.get(family) {
                 addresses.push(self.asked(node, address, wish)?);
-            } else if node.blocks(family).next().is_some() {
+            } else if families.contains(&family) {
                 match self.pick(node, family, *before.get(family), wish) {
                     Ok(leased) => {
                         *cursor.get_mut(family) = Some(leased.address.addr());
