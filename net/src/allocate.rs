@@ -1,9 +1,9 @@
 //! Which node gets which pod CIDRs.
 //!
 //! Mode `NodeCIDR`: what a node has, it keeps. A node without any gets what its Node object says (adopt), or the lowest
-//! free block of each range (allocate), and either all its families or none. Mode `Pools`: see [`pools`]. Nothing is
-//! given that overlaps what any node has, or may still use: also one that is gone while its `NodeNetwork` is still
-//! there, and what was taken from a node whose agent has not seen that yet.
+//! free block of each range (allocate), and either all its families or none. Mode `Pools`: see `allocate/pools.rs`.
+//! Nothing is given that overlaps what any node has, or may still use: also one that is gone while its `NodeNetwork` is
+//! still there, and what was taken from a node whose agent has not seen that yet.
 
 mod cursor;
 mod pools;
