@@ -36,8 +36,6 @@ struct Model {
     pods: Vec<Pod>,
     ground: Ground,
     before: BTreeSet<String>,
-    /// How often the kernel took longer than the binary waits: on a machine that has much else to do, it may.
-    late: usize,
 }
 
 /// Runs a model in this namespace.
@@ -47,7 +45,7 @@ pub fn run(operations: usize) {
     table();
     let mut ground = Ground::new();
     let before = ground.traces();
-    let mut model = Model { chance, pools: Pools::new(), pods: vec![Pod::Detached; PODS], ground, before, late: 0 };
+    let mut model = Model { chance, pools: Pools::new(), pods: vec![Pod::Detached; PODS], ground, before };
     write_node_json(&model.pools.node_json());
     for pod in 0..PODS {
         netns(&name(pod));
@@ -60,7 +58,6 @@ pub fn run(operations: usize) {
         }
     }
     model.end();
-    assert!(model.late * 100 <= operations, "{} of {operations} operations were late", model.late);
 }
 
 fn name(pod: usize) -> String {
@@ -123,9 +120,11 @@ impl Model {
     fn given(&mut self, pod: usize, result: Value, what: &str) {
         let (got, taken) = (addresses(&result), self.taken());
         for v4 in [true, false] {
-            let Some(may) = self.pools.given(v4) else { continue };
             let of_family: Vec<_> = got.iter().filter(|address| address.is_ipv4() == v4).collect();
-            let right = of_family.len() == 1 && may.contains(of_family[0]) && !taken.contains(of_family[0]);
+            let right = match self.pools.given(v4) {
+                None => of_family.is_empty(),
+                Some(may) => of_family.len() == 1 && may.contains(of_family[0]) && !taken.contains(of_family[0]),
+            };
             assert!(right, "{what}: got {got:?} of {:?}, {taken:?} is taken", self.pools);
         }
         assert!(!matches!(self.pods[pod], Pod::Attached(_)), "{what}: it is attached already");
@@ -140,10 +139,6 @@ impl Model {
             11 => [true, false]
                 .into_iter()
                 .any(|v4| self.pools.given(v4).is_some_and(|may| may.difference(&taken).count() <= unknown)),
-            104 if what.contains("was not ready within") => {
-                self.late += 1;
-                true
-            }
             _ => false,
         };
         assert!(right, "{what}; the pod is {:?}, {:?}, {taken:?} is taken", self.pods[pod], self.pools);

@@ -63,12 +63,15 @@ impl Pools {
         }
     }
 
-    /// The addresses of a family that a pod may be given, taken or not; nothing where pods have none of it.
+    /// The addresses of a family that a pod may be given, taken or not; nothing where pods get none of it: the node has
+    /// no block of it, or drains all of them while it offers one of the other family.
     pub fn given(&self, v4: bool) -> Option<BTreeSet<IpAddr>> {
-        let blocks: Vec<&IpNet> = self.blocks.iter().filter(|block| is_v4(block) == v4).collect();
-        let offered = blocks.iter().filter(|block| !self.draining.contains(**block));
+        let of_family = |block: &&IpNet| is_v4(block) == v4;
+        let offered = || self.blocks.iter().filter(|block| !self.draining.contains(*block));
+        let is_left = offered().any(|block| of_family(&block)) || offered().next().is_none();
         let is_plain = |address: &IpAddr| !self.reserved.iter().any(|reserved| reserved.contains(address));
-        (!blocks.is_empty()).then(|| offered.flat_map(|block| of_pods(block)).filter(is_plain).collect())
+        (is_left && self.blocks.iter().any(|block| of_family(&block)))
+            .then(|| offered().filter(of_family).flat_map(of_pods).filter(is_plain).collect())
     }
 
     /// Whether a pod may have an address that it asks for, were it free.
