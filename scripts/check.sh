@@ -35,7 +35,9 @@ if ! cargo-deny --version 2>/dev/null | grep -qF " $CARGO_DENY_VERSION"; then
   step "install cargo-deny $CARGO_DENY_VERSION"
   CARGO_TARGET_DIR="$TOWPATH_CACHE/build/cargo-deny" cargo install cargo-deny --version "$CARGO_DENY_VERSION" --locked --quiet --root "$TOWPATH_CACHE/tools"
 fi
-cargo-deny --offline --log-level error check licenses sources bans
+for manifest in Cargo.toml fuzz/Cargo.toml; do
+  cargo-deny --offline --log-level error --manifest-path "$manifest" --config deny.toml check licenses sources bans
+done
 
 step "files stay small, and nothing is left for later"
 long=$(git ls-files '*.rs' | grep -vE '(^|/)tests(/|\.rs$)' | while read -r file; do
