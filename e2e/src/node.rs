@@ -112,7 +112,7 @@ pub fn write_files(node: &Node, root: &Path, around: &Surroundings<'_>) -> Resul
         ("etc/kubernetes/kube-proxy.conf", client("system:kube-proxy", &proxy)),
         ("etc/kubernetes/kubelet.yaml", format!("{:#}\n", kubelet_configuration(config, cgroup))),
         ("etc/kubernetes/kube-proxy.yaml", format!("{:#}\n", proxy_configuration(node, config))),
-        ("etc/containerd/config.toml", CONTAINERD.replace("SANDBOX_IMAGE", SANDBOX_IMAGE)),
+        ("etc/containerd/config.toml", containerd_configuration()),
         ("etc/hostname", format!("{}\n", node.name)),
         ("etc/hosts", format!("127.0.0.1 localhost\n::1 localhost\n{addresses}")),
         ("etc/resolv.conf", "# There is no resolver outside of the cluster.\n".to_owned()),
@@ -139,7 +139,12 @@ fn io(node: &Node, path: &Path) -> impl FnOnce(std::io::Error) -> NodeError + us
     move |source| NodeError::Io { node, path, source }
 }
 
-/// Version 3 of containerd's configuration. Scores of the OOM killer cannot be lowered without `CAP_SYS_RESOURCE`.
+/// What containerd reads on a node: version 3 of its configuration.
+pub fn containerd_configuration() -> String {
+    CONTAINERD.replace("SANDBOX_IMAGE", SANDBOX_IMAGE)
+}
+
+/// Scores of the OOM killer cannot be lowered without `CAP_SYS_RESOURCE`.
 const CONTAINERD: &str = r#"version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -265,6 +270,6 @@ mod tests {
         assert_eq!(kubelet["cgroupRoot"], "/towpath-lab-t/n1");
         assert_eq!(kubelet["clusterDNS"], json!(["fd00:10:96::a"]));
         assert_eq!(proxy_configuration(&node, &config)["detectLocal"]["interfaceNamePrefix"], "tow");
-        assert!(CONTAINERD.contains("SANDBOX_IMAGE"));
+        assert!(containerd_configuration().contains(SANDBOX_IMAGE));
     }
 }

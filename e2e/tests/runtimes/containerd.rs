@@ -12,7 +12,7 @@ use towpath_e2e::{
     binaries::{Binaries, CRI_TOOLS},
     cgroup::CgroupTree,
     images::{self, ImageStore},
-    node::SANDBOX_IMAGE,
+    node::containerd_configuration,
     process::ProcessId,
     progress::Progress,
 };
@@ -20,25 +20,6 @@ use towpath_e2e::{
 use crate::node::{Node, eventually, isolated, kill};
 
 const SANDBOXES: u16 = 30;
-/// No kubelet: nothing is done by containerd but what is asked for here.
-const CONFIGURATION: &str = r#"version = 3
-root = "/var/lib/containerd"
-state = "/run/containerd"
-[grpc]
-address = "/run/containerd/containerd.sock"
-[plugins."io.containerd.cri.v1.images".pinned_images]
-sandbox = "SANDBOX_IMAGE"
-[plugins."io.containerd.cri.v1.runtime"]
-restrict_oom_score_adj = true
-disable_apparmor = true
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = ["/opt/cni/bin"]
-conf_dir = "/etc/cni/net.d"
-[plugins."io.containerd.nri.v1.nri"]
-disable = true
-"#;
 
 /// A node with an agent and a containerd.
 struct Runtime {
@@ -58,7 +39,7 @@ impl Runtime {
         let root = node.space.root.join("var/lib/containerd");
         std::fs::create_dir_all(&root).unwrap();
         store.copy_to(&root).unwrap();
-        node.write("etc/containerd/config.toml", &CONFIGURATION.replace("SANDBOX_IMAGE", SANDBOX_IMAGE));
+        node.write("etc/containerd/config.toml", &containerd_configuration());
         node.write("etc/crictl.yaml", "runtime-endpoint: unix:///run/containerd/containerd.sock\ntimeout: 60\n");
         for number in 0..SANDBOXES {
             node.write(&format!("sandboxes/{number}.json"), &sandbox(name, number));
