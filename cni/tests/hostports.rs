@@ -163,6 +163,34 @@ fn c32_a_port_of_the_loopback_is_open_to_the_node_alone() {
 }
 
 #[test]
+fn c32_no_neighbour_reaches_what_is_open_on_the_nodes_loopback() {
+    isolated("c32_no_neighbour_reaches_what_is_open_on_the_nodes_loopback", || {
+        node(&DUAL);
+        table();
+        let outside = outside();
+        let port = json!({"hostPort": 9090, "containerPort": 90, "protocol": "udp"});
+        let (mut any, mut here) = (port.clone(), port);
+        any["hostPort"] = 9091.into();
+        here["hostIP"] = "127.0.0.1".into();
+        add("a", &json!([here, any]));
+        let program = Namespace::open("/run/netns/a").unwrap().run(|| UdpSocket::bind("0.0.0.0:90").unwrap()).unwrap();
+        program.set_read_timeout(Some(DEADLINE)).unwrap();
+        // What a host on the same wire can do to send packets to an address that no host may send to.
+        sh("ip -n outside link set lo down; ip -n outside route add 127.0.0.1 via 192.0.2.1");
+        sh("ip netns exec outside sysctl -qw net.ipv4.conf.all.route_localnet=1");
+        let send = |text: &'static str, to: &'static str| {
+            outside.run(|| UdpSocket::bind("192.0.2.2:0").unwrap().send_to(text.as_bytes(), to).unwrap()).unwrap()
+        };
+        send("to the loopback", "127.0.0.1:9090");
+        send("to the loopback", "127.0.0.1:9091");
+        send("to the node", "192.0.2.1:9091");
+        let mut buffer = [0; 32];
+        let length = program.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"to the node", "the first to arrive");
+    });
+}
+
+#[test]
 fn c32_no_pod_reaches_what_listens_on_the_nodes_loopback() {
     isolated("c32_no_pod_reaches_what_listens_on_the_nodes_loopback", || {
         node(&DUAL);

@@ -74,8 +74,8 @@ pub fn render(state: &NodeState, leases: &[Lease]) -> Table {
     let chains = BTreeMap::from([
         ("guard".to_owned(), filter_chain(Hook::Prerouting, RAW, guard())),
         ("postrouting".to_owned(), nat_chain(Hook::Postrouting, SOURCE_NAT, postrouting(state.spec.masquerade.mode))),
-        ("prerouting".to_owned(), nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules())),
-        ("output".to_owned(), nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules())),
+        ("prerouting".to_owned(), nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules(Hook::Prerouting))),
+        ("output".to_owned(), nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules(Hook::Output))),
     ]);
     Table { flags: 0, sets, chains }
 }
@@ -185,16 +185,19 @@ fn guard() -> Vec<Rule> {
     Family::ALL.into_iter().flat_map(|family| sides.map(|side| rule(family, side))).collect()
 }
 
-fn hostport_rules() -> Vec<Rule> {
+/// What arrives by a link and names a loopback address is not rewritten: the kernel drops it as no host may send it
+/// (RFC 1122, section 3.2.1.3), but only once it sees that address, and neighbours would reach what is open on the loopback.
+fn hostport_rules(hook: Hook) -> Vec<Rule> {
     let mut rules = Vec::new();
     for family in Family::ALL {
         let names = HOSTPORT_SETS.get(family);
-        rules.push(
-            RuleBuilder::new(family, format!("{family} ports of one address of the node"))
-                .to_this_node()
-                .rewrite_by_address_and_port(names.one)
-                .done(),
-        );
+        let (what, arrives) = match hook {
+            Hook::Prerouting => ("one address of the node but the loopback", true),
+            Hook::Output | Hook::Postrouting => ("one address of the node", false),
+        };
+        let one = RuleBuilder::new(family, format!("{family} ports of {what}")).to_this_node();
+        let one = if arrives { one.address_in(Side::Destination, LOOPBACK.get(family), true) } else { one };
+        rules.push(one.rewrite_by_address_and_port(names.one).done());
         rules.push(
             RuleBuilder::new(family, format!("{family} ports of every address of the node but the loopback"))
                 .to_this_node()
