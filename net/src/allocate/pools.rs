@@ -36,8 +36,9 @@ pub(super) fn share_out(
     let mut dealer = Dealer { pools, cursors: pools.iter().map(|pool| Cursor::new(&pool.range)).collect(), taken };
     let mut shares = BTreeMap::new();
     for (name, node) in &facts.nodes {
-        let findings = if node.existing.is_empty() { own_address(intent, node) } else { Vec::new() };
-        let blocked = !findings.is_empty();
+        // A pool may be declared at any time: what a node has stays, but its address is in the way of new blocks.
+        let findings = own_address(intent, node);
+        let blocked = !findings.is_empty() && node.existing.is_empty();
         report(out, name, findings);
         let all = shares_of(node, pools);
         if Family::ALL.iter().all(|family| all.get(*family).pools.is_empty()) {

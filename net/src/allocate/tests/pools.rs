@@ -210,3 +210,14 @@ fn who_has_nothing_comes_before_who_waits_and_who_waits_before_who_runs_short() 
         assert_eq!(counts, [1, 2, 1]);
     }
 }
+
+#[test]
+fn a_pool_declared_over_the_address_of_a_running_node_is_told_of_and_takes_nothing_from_it() {
+    let pools = vec![pool("main", "10.244.0.0/22", 26, None), pool("other", "172.30.0.0/24", 26, None)];
+    let mut running = node(&["10.244.0.0/26"], 50, 0);
+    running.addresses = vec!["172.30.0.11".parse().unwrap()];
+    let all = allocate(&of_pools(pools), &with(vec![("n1", running)]));
+    assert_eq!(all.blocks["n1"], nets(&["10.244.0.0/26"]));
+    let problem = Problem::AddressOfPods { range: "172.30.0.0/24".parse().unwrap() };
+    assert_eq!(all.findings["n1"].iter().map(|finding| &finding.problem).collect::<Vec<_>>(), [&problem]);
+}
