@@ -307,6 +307,7 @@ impl Held {
     /// Ends the lease: its addresses rest, and are then free for others. Only when the kernel has nothing of it any more.
     pub fn release(self) -> Result<(), FileError> {
         let _names = self.store.lock_names()?;
+        self.store.unclaim_ports(&self.lease)?;
         self.store.free_addresses(&self.lease)?;
         self.remove()
     }
@@ -314,12 +315,14 @@ impl Held {
     /// Ends a lease that the kernel never had anything of: its addresses are free at once.
     pub fn discard(self) -> Result<(), FileError> {
         let _names = self.store.lock_names()?;
+        self.store.unclaim_ports(&self.lease)?;
         self.store.unclaim_addresses(&self.lease)?;
         self.remove()
     }
 
+    /// Last, when nothing is claimed. Ports are given up before addresses: a process that dies in between must not leave
+    /// a lease that closes its ports to addresses which are another's by then.
     fn remove(&self) -> Result<(), FileError> {
-        self.store.unclaim_ports(&self.lease)?;
         let record = self.store.record(&self.lease.attachment());
         crate::fs::remove(&aside(&record))?;
         crate::fs::remove(&record)

@@ -29,6 +29,8 @@ use tracer::Run;
 const DUAL: [&str; 2] = ["10.244.0.0/20", "fd00:10:244:1::/64"];
 /// Attachments that are killed before the node is swept once.
 const BATCH: usize = 24;
+/// Where the host ports of heirs begin.
+const HEIR: usize = 5000;
 /// No verb makes so many system calls.
 const MOST_CALLS: usize = 3000;
 
@@ -153,7 +155,11 @@ fn a_pod_whose_add_or_detach_is_killed_at_any_system_call_is_detached_and_attach
             if !ended {
                 let run = Verb::of("DEL", "pod", &path, &config).killed_at(at);
                 ended = run.status.is_some();
-                is_free_only_without_link(&mut ground, &given, &format!("DEL killed at call {at}"));
+                let what = format!("DEL killed at call {at} ({})", run.last.trim());
+                is_free_only_without_link(&mut ground, &given, &what);
+                let heir = inherit(&given, at);
+                detach("pod", &config);
+                heir.into_iter().for_each(|heir| heir.detach(&what));
             }
             detach("pod", &config);
             ground.assert_traces(&before, &format!("DEL killed at call {at}"));
@@ -161,6 +167,21 @@ fn a_pod_whose_add_or_detach_is_killed_at_any_system_call_is_detached_and_attach
         });
         assert!(ended, "DEL makes more than the {calls} system calls of ADD");
     });
+}
+
+/// Attaches another pod that asks for the addresses of one whose end was begun; nothing where they are still taken.
+fn inherit(given: &[IpAddr], number: usize) -> Option<Witness> {
+    let mut config = ports(HEIR + number);
+    config["runtimeConfig"]["ips"] = json!(given);
+    let answer = Call::of("ADD", "heir", &netns("heir")).config(&config).run();
+    if answer.status != 0 {
+        assert_eq!(answer.document["code"], 106, "{answer:?}");
+        remove_netns("heir");
+        return None;
+    }
+    assert_eq!(addresses(&answer.document), given);
+    config["prevResult"] = answer.document;
+    Some(Witness { name: "heir".to_owned(), config })
 }
 
 /// The address of a pod is another's to have only once nothing leads to the pod any more.

@@ -3,20 +3,24 @@
 use std::path::Path;
 
 use serde_json::Value;
-use towpath_e2e::{binaries::Binaries, progress::Progress};
+use towpath_e2e::{binaries::Binaries, process::ProcessId, progress::Progress};
 
-use crate::node::{Node, isolated};
+use crate::node::{Node, isolated, kill};
 
 const PORTS: &str = r#"{"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}"#;
 
 fn node(folder: &Path) -> Node {
+    node_and_agent(folder).0
+}
+
+fn node_and_agent(folder: &Path) -> (Node, ProcessId) {
     let plugins = Binaries::plugins(&Progress::quiet()).unwrap();
     let node = Node::make(folder, &[(&plugins, "opt/lab/tools")]);
     for name in ["a", "b"] {
         node.run(&format!("ip netns add {name}"));
     }
-    node.start_agent();
-    node
+    let agent = node.start_agent();
+    (node, agent)
 }
 
 /// A call for the namespace of this name, with values of capabilities.
@@ -80,7 +84,9 @@ fn gc_with_nothing_valid_ends_every_attachment() {
 #[test]
 fn status_fails_where_add_would() {
     isolated("cnitool::status_fails_where_add_would", |folder| {
-        let node = node(folder);
+        let (node, agent) = node_and_agent(folder);
+        // While it runs, the agent puts its file back.
+        kill(agent);
         node.run("mv /run/towpath/node.json /run/towpath/away");
         for verb in ["status", "add"] {
             let error = node.fail(&call(verb, "a", ""));
