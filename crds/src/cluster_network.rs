@@ -34,6 +34,7 @@ use crate::{rules, schema};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Pod-CIDRs", type_ = "string", json_path = ".status.podCIDRs", priority = 1, description = "The ranges of pods in effect."),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", priority = 1, description = "The revision that nodes are told."),
+    printcolumn(name = "Uncontested", type_ = "string", json_path = ".status.conditions[?(@.type==\"CNIUncontested\")].status", priority = 1, description = "Whether no other network takes pods of any node."),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1, description = "Why it is ready or not.")
 )]
 #[x_kube(

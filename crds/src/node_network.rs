@@ -67,7 +67,14 @@ use crate::{rules, schema};
         type_ = "string",
         json_path = ".status.usedAddresses",
         priority = 1,
-        description = "Addresses that pods have of all that they could have, for each family."
+        description = "Addresses that pods have of all that they could have, for each family; + those of draining CIDRs."
+    ),
+    printcolumn(
+        name = "Uncontested",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"CNIUncontested\")].status",
+        priority = 1,
+        description = "Whether no other network takes pods of this node."
     ),
     printcolumn(
         name = "Uplink",
@@ -224,7 +231,8 @@ pub struct NodeNetworkStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["family".to_owned()]))]
     pub addresses: Vec<AddressCount>,
 
-    /// Used of all addresses, one text for each family with commas, as in 12/62,12/62.
+    /// Used of all addresses, one text for each family with commas, as in 12/62,12/62; where pods still have
+    /// addresses of draining CIDRs, those are added, as in 12/62+5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub used_addresses: Option<String>,
@@ -286,6 +294,11 @@ pub struct AddressCount {
     /// How many of them could be given now.
     #[schemars(range(min = 0))]
     pub free: i64,
+
+    /// How many addresses pods have of draining CIDRs: those go back when there is none left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub draining: Option<i64>,
 
     /// How many pods wait for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

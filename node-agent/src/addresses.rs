@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use towpath_net::usage::BlockUsage;
 use towpath_net::{Family, PerFamily};
 
-/// The addresses of one family. CIDRs that drain count as CIDRs alone: nobody gets an address of them.
+/// The addresses of one family. CIDRs that drain are counted apart: nobody gets an address of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// How many CIDRs the node has.
@@ -18,7 +18,9 @@ pub struct Count {
     pub used: u64,
     /// How many could be given now.
     pub free: u64,
-    /// How many pods wait for one.
+    /// How many addresses pods have of CIDRs that drain.
+    pub draining: u64,
+    /// How many pods wait for one, or did a moment ago and will again.
     pub wanted: u64,
 }
 
@@ -37,7 +39,18 @@ pub struct Addresses {
 #[derive(Debug, Default)]
 pub struct Tracker {
     empty: BTreeMap<IpNet, Instant>,
+    wanted: PerFamily<Option<Wanted>>,
 }
+
+/// How many pods waited at most, and when that many last did.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    pods: u64,
+    at: Instant,
+}
+
+/// For how long pods count that waited in vain: a runtime gives up after 20 seconds, and its kubelet tries again later.
+const PERSISTENCE: Duration = Duration::from_secs(60);
 
 impl Tracker {
     /// The addresses of a node at `now`, where `waiting` pods wait for one. A CIDR is idle once no pod had an address of
@@ -49,6 +62,10 @@ impl Tracker {
         grace: Option<Duration>,
         now: Instant,
     ) -> Addresses {
+        let counts = PerFamily::from_fn(|family| {
+            let count = count(usages, family);
+            Count { wanted: self.wanted(family, *waiting.get(family), count.free, now), ..count }
+        });
         self.empty.retain(|cidr, _| usages.iter().any(|usage| usage.cidr == *cidr && is_empty(usage)));
         for usage in usages.iter().filter(|usage| is_empty(usage)) {
             self.empty.entry(usage.cidr).or_insert(now);
@@ -57,11 +74,16 @@ impl Tracker {
         let is_idle = |usage: &&BlockUsage| {
             grace.zip(since(usage)).is_some_and(|(grace, since)| since >= grace) && !usage.draining
         };
-        Addresses {
-            counts: PerFamily::from_fn(|family| count(usages, family, *waiting.get(family))),
-            idle: usages.iter().filter(is_idle).map(|usage| usage.cidr).collect(),
-            drained: Vec::new(),
+        Addresses { counts, idle: usages.iter().filter(is_idle).map(|usage| usage.cidr).collect(), drained: Vec::new() }
+    }
+
+    fn wanted(&mut self, family: Family, waiting: u64, free: u64, now: Instant) -> u64 {
+        let last = self.wanted.get_mut(family);
+        let counts = |last: &Wanted| free == 0 && now.duration_since(last.at) < PERSISTENCE && last.pods > waiting;
+        if !last.as_ref().is_some_and(counts) {
+            *last = (waiting > 0).then_some(Wanted { pods: waiting, at: now });
         }
+        last.map_or(0, |last| last.pods)
     }
 }
 
@@ -70,17 +92,18 @@ const fn is_empty(usage: &BlockUsage) -> bool {
     usage.used == 0 && usage.resting == 0
 }
 
-fn count(usages: &[BlockUsage], family: Family, wanted: u64) -> Count {
+fn count(usages: &[BlockUsage], family: Family) -> Count {
     let of_family = || usages.iter().filter(|usage| Family::of_net(&usage.cidr) == family);
-    let sum = |number: fn(&BlockUsage) -> u64| {
-        of_family().filter(|usage| !usage.draining).map(number).fold(0, u64::saturating_add)
+    let sum = |draining, number: fn(&BlockUsage) -> u64| {
+        of_family().filter(|usage| usage.draining == draining).map(number).fold(0, u64::saturating_add)
     };
     Count {
         blocks: of_family().count(),
-        capacity: sum(|usage| usage.capacity),
-        used: sum(|usage| usage.used),
-        free: sum(|usage| usage.free),
-        wanted,
+        capacity: sum(false, |usage| usage.capacity),
+        used: sum(false, |usage| usage.used),
+        free: sum(false, |usage| usage.free),
+        draining: sum(true, |usage| usage.used),
+        wanted: 0,
     }
 }
 
@@ -117,11 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn pods_that_waited_in_vain_count_until_an_address_is_free_or_nobody_has_tried_for_a_while() {
+        let (mut tracker, start) = (Tracker::default(), Instant::now());
+        let mut wanted = |second: u64, waiting: u64, used: u64| {
+            let waiting = PerFamily { v4: waiting, v6: 0 };
+            let now = start + Duration::from_secs(second);
+            tracker.look(&[usage("10.0.0.0/26", used, false)], &waiting, None, now).counts.v4.wanted
+        };
+        assert_eq!([wanted(0, 7, 61), wanted(20, 0, 61), wanted(30, 3, 61), wanted(59, 0, 61)], [7; 4]);
+        assert_eq!([wanted(61, 3, 61), wanted(62, 0, 60), wanted(63, 0, 61)], [3, 0, 0]);
+        assert_eq!([wanted(70, 1, 61), wanted(129, 0, 61), wanted(131, 0, 61)], [1, 1, 0]);
+    }
+
+    #[test]
     fn what_drains_counts_as_a_cidr_and_not_as_addresses() {
         let usages = [usage("10.0.0.0/26", 12, false), usage("10.0.0.64/26", 3, true), usage("fd00::/122", 2, false)];
         let waiting = PerFamily { v4: 5, v6: 0 };
         let counts = Tracker::default().look(&usages, &waiting, None, Instant::now()).counts;
-        assert_eq!(counts.v4, Count { blocks: 2, capacity: 61, used: 12, free: 49, wanted: 5 });
-        assert_eq!(counts.v6, Count { blocks: 1, capacity: 61, used: 2, free: 59, wanted: 0 });
+        assert_eq!(counts.v4, Count { blocks: 2, capacity: 61, used: 12, free: 49, draining: 3, wanted: 5 });
+        assert_eq!(counts.v6, Count { blocks: 1, capacity: 61, used: 2, free: 59, draining: 0, wanted: 0 });
     }
 }

@@ -113,11 +113,13 @@ fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize) -> Registry {
     registry
 }
 
-/// `Wanted` are those that pods wait for.
+/// `Wanted` are those that pods wait for, `Draining` those that pods have of CIDRs that drain.
 fn addresses(snapshot: &Snapshot) -> Labelled<Vec<(&'static str, String)>, Gauge> {
     let gauges: Labelled<_, Gauge> = Labelled::default();
     for (family, count) in snapshot.addresses.counts.iter().filter(|(_, count)| count.blocks > 0) {
-        for (state, number) in [("Used", count.used), ("Free", count.free), ("Wanted", count.wanted)] {
+        let states =
+            [("Used", count.used), ("Free", count.free), ("Draining", count.draining), ("Wanted", count.wanted)];
+        for (state, number) in states {
             let labels = vec![("family", family.to_string()), ("state", state.to_owned())];
             gauges.get_or_create(&labels).set(i64::try_from(number).unwrap_or(i64::MAX));
         }

@@ -20,17 +20,22 @@ pub fn of(addresses: &Addresses) -> Vec<AddressCount> {
         capacity: whole(count.capacity),
         used: whole(count.used),
         free: whole(count.free),
+        draining: (count.draining > 0).then(|| whole(count.draining)),
         wanted: (count.wanted > 0).then(|| whole(count.wanted)),
     };
     addresses.counts.iter().filter(|(_, count)| count.blocks > 0).map(one).collect()
 }
 
-/// Used of all, as in `12/62,12/2^64`.
+/// Used of all, as in `12/62,12/2^64`; behind that, what pods still have of CIDRs that drain, as in `0/62+12`.
 pub fn text(addresses: &Addresses) -> Option<String> {
     let present = addresses.counts.iter().filter(|(_, count)| count.blocks > 0);
     let texts: Vec<String> =
-        present.map(|(_, count)| format!("{}/{}", count.used, magnitude(count.capacity))).collect();
+        present.map(|(_, count)| format!("{}/{}{}", count.used, magnitude(count.capacity), draining(count))).collect();
     (!texts.is_empty()).then(|| texts.join(","))
+}
+
+fn draining(count: &Count) -> String {
+    if count.draining == 0 { String::new() } else { format!("+{}", count.draining) }
 }
 
 fn magnitude(number: u64) -> String {
@@ -60,7 +65,7 @@ mod tests {
     use super::*;
 
     fn status(used: u64, wanted: u64, idle: &[&str]) -> NodeNetworkStatus {
-        let v4 = Count { blocks: 1, capacity: 62, used, free: 62 - used, wanted };
+        let v4 = Count { blocks: 1, capacity: 62, used, free: 62 - used, draining: 0, wanted };
         let addresses = Addresses { counts: PerFamily { v4, ..PerFamily::default() }, ..Addresses::default() };
         NodeNetworkStatus {
             addresses: of(&addresses),
@@ -82,10 +87,12 @@ mod tests {
 
     #[test]
     fn the_text_is_short_however_many_addresses_there_are() {
-        let count = |capacity| Count { blocks: 1, capacity, used: 12, free: 3, wanted: 0 };
+        let count = |capacity| Count { blocks: 1, capacity, used: 12, free: 3, draining: 0, wanted: 0 };
         let counts = PerFamily { v4: count(62), v6: count(u64::MAX - 1) };
-        let addresses = Addresses { counts, ..Addresses::default() };
+        let mut addresses = Addresses { counts, ..Addresses::default() };
         assert_eq!(text(&addresses).as_deref(), Some("12/62,12/2^64"));
+        addresses.counts.v4.draining = 22;
+        assert_eq!(text(&addresses).as_deref(), Some("12/62+22,12/2^64"));
         assert_eq!(of(&addresses)[1].capacity, i64::MAX);
         assert_eq!(text(&Addresses::default()), None);
     }
