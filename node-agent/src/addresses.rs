@@ -46,6 +46,8 @@ pub struct Tracker {
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     pods: u64,
+    /// How many addresses pods had then: whoever got one since waits no more.
+    used: u64,
     at: Instant,
 }
 
@@ -64,7 +66,7 @@ impl Tracker {
     ) -> Addresses {
         let counts = PerFamily::from_fn(|family| {
             let count = count(usages, family);
-            Count { wanted: self.wanted(family, *waiting.get(family), count.free, now), ..count }
+            Count { wanted: self.wanted(family, *waiting.get(family), &count, now), ..count }
         });
         self.empty.retain(|cidr, _| usages.iter().any(|usage| usage.cidr == *cidr && is_empty(usage)));
         for usage in usages.iter().filter(|usage| is_empty(usage)) {
@@ -77,13 +79,14 @@ impl Tracker {
         Addresses { counts, idle: usages.iter().filter(is_idle).map(|usage| usage.cidr).collect(), drained: Vec::new() }
     }
 
-    fn wanted(&mut self, family: Family, waiting: u64, free: u64, now: Instant) -> u64 {
+    fn wanted(&mut self, family: Family, waiting: u64, count: &Count, now: Instant) -> u64 {
         let last = self.wanted.get_mut(family);
-        let counts = |last: &Wanted| free == 0 && now.duration_since(last.at) < PERSISTENCE && last.pods > waiting;
-        if !last.as_ref().is_some_and(counts) {
-            *last = (waiting > 0).then_some(Wanted { pods: waiting, at: now });
+        let lasts = |last: &Wanted| count.free == 0 && now.duration_since(last.at) < PERSISTENCE;
+        let left = last.filter(lasts).map_or(0, |last| last.pods.saturating_sub(count.used.saturating_sub(last.used)));
+        if waiting >= left {
+            *last = (waiting > 0).then_some(Wanted { pods: waiting, used: count.used, at: now });
         }
-        last.map_or(0, |last| last.pods)
+        waiting.max(left)
     }
 }
 
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_waited_in_vain_count_until_an_address_is_free_or_nobody_has_tried_for_a_while() {
+    fn pods_that_waited_in_vain_count_until_they_are_served_or_nobody_has_tried_for_a_while() {
         let (mut tracker, start) = (Tracker::default(), Instant::now());
         let mut wanted = |second: u64, waiting: u64, used: u64| {
             let waiting = PerFamily { v4: waiting, v6: 0 };
@@ -149,7 +152,8 @@ mod tests {
         };
         assert_eq!([wanted(0, 7, 61), wanted(20, 0, 61), wanted(30, 3, 61), wanted(59, 0, 61)], [7; 4]);
         assert_eq!([wanted(61, 3, 61), wanted(62, 0, 60), wanted(63, 0, 61)], [3, 0, 0]);
-        assert_eq!([wanted(70, 1, 61), wanted(129, 0, 61), wanted(131, 0, 61)], [1, 1, 0]);
+        assert_eq!([wanted(70, 3, 58), wanted(71, 0, 61), wanted(72, 2, 61)], [3, 0, 2]);
+        assert_eq!([wanted(131, 0, 61), wanted(133, 0, 61)], [2, 0]);
     }
 
     #[test]

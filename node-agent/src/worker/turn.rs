@@ -125,7 +125,7 @@ impl Turns {
         let files = retracted.and_then(|()| self.write_files(assignment, &rendered, &report));
         let others = [kept.err().map(|error| error.to_string()), files.err().map(|error| error.to_string())];
         self.tell(assignment, &rendered, &after, &report, others.into_iter().flatten());
-        self.count_addresses(assignment);
+        self.count_addresses(assignment, &after);
         let settled = report.failed.is_empty() && self.snapshot.failures.is_empty();
         self.brought_about = settled.then_some(rendered.desired);
         Ok(self.look_for_rivals(assignment) && settled)

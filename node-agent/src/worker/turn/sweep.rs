@@ -65,8 +65,8 @@ impl Turns {
     }
 
     /// Counts the node's addresses. What drains may go to another node once the CNI binary cannot give an address of it
-    /// any more: the store looks for that itself.
-    pub(super) fn count_addresses(&mut self, assignment: &Assignment) {
+    /// any more, for which the store looks itself, and no route leads to a pod that lost its lease.
+    pub(super) fn count_addresses(&mut self, assignment: &Assignment, seen: &Observed) {
         let store = Store::below(&self.paths.state);
         let NodeSpec { pod_cidrs, addressing, .. } = &assignment.state.spec;
         let grace = addressing.grace_seconds.map(|seconds| Duration::from_secs(seconds.into()));
@@ -77,11 +77,15 @@ impl Turns {
             }
             Err(error) => warn!(%error, "cannot count the addresses that pods have"),
         }
+        let pods = seen.routes.iter().filter(|route| route.target.pod_link().is_some());
+        let routed: Vec<IpNet> = pods.map(|route| route.destination).collect();
+        let has_pods = |cidr: &IpNet| routed.iter().any(|pod| cidr.contains(pod));
         let is_drained = |cidr: &&IpNet| {
-            store.drained(cidr).unwrap_or_else(|error| {
-                warn!(%cidr, %error, "cannot tell whether a range is drained");
-                false
-            })
+            !has_pods(cidr)
+                && store.drained(cidr).unwrap_or_else(|error| {
+                    warn!(%cidr, %error, "cannot tell whether a range is drained");
+                    false
+                })
         };
         self.snapshot.addresses.drained = addressing.draining.iter().filter(is_drained).copied().collect();
     }
