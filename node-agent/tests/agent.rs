@@ -56,8 +56,13 @@ impl Node {
         run("ip link add eth0 type veth peer name wire");
         run("ip address add 172.16.30.3/24 dev eth0");
         run("ip address add fd00:30::3/64 dev eth0 nodad");
+        // No address but these: others come when the kernel finds the time.
+        run("ip link set eth0 addrgenmode none");
+        run("ip link set wire addrgenmode none");
         run("ip link set eth0 up");
         run("ip link set wire up");
+        let settled = || !run("ip link").contains("DOWN") && run("ip -6 route show table local").contains("fd00:30::3");
+        wait_for("links that the kernel has taken note of", Duration::from_secs(60), settled);
         let root = PathBuf::from("/run/node");
         fs::create_dir(&root).unwrap();
         fs::write(root.join("state.yaml"), STATE).unwrap();
