@@ -58,9 +58,23 @@ fn running_out_of_ranges_names_the_node_and_frees_with_it() {
     cluster.wait_ready();
 }
 
+/// Counts follow the pods within seconds: what changes them has not changed nothing.
+fn every_pod_is_counted(cluster: &Cluster) {
+    cluster.kubectl("-n kube-system rollout status deployment coredns --timeout=60s");
+    let pods = cluster.kubectl("-n kube-system get pods -l k8s-app=kube-dns -o name").lines().count();
+    let path = "jsonpath={.items[*].status.addresses[?(@.family==\"IPv4\")].used}";
+    cluster.wait_for("the count of every pod", Duration::from_secs(30), || {
+        let used =
+            cluster.lab.kubectl(&["get", "nodenetworks", "--output", path]).map_err(|error| error.to_string())?;
+        let sum: usize = used.split_whitespace().filter_map(|number| number.parse::<usize>().ok()).sum();
+        if sum == pods { Ok(()) } else { Err(format!("{used}, and there are {pods} pods")) }
+    });
+}
+
 #[test]
 fn nothing_is_written_when_nothing_changed() {
     let cluster = Cluster::up("quiet");
+    every_pod_is_counted(&cluster);
     let versions =
         || cluster.kubectl("get clusternetworks,nodenetworks -o jsonpath={.items[*].metadata.resourceVersion}");
     let before = versions();
