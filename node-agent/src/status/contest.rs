@@ -39,9 +39,11 @@ pub fn claim(rivals: &Rivals, strangers: &Strangers) -> Claim {
 /// What a file does, and what to do about it.
 fn contests(rival: &Rival) -> String {
     let what = describe(rival);
+    // One behind ours stands in the way only where ours is missing.
+    let place = if rival.file.as_str() < CONFLIST { "comes before" } else { "is there without" };
     let told = match rival.standing {
-        Standing::First => format!("{what} comes before {CONFLIST}, and pods join its network"),
-        Standing::Fatal => format!("{what} comes before {CONFLIST}, and containerd starts no pod"),
+        Standing::First => format!("{what} {place} {CONFLIST}, and pods join its network"),
+        Standing::Fatal => format!("{what} {place} {CONFLIST}, and containerd starts no pod"),
         Standing::SameName | Standing::Behind => format!("{what} has the name of Towpath's network"),
     };
     match rival.put_back {
