@@ -62,10 +62,11 @@ impl Cluster {
         self.kubectl(&format!("apply --server-side --force-conflicts -f {}", repository().join(file).display()));
     }
 
-    /// Waits until the network and every node are ready.
+    /// Waits until the network and every node are ready. After an outage of the API server, a kubelet sees its Node as it
+    /// was before until it lists it anew, for which it waits up to 30 s, and only then finds that it has to say Ready.
     pub fn wait_ready(&self) {
         self.kubectl("wait --for=condition=Ready clusternetwork/default --timeout=90s");
-        self.kubectl("wait --for=condition=Ready node --all --timeout=60s");
+        self.kubectl("wait --for=condition=Ready node --all --timeout=150s");
     }
 
     /// Runs `kubectl` with words that have no blanks in them.
