@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+#[path = "hostports/hosts.rs"]
+mod hosts;
 #[path = "hostports/sctp.rs"]
 mod sctp;
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 
-use serde_json::{Value, json};
+use hosts::{add, answer, ask, ask_as, outside, serve, setting};
+use serde_json::json;
 use support::{
     Call, DEADLINE, config_after, config_with_ports, del, leases, netns, node, node_state, sh, table, traces,
 };
@@ -23,62 +25,6 @@ use towpath_net::observed::Surroundings;
 use towpath_net::render::render;
 
 const DUAL: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
-
-/// A host beside the node: 192.0.2.1 and `2001:db8::1` are the node, .2 and `::2` the host.
-fn outside() -> Namespace {
-    let path = netns("outside");
-    sh("ip link add wire type veth peer name eth0 netns outside");
-    sh("ip addr add 192.0.2.1/24 dev wire; ip addr add 192.0.2.9/24 dev wire");
-    sh("ip addr add 2001:db8::1/64 dev wire nodad; ip link set wire up");
-    sh("ip -n outside addr add 192.0.2.2/24 dev eth0; ip -n outside addr add 2001:db8::2/64 dev eth0 nodad");
-    sh("ip -n outside link set eth0 up; ip -n outside route add default via 192.0.2.1");
-    Namespace::open(path).unwrap()
-}
-
-fn add(name: &str, mappings: &Value) -> Value {
-    Call::of("ADD", name, &netns(name)).config(&config_with_ports(mappings)).succeed().document
-}
-
-/// Answers every connection to port 80 of a pod with the pod's name.
-fn serve(name: &'static str) {
-    let pod = Namespace::open(format!("/run/netns/{name}")).unwrap();
-    answer(pod.run(|| TcpListener::bind("[::]:80").unwrap()).unwrap(), name);
-}
-
-/// Answers every connection with a text.
-fn answer(listener: TcpListener, text: &'static str) {
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            stream.unwrap().write_all(text.as_bytes()).unwrap();
-        }
-    });
-}
-
-fn ask(from: &Namespace, to: &str) -> std::io::Result<String> {
-    let to: SocketAddr = to.parse().unwrap();
-    from.run(|| TcpStream::connect_timeout(&to, DEADLINE)).unwrap().and_then(hear)
-}
-
-/// Asks from this namespace and an address of it.
-fn ask_as(from: &str, to: &str) -> std::io::Result<String> {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let (from, to): (std::net::IpAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let stream = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    bind(&stream, &SocketAddr::new(from, 0))?;
-    connect(&stream, &to)?;
-    hear(TcpStream::from(stream))
-}
-
-fn hear(mut stream: TcpStream) -> std::io::Result<String> {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).map(|_| text)
-}
-
-/// The file of the setting that lets packets from and to the loopback pass the link of a pod.
-fn setting(container: &str) -> String {
-    let link = towpath_net::lease::host_interface(container, "eth0");
-    format!("/proc/sys/net/ipv4/conf/{link}/route_localnet")
-}
 
 #[test]
 fn c32_a_host_port_leads_to_the_pod_from_everywhere_and_closes_with_it() {

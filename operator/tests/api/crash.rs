@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context as TaskContext, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt;
 use http::{Method, Request, Response};
@@ -236,7 +236,6 @@ impl Stage<'_> {
                     begun.elapsed() < SOON,
                     "{demands:?} after {writes} writes, {death:?}: {waiting} and {also} wait"
                 );
-                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
         gate.is_dead()

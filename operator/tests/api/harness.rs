@@ -50,7 +50,7 @@ pub async fn wait_for<T, F: Future<Output = Result<T, String>>>(
             Ok(found) => return found,
             Err(last) => assert!(begun.elapsed() < within, "{what} did not happen within {within:?}: {last}"),
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::task::yield_now().await;
     }
 }
 

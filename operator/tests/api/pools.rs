@@ -38,7 +38,6 @@ async fn until(agent: &mut Agent, cluster: &Cluster, name: &str, is: impl Fn(&No
             return;
         }
         assert!(begun.elapsed() < SOON, "{waiting} pods of {name} wait, and it has {:?}", part.map(|part| part.spec));
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
 
