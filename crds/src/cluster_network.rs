@@ -103,6 +103,10 @@ pub struct Attachment {
 pub enum AttachmentMode {
     /// A point-to-point veth and a host route.
     Routed,
+    /// A point-to-point veth, the pod's address alone, and a gateway that is the same on every link.
+    LinkLocal,
+    /// A veth into a bridge of the node.
+    Bridge,
 }
 
 /// How pod packets cross between nodes.
@@ -117,6 +121,14 @@ pub struct Transport {
 pub enum TransportMode {
     /// Plain routes.
     Direct,
+    /// IP in IP.
+    IPIP,
+    /// Virtual Ethernet over UDP.
+    VXLAN,
+    /// Virtual Ethernet over UDP with room for options.
+    Geneve,
+    /// Encrypted, over UDP.
+    WireGuard,
 }
 
 /// `Auto` or a number of bytes.

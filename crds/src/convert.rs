@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use towpath_net::intent::{self, Draft, DraftIpam, DraftMtu, DraftPool};
-use towpath_net::state::{self, Addressing, NodeSpec, Revision, Transports};
+use towpath_net::state::{self, Addressing, NodeSpec, Revision};
+use towpath_net::transport::{Transport, Transports};
 use towpath_net::{PerFamily, intent::parse};
 
 use crate::{
@@ -54,11 +55,34 @@ macro_rules! same {
 
 same! {
     Allocation, intent::Allocation: Adopt | Allocate;
-    AttachmentMode, state::Attachment: Routed;
-    TransportMode, state::Transport: Direct;
+    AttachmentMode, state::Attachment: Routed | LinkLocal | Bridge;
     MasqueradeMode, state::MasqueradeMode: LeavingCluster | Off;
     CniConflict, state::CniConflict: Report | Rename;
     SelectorOperator, intent::Operator: In | NotIn | Exists | DoesNotExist;
+}
+
+impl From<TransportMode> for Transport {
+    fn from(mode: TransportMode) -> Self {
+        match mode {
+            TransportMode::Direct => Self::Direct,
+            TransportMode::IPIP => Self::Ipip,
+            TransportMode::VXLAN => Self::Vxlan,
+            TransportMode::Geneve => Self::Geneve,
+            TransportMode::WireGuard => Self::WireGuard,
+        }
+    }
+}
+
+impl From<Transport> for TransportMode {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Direct => Self::Direct,
+            Transport::Ipip => Self::IPIP,
+            Transport::Vxlan => Self::VXLAN,
+            Transport::Geneve => Self::Geneve,
+            Transport::WireGuard => Self::WireGuard,
+        }
+    }
 }
 
 impl From<IpamMode> for intent::IpamMode {
@@ -154,7 +178,7 @@ impl NodeAddressing {
 
 impl From<&NodeSpec> for NodeNetworkSpec {
     fn from(spec: &NodeSpec) -> Self {
-        let modes = |list: &[state::Transport]| list.iter().map(|t| (*t).into()).collect();
+        let modes = |list: &[Transport]| list.iter().map(|t| (*t).into()).collect();
         let excluded = &spec.masquerade.excluded;
         Self {
             revision: spec.revision.0.clone(),
@@ -185,10 +209,16 @@ impl TryFrom<&NodeNetworkSpec> for NodeSpec {
         Ok(Self {
             revision: Revision(spec.revision.clone()),
             addresses,
+            address_rule: None,
+            pod_ranges: Vec::new(),
             pod_cidrs: cidrs("podCIDRs", &spec.pod_cidrs)?,
             addressing: addressing(spec.addressing.as_ref())?,
             attachment: spec.attachment.into(),
-            transport: Transports { prefers: modes(&spec.transport.prefers), accepts: modes(&spec.transport.accepts) },
+            transport: Transports {
+                prefers: modes(&spec.transport.prefers),
+                accepts: modes(&spec.transport.accepts),
+                ..Transports::only(Transport::Direct)
+            },
             mtu: mtu(&spec.mtu)?,
             masquerade: state::Masquerade {
                 mode: spec.masquerade.mode.into(),

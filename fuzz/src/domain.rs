@@ -6,7 +6,8 @@ use towpath_net::PerFamily;
 use towpath_net::intent::{
     Allocation, Draft, DraftIpam, DraftMtu, DraftPool, IpamMode, MTU_RANGE, Selector, overlap, parse, validate,
 };
-use towpath_net::state::{Attachment, CniConflict, MasqueradeMode, Mtu, Transport};
+use towpath_net::state::{Attachment, CniConflict, MasqueradeMode, Mtu};
+use towpath_net::transport::Transport;
 
 /// Lines of a field's letter and a value.
 pub fn intent(data: &[u8]) {

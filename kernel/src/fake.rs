@@ -102,6 +102,7 @@ impl FakeKernel {
             }
             Op::ChangeSet { set, add, remove } => self.change_set(set, add, remove),
             Op::DeleteTable => self.state.table.take().map(|_| ()).ok_or_else(gone),
+            _ => Err(gone()),
         }
     }
 }

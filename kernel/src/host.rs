@@ -58,7 +58,7 @@ impl HostKernel {
     fn encode(&mut self, wanted: &Route) -> Result<route::Route, KernelError> {
         let to = wanted.destination;
         Ok(match &wanted.target {
-            Target::Via { gateway, link } => route::Route::via(to, *gateway, self.index_of(link)?, ROUTE_PROTOCOL),
+            Target::Via(way) => route::Route::via(to, way.gateway, self.index_of(&way.link)?, ROUTE_PROTOCOL),
             Target::Link { link } => route::Route::on_link(to, self.index_of(link)?, ROUTE_PROTOCOL),
             Target::Blackhole => route::Route::blackhole(to, ROUTE_PROTOCOL),
             Target::Other => return self.find_other(to),
@@ -112,6 +112,7 @@ impl HostKernel {
             Op::ReplaceTable(table) => self.nft.replace(table)?,
             Op::ChangeSet { set, add, remove } => self.nft.change([(set.as_str(), &add[..], &remove[..])])?,
             Op::DeleteTable => self.nft.delete()?,
+            other => return Err(KernelError::Gone(other.object())),
         }
         Ok(())
     }
@@ -128,7 +129,7 @@ impl Kernel for HostKernel {
             observed.sysctls.extend(self.sysctls.read(key)?.map(|value| (key.clone(), value)));
         }
         for link in links.iter().filter(|l| is_host_interface(&l.name)) {
-            observed.links.insert(link.name.clone(), Link { up: link.up, mtu: link.mtu });
+            observed.links.insert(link.name.clone(), Link { up: link.up, mtu: link.mtu, bridged: false });
         }
         for seen in &addresses {
             if let Some(link) = names.get(&seen.link).filter(|name| is_host_interface(name))
@@ -166,7 +167,6 @@ fn target(seen: &route::Route, names: &BTreeMap<Index, &str>) -> Target {
     let plain = seen.metric == default_metric(Family::of_net(&seen.destination)) && !seen.complex;
     let link = seen.link.and_then(|index| names.get(&index)).map(|name| (*name).to_owned());
     match (seen.kind, seen.gateway, link) {
-        (route::Kind::Unicast, Some(gateway), Some(link)) if plain => Target::Via { gateway, link },
         (route::Kind::Unicast, None, Some(link)) if plain && seen.source.is_none() => Target::Link { link },
         (route::Kind::Blackhole, None, None) if plain => Target::Blackhole,
         _ => Target::Other,

@@ -178,6 +178,7 @@ impl Store {
             interface: request.attachment.interface.clone(),
             netns: request.netns.to_owned(),
             phase: Phase::Joining,
+            mode: node.attachment,
             addresses,
             mtu: node.mtu,
             mac: request.mac,

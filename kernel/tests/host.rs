@@ -17,10 +17,7 @@ use towpath_net::bandwidth::{Bandwidth, Limit};
 use towpath_net::lease::{HostPort, Lease, LeasedAddress, Phase, Protocol};
 use towpath_net::observed::{Desired, Observed, Surroundings};
 use towpath_net::render::{render, render_nothing};
-use towpath_net::state::{
-    Addressing, Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, NodeName, NodeSpec, NodeState, Revision,
-    Transport, Transports,
-};
+use towpath_net::state::{Attachment, Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState};
 
 /// Runs a program with words that have no blanks in them.
 fn run(line: &str) -> String {
@@ -45,19 +42,15 @@ fn settle(links: &[&str]) {
 }
 
 fn spec(n: u8) -> NodeSpec {
+    let addresses = vec![IpAddr::from([172, 16, 30, n]), format!("fd00:30::{n}").parse().unwrap()];
+    let pod_cidrs =
+        ["10.244.N.0/24", "fd00:244:0:N::/64"].map(|cidr| cidr.replace('N', &n.to_string()).parse().unwrap());
     NodeSpec {
-        revision: Revision("1".to_owned()),
-        addresses: vec![IpAddr::from([172, 16, 30, n]), format!("fd00:30::{n}").parse().unwrap()],
-        pod_cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap(), format!("fd00:244:0:{n}::/64").parse().unwrap()],
-        addressing: Addressing::default(),
-        attachment: Attachment::Routed,
-        transport: Transports::only(Transport::Direct),
-        mtu: Mtu::Auto,
-        cni_conflict: CniConflict::default(),
         masquerade: Masquerade {
             mode: MasqueradeMode::LeavingCluster,
             excluded: vec!["192.168.0.0/16".parse().unwrap(), "255.0.0.0/8".parse().unwrap()],
         },
+        ..NodeSpec::plain(addresses, pod_cidrs.into())
     }
 }
 
@@ -75,6 +68,7 @@ fn lease() -> Lease {
         netns: String::new(),
         host_interface: "tow000000000000".to_owned(),
         phase: Phase::Ready,
+        mode: Attachment::Routed,
         addresses: vec![
             LeasedAddress { address: "10.244.3.2/24".parse().unwrap(), gateway: "10.244.3.1".parse().unwrap() },
             LeasedAddress {
@@ -97,7 +91,8 @@ fn lease() -> Lease {
 
 fn desired(around: &Surroundings) -> Desired {
     let nodes: Vec<(NodeName, NodeSpec)> = (1..6).map(|n| (NodeName(format!("n{n}")), spec(n))).collect();
-    let state = NodeState::assemble(&NodeName::from("n3"), nodes.iter().map(|(name, spec)| (name, spec))).unwrap();
+    let state =
+        NodeState::assemble(&NodeName::from("n3"), nodes.iter().map(|(name, spec)| (name, spec, None))).unwrap();
     let rendered = render(&state, &[lease()], around);
     assert_eq!(rendered.obstacles, []);
     rendered.desired

@@ -13,7 +13,7 @@ use towpath_kernel::kernel::{Kernel, Report, converge, sysctls_of};
 use towpath_net::Family;
 use towpath_net::nft::build::{RuleBuilder, Side, nat_chain};
 use towpath_net::nft::{Element, FieldType, Hook, Set, Table, Value};
-use towpath_net::observed::{Address, Desired, Link, Observed, Route, Sysctl, Target};
+use towpath_net::observed::{Address, Desired, Link, Nexthop, NexthopId, Observed, Route, Sysctl, Target};
 use towpath_net::plan::plan;
 
 const LINKS: [&str; 4] = ["tow000000000000", "tow000000000001", "tow000000000002", "tow00000000000f"];
@@ -32,11 +32,16 @@ fn link_name() -> impl Strategy<Value = String> {
     select(&LINKS[..]).prop_map(str::to_owned)
 }
 
+fn way(n: u8) -> Nexthop {
+    let gateway = [172, 16, 30, n].into();
+    Nexthop { id: NexthopId(n.into()), gateway, link: "eth0".to_owned(), on_link: false, encapsulation: None }
+}
+
 fn target() -> impl Strategy<Value = Target> {
     prop_oneof![
         Just(Target::Blackhole),
         link_name().prop_map(|link| Target::Link { link }),
-        (1..4u8).prop_map(|n| Target::Via { gateway: [172, 16, 30, n].into(), link: "eth0".to_owned() }),
+        (1..4u8).prop_map(|n| Target::Via(way(n))),
     ]
 }
 
@@ -45,7 +50,7 @@ fn seen_target() -> impl Strategy<Value = Target> {
 }
 
 fn link() -> impl Strategy<Value = Link> {
-    (any::<bool>(), select(vec![1400u32, 1500])).prop_map(|(up, mtu)| Link { up, mtu })
+    (any::<bool>(), select(vec![1400u32, 1500])).prop_map(|(up, mtu)| Link { up, mtu, bridged: false })
 }
 
 fn address() -> impl Strategy<Value = Address> {
@@ -98,7 +103,7 @@ fn desired() -> impl Strategy<Value = Desired> {
         links,
         table,
         tolerated,
-        leaving: false,
+        ..Desired::default()
     })
 }
 
@@ -262,23 +267,14 @@ proptest! {
 fn rendered(pods: &[u8]) -> towpath_net::render::Rendered {
     use towpath_net::lease::{HostPort, Lease, LeasedAddress, Phase, Protocol, host_interface};
     use towpath_net::observed::{Subnet, Surroundings};
-    use towpath_net::state::{
-        Addressing, Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, NodeName, NodeSpec, NodeState, Revision,
-        Transport, Transports,
-    };
+    use towpath_net::state::{Attachment, Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState};
     let spec = |n: u8| NodeSpec {
-        revision: Revision("1".to_owned()),
-        addresses: vec![[172, 16, 30, n].into()],
-        pod_cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap()],
-        addressing: Addressing::default(),
-        attachment: Attachment::Routed,
-        transport: Transports::only(Transport::Direct),
-        mtu: Mtu::Auto,
-        cni_conflict: CniConflict::default(),
         masquerade: Masquerade { mode: MasqueradeMode::LeavingCluster, excluded: Vec::new() },
+        ..NodeSpec::plain(vec![[172, 16, 30, n].into()], vec![format!("10.244.{n}.0/24").parse().unwrap()])
     };
     let nodes: Vec<(NodeName, NodeSpec)> = pods.iter().map(|n| (NodeName(format!("n{n}")), spec(*n))).collect();
-    let state = NodeState::assemble(&NodeName::from("n0"), nodes.iter().map(|(name, spec)| (name, spec))).unwrap();
+    let state =
+        NodeState::assemble(&NodeName::from("n0"), nodes.iter().map(|(name, spec)| (name, spec, None))).unwrap();
     let lease = |n: u8| Lease {
         network: "towpath".to_owned(),
         container_id: n.to_string(),
@@ -286,6 +282,7 @@ fn rendered(pods: &[u8]) -> towpath_net::render::Rendered {
         netns: String::new(),
         host_interface: host_interface(&n.to_string(), "eth0"),
         phase: Phase::Ready,
+        mode: Attachment::Routed,
         addresses: vec![LeasedAddress {
             address: format!("10.244.0.{}/24", n + 2).parse().unwrap(),
             gateway: [10, 244, 0, 1].into(),

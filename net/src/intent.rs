@@ -21,7 +21,8 @@ pub use pools::{
 pub use validate::validate;
 
 use crate::family::{Family, PerFamily};
-use crate::state::{Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, Revision, Transport};
+use crate::state::{Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, Revision};
+use crate::transport::Transport;
 
 /// The node mask where none is given: what `kube-controller-manager` takes too
 /// (`--node-cidr-mask-size-ipv4`, `--node-cidr-mask-size-ipv6`).

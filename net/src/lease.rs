@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::bandwidth::Bandwidth;
 use crate::family::{Family, host_net};
 use crate::mac::Mac;
+use crate::state::Attachment;
 
 /// The prefix of every link that Towpath makes on a node.
 pub const LINK_PREFIX: &str = "tow";
@@ -195,6 +196,9 @@ pub struct Lease {
     pub host_interface: String,
     /// How far it has come.
     pub phase: Phase,
+    /// How the pod was attached: it stays so, whatever new pods get.
+    #[serde(default)]
+    pub mode: Attachment,
     /// At most one of each family.
     pub addresses: Vec<LeasedAddress>,
     /// The MTU of both ends, in bytes.
@@ -238,6 +242,7 @@ impl Lease {
             netns: String::new(),
             host_interface: attachment.host_interface(),
             phase: Phase::Leaving,
+            mode: Attachment::default(),
             addresses: Vec::new(),
             mtu: 0,
             mac: None,

@@ -15,6 +15,7 @@
 
 pub mod allocate;
 pub mod bandwidth;
+pub mod device;
 pub mod facts;
 pub mod family;
 pub mod intent;
@@ -31,6 +32,7 @@ pub mod render;
 pub mod resolve;
 pub mod state;
 pub mod sweep;
+pub mod transport;
 pub mod usage;
 
 pub use family::{Family, PerFamily};

@@ -2,25 +2,64 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::device::{Device, is_device};
+use crate::family::Family;
 use crate::lease::is_host_interface;
+use crate::mac::Mac;
 use crate::nft::{Element, Table};
+use crate::transport::PublicKey;
+
+/// The number by which the kernel knows a nexthop object (`NHA_ID`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct NexthopId(pub u32);
+
+/// An outer header that routes add to packets (`LWTUNNEL_ENCAP_IP`, `LWTUNNEL_ENCAP_IP6`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Encapsulation {
+    /// The network identifier.
+    pub vni: u32,
+    /// The outer destination.
+    pub destination: IpAddr,
+}
+
+/// A way to another node, shared by all routes that take it: a nexthop object of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Nexthop {
+    /// Its number: a function of everything else, but where two would have the same.
+    pub id: NexthopId,
+    /// The address that packets are given to.
+    pub gateway: IpAddr,
+    /// The link that they leave by.
+    pub link: String,
+    /// Whether the gateway is taken to be on the link whatever the link's addresses are (`RTNH_F_ONLINK`).
+    pub on_link: bool,
+    /// The outer header that they get, where the device takes it from the route.
+    pub encapsulation: Option<Encapsulation>,
+}
+
+impl fmt::Display for Nexthop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Encapsulation { vni, destination }) = self.encapsulation {
+            write!(f, "encap id {vni} dst {destination} ")?;
+        }
+        write!(f, "via {} dev {}", self.gateway, self.link)?;
+        if self.on_link { f.write_str(" onlink") } else { Ok(()) }
+    }
+}
 
 /// Where a route leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Target {
-    /// To another node, by way of its address.
-    Via {
-        /// The other node's address.
-        gateway: IpAddr,
-        /// The link that it is reached by.
-        link: String,
-    },
+    /// To another node.
+    Via(Nexthop),
     /// To whoever is at the other end of a link.
     Link {
         /// The link.
@@ -40,6 +79,23 @@ impl Target {
             _ => None,
         }
     }
+
+    /// The link that packets leave by.
+    pub fn link(&self) -> Option<&str> {
+        match self {
+            Self::Via(nexthop) => Some(&nexthop.link),
+            Self::Link { link } => Some(link),
+            Self::Blackhole | Self::Other => None,
+        }
+    }
+
+    /// The nexthop object that the route leads to.
+    pub const fn nexthop(&self) -> Option<&Nexthop> {
+        match self {
+            Self::Via(nexthop) => Some(nexthop),
+            Self::Link { .. } | Self::Blackhole | Self::Other => None,
+        }
+    }
 }
 
 /// A route of the main table.
@@ -56,7 +112,7 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = self.destination;
         match &self.target {
-            Target::Via { gateway, link } => write!(f, "{to} via {gateway} dev {link}"),
+            Target::Via(nexthop) => write!(f, "{to} {nexthop}"),
             Target::Link { link } => write!(f, "{to} dev {link}"),
             Target::Blackhole => write!(f, "blackhole {to}"),
             Target::Other => write!(f, "{to}"),
@@ -86,12 +142,93 @@ pub struct Link {
     pub up: bool,
     /// In bytes.
     pub mtu: u32,
+    /// Whether it is a port of the bridge of pods, with the settings of such a port: what arrives may leave by it again
+    /// (hairpin), and only what comes from an address of its own entries is taken (locked).
+    pub bridged: bool,
+}
+
+/// An address on a link, of which the Ethernet address is known for good (`NUD_PERMANENT`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Neighbour {
+    /// The link.
+    pub link: String,
+    /// The address.
+    pub address: IpAddr,
+}
+
+impl fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} dev {}", self.address, self.link)
+    }
+}
+
+/// An Ethernet address that frames are forwarded to by an entry that was set for good (`NUD_PERMANENT`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Station {
+    /// The tunnel, or the port of the bridge.
+    pub link: String,
+    /// The Ethernet address.
+    pub mac: Mac,
+}
+
+impl fmt::Display for Station {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} dev {}", self.mac, self.link)
+    }
+}
+
+/// Where frames to a [`Station`] go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Forwarding {
+    /// Through the tunnel to the node of this address.
+    To(IpAddr),
+    /// Out of the port of the bridge.
+    Port,
+}
+
+/// What matters of a WireGuard device besides the link. The private key never leaves the part that talks to the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cipher {
+    /// Its public key; nothing while it has none.
+    pub public_key: Option<PublicKey>,
+    /// Its UDP port.
+    pub port: u16,
+    /// The peers.
+    pub peers: BTreeMap<PublicKey, CipherPeer>,
+}
+
+/// A peer of a WireGuard device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CipherPeer {
+    /// Where it is.
+    pub endpoint: Option<SocketAddr>,
+    /// What it may send from, and is sent to.
+    pub allowed: BTreeSet<IpNet>,
 }
 
 /// A kernel setting below `/proc/sys`, by its path there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Sysctl(pub String);
+
+impl Sysctl {
+    /// A setting of one link: `net/FAMILY/conf/LINK/NAME`.
+    pub fn of_link(family: Family, link: &str, name: &str) -> Self {
+        let family = match family {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        };
+        Self(format!("net/{family}/conf/{link}/{name}"))
+    }
+
+    /// The link of ours that the setting is of: it comes and goes with that.
+    pub fn link(&self) -> Option<&str> {
+        let link = self.0.split('/').nth(3)?;
+        (is_host_interface(link) || is_device(link)).then_some(link)
+    }
+}
 
 impl fmt::Display for Sysctl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,9 +244,17 @@ pub struct Desired {
     pub sysctls: BTreeMap<Sysctl, String>,
     /// The node's ends of pods' pairs. Only the CNI binary makes and removes them: where one is missing, so is its pod.
     pub links: BTreeMap<String, Link>,
-    /// Addresses of those links.
+    /// The node's own links.
+    pub devices: BTreeMap<String, Device>,
+    /// Addresses of all those links.
     pub addresses: BTreeSet<Address>,
-    /// Routes by destination.
+    /// Neighbours that are known for good, on the node's own links.
+    pub neighbours: BTreeMap<Neighbour, Mac>,
+    /// Where frames go, on the node's own links and on pods' ports of the bridge.
+    pub stations: BTreeMap<Station, Forwarding>,
+    /// The WireGuard devices among the links.
+    pub ciphers: BTreeMap<String, Cipher>,
+    /// Routes by destination; with them the nexthop objects that they lead to.
     pub routes: BTreeMap<IpNet, Target>,
     /// The table `inet towpath`.
     pub table: Option<Table>,
@@ -127,8 +272,18 @@ pub struct Observed {
     pub sysctls: BTreeMap<Sysctl, String>,
     /// Links with Towpath's prefix.
     pub links: BTreeMap<String, Link>,
-    /// Addresses of those links.
+    /// Links with the name of one of the node's own.
+    pub devices: BTreeMap<String, Device>,
+    /// Addresses of all those links.
     pub addresses: BTreeSet<Address>,
+    /// Neighbours of those devices that somebody set.
+    pub neighbours: BTreeMap<Neighbour, Mac>,
+    /// Entries of their forwarding tables, and of pods' ports of the bridge, that somebody set.
+    pub stations: BTreeMap<Station, Forwarding>,
+    /// The WireGuard devices among them.
+    pub ciphers: BTreeMap<String, Cipher>,
+    /// Nexthop objects of Towpath's protocol.
+    pub nexthops: BTreeMap<NexthopId, Nexthop>,
     /// Routes of Towpath's protocol.
     pub routes: BTreeSet<Route>,
     /// Destinations that somebody else has a route of the same metric for.

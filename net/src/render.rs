@@ -1,5 +1,6 @@
 //! From what a node is told to the kernel state that it should have.
 
+mod nexthops;
 mod table;
 
 use std::collections::BTreeMap;
@@ -9,8 +10,10 @@ use ipnet::IpNet;
 
 use crate::family::{Family, PerFamily};
 use crate::lease::{Lease, Phase};
-use crate::observed::{Address, Desired, Link, Subnet, Surroundings, Sysctl, Target};
-use crate::state::{Attachment, Mtu, NodeName, NodeState, Peer, Transport};
+use crate::observed::{Address, Desired, Link, Nexthop, NexthopId, Subnet, Surroundings, Sysctl, Target};
+use crate::state::{Mtu, NodeName, NodeState, Peer};
+use crate::transport::Transport;
+use nexthops::Nexthops;
 
 pub use table::{HOSTPORT_SETS, TABLE, hostport_elements};
 
@@ -107,13 +110,14 @@ pub fn render(state: &NodeState, leases: &[Lease], around: &Surroundings) -> Ren
     for pod_cidr in &state.spec.pod_cidrs {
         rendered.desired.routes.insert(*pod_cidr, Target::Blackhole);
     }
+    let mut nexthops = Nexthops::default();
     for (name, peer) in &state.peers {
-        render_peer(state, name, peer, around, &mut rendered);
+        render_peer(state, name, peer, around, &mut nexthops, &mut rendered);
     }
     rendered.obstacles.extend(withdrawn(&state.spec.pod_cidrs, leases));
     for lease in leases {
         if lease.phase == Phase::Ready {
-            render_lease(state.spec.attachment, lease, &mut rendered.desired);
+            render_lease(lease, &mut rendered.desired);
         } else {
             let elements = hostport_elements(lease).into_iter();
             rendered.desired.tolerated.extend(elements.map(|(set, element)| (set.to_owned(), element)));
@@ -138,7 +142,8 @@ fn pod_mtu(state: &NodeState, around: &Surroundings, obstacles: &mut Vec<Obstacl
             obstacles.push(Obstacle::AddressNotHere { address: *address });
         }
     }
-    let overhead = state.spec.transport.prefers.iter().copied().map(Transport::overhead).max().unwrap_or(0);
+    let outer = state.spec.addresses.iter().copied().map(Family::of).max().unwrap_or(Family::V6);
+    let overhead = state.spec.transport.prefers.iter().map(|transport| transport.overhead(outer)).max().unwrap_or(0);
     let carried = uplink(state, around)?.mtu.saturating_sub(overhead);
     match state.spec.mtu {
         Mtu::Auto => Some(carried),
@@ -163,8 +168,16 @@ fn families(state: &NodeState) -> PerFamily<bool> {
     PerFamily::from_fn(|family| state.spec.pod_cidrs.iter().any(|cidr| Family::of_net(cidr) == family))
 }
 
-fn render_peer(state: &NodeState, name: &NodeName, peer: &Peer, around: &Surroundings, rendered: &mut Rendered) {
-    let Some(transport) = state.spec.transport.toward(&peer.accepts) else {
+fn render_peer(
+    state: &NodeState,
+    name: &NodeName,
+    peer: &Peer,
+    around: &Surroundings,
+    nexthops: &mut Nexthops,
+    rendered: &mut Rendered,
+) {
+    let is_near = peer.addresses.iter().all(|address| around.reach(*address).is_some());
+    let Some(transport) = state.spec.transport.toward(&peer.accepts, is_near) else {
         rendered.obstacles.push(Obstacle::NoCommonTransport { peer: name.clone() });
         return;
     };
@@ -175,7 +188,7 @@ fn render_peer(state: &NodeState, name: &NodeName, peer: &Peer, around: &Surroun
             rendered.obstacles.push(Obstacle::PeerWithoutAddress { peer: name.clone(), family });
             continue;
         };
-        match target_toward(transport, address, around) {
+        match target_toward(transport, address, around, nexthops) {
             Some(target) => _ = rendered.desired.routes.insert(*pod_cidr, target),
             None => rendered.obstacles.push(Obstacle::PeerNotOnLink { peer: name.clone(), address }),
         }
@@ -193,19 +206,25 @@ fn withdrawn(pod_cidrs: &[IpNet], leases: &[Lease]) -> Vec<Obstacle> {
     pods.into_iter().map(|(cidr, pods)| Obstacle::Withdrawn { cidr, pods }).collect()
 }
 
-fn target_toward(transport: Transport, gateway: IpAddr, around: &Surroundings) -> Option<Target> {
-    match transport {
-        Transport::Direct => around.reach(gateway).map(|subnet| Target::Via { gateway, link: subnet.link.clone() }),
+fn target_toward(
+    transport: Transport,
+    gateway: IpAddr,
+    around: &Surroundings,
+    nexthops: &mut Nexthops,
+) -> Option<Target> {
+    if transport != Transport::Direct {
+        return None;
     }
+    let link = around.reach(gateway)?.link.clone();
+    Some(nexthops.target(Nexthop { id: NexthopId(0), gateway, link, on_link: false, encapsulation: None }))
 }
 
-fn render_lease(attachment: Attachment, lease: &Lease, desired: &mut Desired) {
+fn render_lease(lease: &Lease, desired: &mut Desired) {
     let link = &lease.host_interface;
-    desired.links.insert(link.clone(), Link { up: true, mtu: lease.mtu });
+    desired.links.insert(link.clone(), Link { up: true, mtu: lease.mtu, bridged: false });
     if let Some(shaper) = lease.shaper() {
-        desired.links.insert(shaper, Link { up: true, mtu: lease.mtu });
+        desired.links.insert(shaper, Link { up: true, mtu: lease.mtu, bridged: false });
     }
-    let Attachment::Routed = attachment;
     let held = lease.node_addresses().into_iter().map(|address| Address { link: link.clone(), address });
     desired.addresses.extend(held);
     for leased in &lease.addresses {

@@ -12,7 +12,8 @@ use crate::allocate::Allocations;
 use crate::facts::{Facts, NodeFacts};
 use crate::family::{Family, PerFamily};
 use crate::intent::{Finding, Intent, Problem, join, overlap, reserved};
-use crate::state::{Masquerade, NodeName, NodeSpec, Transports};
+use crate::state::{Masquerade, NodeName, NodeSpec};
+use crate::transport::Transports;
 
 /// The field that a node's addresses come from.
 const ADDRESSES: &str = "Node.status.addresses";
@@ -73,6 +74,8 @@ pub fn resolve(intent: &Intent, facts: &Facts, allocations: &Allocations) -> Res
         let spec = NodeSpec {
             revision: revision.clone(),
             addresses,
+            address_rule: None,
+            pod_ranges: intent.pod_ranges(),
             pod_cidrs: blocks.clone(),
             addressing: allocations.addressing.get(name).cloned().unwrap_or_default(),
             attachment: intent.attachment,

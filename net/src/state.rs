@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::transport::{Keys, Transport, Transports};
+
 /// The name of a node, as in `Node.metadata.name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -43,57 +45,24 @@ impl fmt::Display for Revision {
 }
 
 /// How a pod joins its node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Attachment {
     /// A point-to-point veth; the node's end holds the gateway address, and a host route leads to the pod.
+    #[default]
     Routed,
+    /// A point-to-point veth; the pod has its address alone, and a gateway that is the same on every link.
+    LinkLocal,
+    /// A veth into a bridge of the node, which holds the gateway address.
+    Bridge,
 }
 
-/// How pod packets cross between nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Transport {
-    /// Plain routes by way of the other node's address; nodes share a subnet.
-    Direct,
-}
-
-impl Transport {
-    /// What the transport adds to each packet, in bytes.
-    pub const fn overhead(self) -> u32 {
-        match self {
-            Self::Direct => 0,
-        }
-    }
-}
-
-impl fmt::Display for Transport {
+impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Direct => f.write_str("Direct"),
-        }
-    }
-}
-
-/// What a node accepts from its peers, and what it prefers to send by.
-///
-/// A node sends to a peer by the first of its own preferences that the peer accepts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Transports {
-    /// In the order of preference; never empty.
-    pub prefers: Vec<Transport>,
-    /// Everything that this node takes packets by.
-    pub accepts: Vec<Transport>,
-}
-
-impl Transports {
-    /// One transport, preferred and accepted.
-    pub fn only(transport: Transport) -> Self {
-        Self { prefers: vec![transport], accepts: vec![transport] }
-    }
-
-    /// By what this node sends to a peer that accepts `accepted`; nothing where the two share none.
-    pub fn toward(&self, accepted: &[Transport]) -> Option<Transport> {
-        self.prefers.iter().copied().find(|t| accepted.contains(t))
+        f.write_str(match self {
+            Self::Routed => "Routed",
+            Self::LinkLocal => "LinkLocal",
+            Self::Bridge => "Bridge",
+        })
     }
 }
 
@@ -164,14 +133,34 @@ pub enum CniConflict {
     Rename,
 }
 
+/// How a node finds the address by which others reach it, where it is no `InternalIP` of its Node: its agent looks, and
+/// tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AddressRule {
+    /// The first address of the first link that is up and whose name matches: `*` stands for anything.
+    Interfaces(Vec<String>),
+    /// The first address in one of these.
+    Cidrs(Vec<IpNet>),
+    /// The source address of packets to these, at most one of each family.
+    CanReach(Vec<IpAddr>),
+}
+
 /// The part of the network that is one node's: the spec of its `NodeNetwork`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeSpec {
     /// Of the `ClusterNetwork` that this came from.
     pub revision: Revision,
-    /// By which the other nodes reach this one; at most one of each family.
+    /// By which the other nodes reach this one; at most one of each family. Empty while [`Self::address_rule`] has not
+    /// found any.
     pub addresses: Vec<IpAddr>,
+    /// How the agent finds them; nothing where they come from the Node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_rule: Option<AddressRule>,
+    /// The ranges that all pods of the cluster have their addresses of, where they are declared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_ranges: Vec<IpNet>,
     /// Out of which its pods get their addresses.
     #[serde(rename = "podCIDRs")]
     pub pod_cidrs: Vec<IpNet>,
@@ -192,6 +181,26 @@ pub struct NodeSpec {
     pub cni_conflict: CniConflict,
 }
 
+impl NodeSpec {
+    /// A node with these addresses, whose pods have addresses of these CIDRs, and all else as simple as it can be:
+    /// routed pods, no tunnel, nothing masqueraded.
+    pub fn plain(addresses: Vec<IpAddr>, pod_cidrs: Vec<IpNet>) -> Self {
+        Self {
+            revision: Revision::default(),
+            addresses,
+            address_rule: None,
+            pod_ranges: Vec::new(),
+            pod_cidrs,
+            addressing: Addressing::default(),
+            attachment: Attachment::Routed,
+            transport: Transports::only(Transport::Direct),
+            mtu: Mtu::Auto,
+            masquerade: Masquerade { mode: MasqueradeMode::Off, excluded: Vec::new() },
+            cni_conflict: CniConflict::Report,
+        }
+    }
+}
+
 /// Another node, as one node must know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -203,6 +212,9 @@ pub struct Peer {
     pub pod_cidrs: Vec<IpNet>,
     /// What it takes packets by.
     pub accepts: Vec<Transport>,
+    /// Its WireGuard keys, where it has told any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Keys>,
 }
 
 /// Everything that a node agent needs from outside its node.
@@ -219,30 +231,32 @@ pub struct NodeState {
 }
 
 impl NodeState {
-    /// The state of `node`, given every node's part; nothing while it has no part of its own.
+    /// The state of `node`, given every node's part and the keys that it told; nothing while it has no part of its own.
     pub fn assemble<'a>(
         node: &NodeName,
-        specs: impl IntoIterator<Item = (&'a NodeName, &'a NodeSpec)>,
+        parts: impl IntoIterator<Item = (&'a NodeName, &'a NodeSpec, Option<Keys>)>,
     ) -> Option<Self> {
         let mut own = None;
         let mut peers = BTreeMap::new();
-        for (name, spec) in specs {
+        for (name, spec, keys) in parts {
             if name == node {
                 own = Some(spec.clone());
             } else {
-                peers.insert(name.clone(), Peer::from(spec));
+                peers.insert(name.clone(), Peer::new(spec, keys));
             }
         }
         own.map(|spec| Self { node: node.clone(), spec, peers })
     }
 }
 
-impl From<&NodeSpec> for Peer {
-    fn from(spec: &NodeSpec) -> Self {
+impl Peer {
+    /// What others must know of a node.
+    pub fn new(spec: &NodeSpec, keys: Option<Keys>) -> Self {
         Self {
             addresses: spec.addresses.clone(),
             pod_cidrs: spec.pod_cidrs.clone(),
             accepts: spec.transport.accepts.clone(),
+            keys,
         }
     }
 }

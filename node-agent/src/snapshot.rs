@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use towpath_net::observed::{Observed, Subnet};
-use towpath_net::state::{NodeState, Revision, Transport};
+use towpath_net::state::{NodeState, Revision};
+use towpath_net::transport::Transport;
 
 use crate::addresses::Addresses;
 use crate::drift::DriftLog;

@@ -13,8 +13,7 @@ use towpath_kernel::leases::Store;
 use towpath_kernel::nft::Nft;
 use towpath_net::observed::Surroundings;
 use towpath_net::render::render;
-use towpath_net::state::{Addressing, Attachment, CniConflict, Mtu, Revision};
-use towpath_net::state::{Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState, Transport, Transports};
+use towpath_net::state::{NodeName, NodeSpec, NodeState};
 
 /// The folder of the node's state.
 pub const STATE: &str = "/run/towpath";
@@ -71,17 +70,8 @@ pub fn write_node_json(content: &Value) {
 
 /// What the agent of the node is told.
 pub fn node_state() -> NodeState {
-    let spec = NodeSpec {
-        revision: Revision("7f3a91c".to_owned()),
-        addresses: Vec::new(),
-        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
-        addressing: Addressing::default(),
-        attachment: Attachment::Routed,
-        transport: Transports::only(Transport::Direct),
-        mtu: Mtu::Auto,
-        cni_conflict: CniConflict::default(),
-        masquerade: Masquerade { mode: MasqueradeMode::Off, excluded: Vec::new() },
-    };
+    let pod_cidrs = ["10.244.1.0/24", "fd00:10:244:1::/64"].map(|cidr| cidr.parse().unwrap());
+    let spec = NodeSpec::plain(Vec::new(), pod_cidrs.into());
     NodeState { node: NodeName::from("n1"), spec, peers: std::collections::BTreeMap::new() }
 }
 

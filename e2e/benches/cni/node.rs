@@ -15,10 +15,7 @@ use towpath_kernel::{netns::Namespace, nft::Nft};
 use towpath_net::{
     observed::Surroundings,
     render::render,
-    state::{
-        Addressing, Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, NodeName, NodeSpec, NodeState, Revision,
-        Transport, Transports,
-    },
+    state::{NodeName, NodeSpec, NodeState},
 };
 
 /// The MTU of all pods.
@@ -110,17 +107,7 @@ impl Node {
     }
 
     fn desired(&self) -> NodeState {
-        let spec = NodeSpec {
-            revision: Revision("0".to_owned()),
-            addresses: Vec::<IpAddr>::new(),
-            pod_cidrs: self.stack.blocks(),
-            addressing: Addressing::default(),
-            attachment: Attachment::Routed,
-            transport: Transports::only(Transport::Direct),
-            mtu: Mtu::Auto,
-            cni_conflict: CniConflict::default(),
-            masquerade: Masquerade { mode: MasqueradeMode::Off, excluded: Vec::new() },
-        };
+        let spec = NodeSpec::plain(Vec::<IpAddr>::new(), self.stack.blocks());
         NodeState { node: NodeName::from(self.name.as_str()), spec, peers: std::collections::BTreeMap::new() }
     }
 }

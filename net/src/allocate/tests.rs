@@ -7,7 +7,8 @@ use super::*;
 use crate::facts::HeldCidrs;
 use crate::family::PerFamily;
 use crate::intent::{Allocation, Draft, DraftIpam, DraftMtu, validate};
-use crate::state::{Attachment, CniConflict, MasqueradeMode, Transport};
+use crate::state::{Attachment, CniConflict, MasqueradeMode};
+use crate::transport::Transport;
 
 fn draft(ipam: DraftIpam) -> Draft {
     Draft {

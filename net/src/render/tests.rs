@@ -7,31 +7,25 @@ use crate::lease::{HostPort, LeasedAddress, Protocol};
 use crate::nft::{Element, Value};
 use crate::observed::{Observed, Route};
 use crate::plan::plan;
-use crate::state::{Addressing, CniConflict, Masquerade, MasqueradeMode, NodeSpec, Revision, Transports};
+use crate::state::{Attachment, Masquerade, MasqueradeMode, NodeSpec, Revision};
 
 fn spec(number: u8) -> NodeSpec {
+    let addresses = ["172.16.30.N", "fd00:30::N"].map(|text| text.replace('N', &number.to_string()).parse().unwrap());
+    let pod_cidrs =
+        ["10.244.N.0/24", "fd00:244:0:N::/64"].map(|text| text.replace('N', &number.to_string()).parse().unwrap());
     NodeSpec {
         revision: Revision("7f3a91c".to_owned()),
-        addresses: vec![format!("172.16.30.{number}").parse().unwrap(), format!("fd00:30::{number}").parse().unwrap()],
-        pod_cidrs: vec![
-            format!("10.244.{number}.0/24").parse().unwrap(),
-            format!("fd00:244:0:{number}::/64").parse().unwrap(),
-        ],
-        addressing: Addressing::default(),
-        attachment: Attachment::Routed,
-        transport: Transports::only(Transport::Direct),
-        mtu: Mtu::Auto,
-        cni_conflict: CniConflict::default(),
         masquerade: Masquerade {
             mode: MasqueradeMode::LeavingCluster,
             excluded: vec!["192.168.0.0/16".parse().unwrap()],
         },
+        ..NodeSpec::plain(addresses.into(), pod_cidrs.into())
     }
 }
 
 fn three_nodes() -> NodeState {
     let specs: Vec<(NodeName, NodeSpec)> = [3, 4, 5].map(|n| (NodeName(format!("n{n}")), spec(n))).into();
-    NodeState::assemble(&NodeName::from("n3"), specs.iter().map(|(name, spec)| (name, spec))).unwrap()
+    NodeState::assemble(&NodeName::from("n3"), specs.iter().map(|(name, spec)| (name, spec, None))).unwrap()
 }
 
 fn around() -> Surroundings {
@@ -51,6 +45,7 @@ fn lease() -> Lease {
         netns: "/var/run/netns/cni-1".to_owned(),
         host_interface: "tow0123456789ab".to_owned(),
         phase: Phase::Ready,
+        mode: Attachment::Routed,
         addresses: vec![
             LeasedAddress { address: "10.244.3.2/24".parse().unwrap(), gateway: "10.244.3.1".parse().unwrap() },
             LeasedAddress {
@@ -94,7 +89,7 @@ fn a_node_gets_a_route_to_each_peer_and_keeps_its_own_range_to_itself() {
 fn a_ready_pod_has_its_link_gateway_route_and_host_port() {
     let rendered = render(&three_nodes(), &[lease()], &around());
     let link = "tow0123456789ab";
-    assert_eq!(rendered.desired.links[link], Link { up: true, mtu: 1500 });
+    assert_eq!(rendered.desired.links[link], Link { up: true, mtu: 1500, bridged: false });
     let addresses: Vec<String> = rendered.desired.addresses.iter().map(ToString::to_string).collect();
     let expected = ["10.244.3.1/32", "fd00:244:0:3::1/128", "fe80::1/128"].map(|a| format!("{a} dev {link}"));
     assert_eq!(addresses, expected);

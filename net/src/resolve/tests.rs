@@ -2,7 +2,8 @@ use super::*;
 use crate::allocate::allocate;
 use crate::facts::ServiceRange;
 use crate::intent::{Allocation, Draft, DraftIpam, DraftMtu, validate};
-use crate::state::{Attachment, CniConflict, MasqueradeMode, Transport};
+use crate::state::{Attachment, CniConflict, MasqueradeMode};
+use crate::transport::Transport;
 
 fn draft() -> Draft {
     Draft {

@@ -83,6 +83,6 @@ fn assemble<'a>(
             NodeSpec::try_from(&object.spec).map_err(|source| SourceError::Spec { node: name.clone(), source })?;
         specs.push((name, spec));
     }
-    let state = NodeState::assemble(node, specs.iter().map(|(name, spec)| (name, spec)));
+    let state = NodeState::assemble(node, specs.iter().map(|(name, spec)| (name, spec, None)));
     Ok(state.map(|state| Assignment { object: uid, generation, state }))
 }

@@ -2,7 +2,8 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 use towpath_net::PerFamily;
 use towpath_net::intent::{Allocation, Draft, DraftIpam, DraftMtu, DraftPool, IpamMode, validate};
-use towpath_net::state::{Attachment, CniConflict, MasqueradeMode, Transport};
+use towpath_net::state::{Attachment, CniConflict, MasqueradeMode};
+use towpath_net::transport::Transport;
 
 use super::*;
 

@@ -1,0 +1,83 @@
+//! Numbers for nexthop objects.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+
+use fnv::FnvHasher;
+
+use crate::observed::{Nexthop, NexthopId, Target};
+
+/// The lowest number of ours: routing daemons count from 1 upwards.
+const FIRST: u32 = 1 << 31;
+/// How many there are.
+const MANY: u32 = 1 << 31;
+
+/// Gives every way to another node a number: the same for equal ways, whatever came before.
+#[derive(Debug, Default)]
+pub struct Nexthops {
+    by_id: BTreeMap<NexthopId, Nexthop>,
+}
+
+impl Nexthops {
+    /// The target of routes that take `way`, whose own number does not count.
+    pub fn target(&mut self, way: Nexthop) -> Target {
+        let mut place = place(&way);
+        loop {
+            let id = NexthopId(FIRST | place);
+            let nexthop = Nexthop { id, ..way.clone() };
+            match self.by_id.get(&id) {
+                Some(taken) if *taken != nexthop => place = (place + 1) % MANY,
+                Some(_) => return Target::Via(nexthop),
+                None => {
+                    self.by_id.insert(id, nexthop.clone());
+                    return Target::Via(nexthop);
+                }
+            }
+        }
+    }
+}
+
+/// Where the number of a way is looked for first.
+fn place(way: &Nexthop) -> u32 {
+    let mut hash = FnvHasher::default();
+    hash.write(way.to_string().as_bytes());
+    let low = hash.finish() % u64::from(MANY);
+    u32::try_from(low).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(last: u8) -> Nexthop {
+        Nexthop {
+            id: NexthopId(0),
+            gateway: [172, 16, 30, last].into(),
+            link: "eth0".to_owned(),
+            on_link: false,
+            encapsulation: None,
+        }
+    }
+
+    #[test]
+    fn equal_ways_share_a_number_and_others_do_not() {
+        let mut nexthops = Nexthops::default();
+        let first = nexthops.target(way(1));
+        assert_eq!(nexthops.target(way(1)), first);
+        let second = nexthops.target(way(2));
+        assert_ne!(second, first);
+        let mut others = Nexthops::default();
+        assert_eq!((others.target(way(2)), others.target(way(1))), (second.clone(), first));
+        let id = second.nexthop().unwrap().id.0;
+        assert!(id >= FIRST);
+    }
+
+    #[test]
+    fn a_number_that_is_taken_leads_to_the_next() {
+        let mut nexthops = Nexthops::default();
+        let Target::Via(wanted) = Nexthops::default().target(way(1)) else { unreachable!() };
+        nexthops.by_id.insert(wanted.id, Nexthop { id: wanted.id, ..way(9) });
+        let Target::Via(given) = nexthops.target(way(1)) else { unreachable!() };
+        assert_eq!(given.id.0, FIRST | ((wanted.id.0 & (MANY - 1)) + 1) % MANY);
+    }
+}
