@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ipam::Ipam;
+use crate::node_network::Encryption;
 use crate::{rules, schema};
 
 /// What the pod network is. Written by users and their tools only; nothing is ever filled in here, what is in
@@ -32,6 +33,7 @@ use crate::{rules, schema};
     printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes.readyOfDesired", description = "Ready nodes of all nodes."),
     printcolumn(name = "Updated", type_ = "string", json_path = ".status.nodes.updatedOfDesired", description = "Nodes on the current revision of all nodes."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Encryption", type_ = "string", json_path = ".status.encryption", priority = 1, description = "Whether packets between nodes are encrypted, in effect."),
     printcolumn(name = "Pod-CIDRs", type_ = "string", json_path = ".status.podCIDRs", priority = 1, description = "The ranges of pods in effect."),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", priority = 1, description = "The revision that nodes are told."),
     printcolumn(name = "Uncontested", type_ = "string", json_path = ".status.conditions[?(@.type==\"CNIUncontested\")].status", priority = 1, description = "Whether no other network takes pods of any node."),
@@ -203,13 +205,22 @@ pub struct ClusterNetworkStatus {
     #[schemars(length(max = 12))]
     pub revision: Option<String>,
 
-    /// How packets cross between the nodes that are ready.
+    /// By what packets cross between nodes, as the nodes' kernels have it: in one text with commas where it is not the
+    /// same everywhere, as in Direct,VXLAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transport: Option<TransportMode>,
+    #[schemars(length(max = 64))]
+    pub transport: Option<String>,
 
-    /// How pods are attached on the nodes that are updated.
+    /// Whether packets between pods of different nodes are encrypted, as the nodes' kernels have it. Full: all of them.
+    /// Partial: some. None: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attachment: Option<AttachmentMode>,
+    pub encryption: Option<Encryption>,
+
+    /// How pods are attached on the nodes that are updated, in one text with commas where it is not the same on all of
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub attachment: Option<String>,
 
     /// The lowest MTU of pods of any node, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

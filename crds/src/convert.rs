@@ -156,6 +156,13 @@ impl From<&ClusterNetworkSpec> for Draft {
     }
 }
 
+/// Transports as one text, each once, in the order in which everything lists them: as in `Direct,VXLAN`.
+pub fn transports(list: impl IntoIterator<Item = Transport>) -> String {
+    let used: Vec<Transport> = list.into_iter().collect();
+    let names = Transport::ALL.into_iter().filter(|transport| used.contains(transport));
+    names.map(|transport| transport.to_string()).collect::<Vec<_>>().join(",")
+}
+
 fn texts<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }

@@ -21,11 +21,11 @@ pub use cluster_network::{
     Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, CniConfig, CniConflict,
     Masquerade, MasqueradeMode, Mtu, NodeCounts, PoolStatus, Transport, TransportMode,
 };
-pub use convert::SpecError;
+pub use convert::{SpecError, transports};
 pub use ipam::{Allocation, Ipam, IpamMode, NodeMaskSize, NodeRequirement, NodeSelector, Pool, SelectorOperator};
 pub use node_network::{
-    AddressCount, AddressFamily, Drift, NodeAddressing, NodeMasquerade, NodeNetwork, NodeNetworkSpec,
-    NodeNetworkStatus, NodeTransport, Routes, Uplink,
+    AddressCount, AddressFamily, Drift, Encryption, NodeAddressing, NodeMasquerade, NodeNetwork, NodeNetworkSpec,
+    NodeNetworkStatus, NodeTransport, Path, Routes, Uplink,
 };
 
 /// The name of the only `ClusterNetwork`.

@@ -209,9 +209,28 @@ pub struct NodeNetworkStatus {
     #[schemars(length(max = 12))]
     pub observed_revision: Option<String>,
 
-    /// By what packets cross to other nodes.
+    /// By what packets cross to other nodes, as the kernel has it: in one text with commas where it is not the same to
+    /// all of them, as in Direct,VXLAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transport: Option<TransportMode>,
+    #[schemars(length(max = 64))]
+    pub transport: Option<String>,
+
+    /// How many nodes are reached by each transport, as the kernel has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["transport".to_owned()]))]
+    pub paths: Vec<Path>,
+
+    /// Whether packets to pods of other nodes are encrypted, as the kernel has it. Full: all of them, and what cannot
+    /// be is dropped. Partial: those to some nodes. None: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+
+    /// The addresses that spec.addressRule found, at most one of each family: the operator puts them into
+    /// spec.addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::addresses")]
+    pub node_addresses: Vec<String>,
 
     /// The MTU that new pods get, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -270,6 +289,28 @@ pub struct NodeNetworkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub drift_total: Option<i64>,
+}
+
+/// By what packets cross to some of the other nodes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The transport.
+    pub transport: TransportMode,
+
+    /// To how many nodes.
+    #[schemars(range(min = 0))]
+    pub nodes: i32,
+}
+
+/// Whether packets to pods of other nodes are encrypted.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// None of them.
+    None,
+    /// Those to some nodes.
+    Partial,
+    /// All of them.
+    Full,
 }
 
 /// How many addresses of a family a node has.

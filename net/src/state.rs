@@ -56,6 +56,11 @@ pub enum Attachment {
     Bridge,
 }
 
+impl Attachment {
+    /// All that there are, in the order in which everything lists them.
+    pub const ALL: [Self; 3] = [Self::Routed, Self::LinkLocal, Self::Bridge];
+}
+
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

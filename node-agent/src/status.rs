@@ -159,7 +159,10 @@ impl StatusWriter {
                 .filter(|_| snapshot.programmed)
                 .map(|a| a.revision.to_string())
                 .or_else(|| last.observed_revision.clone()),
-            transport: applied.map(|a| a.transport.into()),
+            transport: applied.map(|a| towpath_crds::transports([a.transport])),
+            paths: Vec::new(),
+            encryption: None,
+            node_addresses: Vec::new(),
             mtu: applied.and_then(|a| a.mtu).and_then(|mtu| i32::try_from(mtu).ok()),
             pod_cidrs: applied.map(|a| bounded(&a.pod_cidrs)),
             addresses: counts::of(&snapshot.addresses),

@@ -11,9 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use towpath_crds::conditions::{Claim, ConditionType, Verdict, find, is_true, set};
-use towpath_crds::{ClusterNetwork, ClusterNetworkStatus, NodeCounts, NodeNetwork};
+use towpath_crds::{ClusterNetwork, ClusterNetworkStatus, Encryption, NodeCounts, NodeNetwork, NodeNetworkStatus};
 use towpath_net::intent::{Finding, Intent, Problem};
-use towpath_net::state::NodeName;
+use towpath_net::state::{Attachment, NodeName};
+use towpath_net::transport::Transport;
 
 use crate::cache::Seen;
 use crate::facts::{by_name, owner};
@@ -260,18 +261,37 @@ pub fn assess(network: &ClusterNetwork, judgement: &Judgement, seen: &Seen, now:
     let mut conditions = before.conditions;
     claim_all(&mut conditions, verdicts, network.metadata.generation, now);
     let statuses = || census.current.iter().filter_map(|part| part.status.as_ref());
-    let transport = statuses().filter_map(|status| status.transport).max();
     ClusterNetworkStatus {
         observed_generation: network.metadata.generation,
         conditions,
         revision,
-        transport,
-        attachment: census.current.first().map(|part| part.spec.attachment),
+        transport: several(Transport::ALL, statuses().flat_map(crosses)),
+        encryption: encryption(statuses().filter_map(|status| status.encryption)),
+        attachment: several(Attachment::ALL, census.current.iter().map(|part| part.spec.attachment.into())),
         mtu: statuses().filter_map(|status| status.mtu).min(),
         pod_cidrs,
         pools,
         nodes: Some(NodeCounts::new(census.desired, census.current.len(), census.ready)),
     }
+}
+
+/// By what packets leave a node: one text, or some with commas.
+fn crosses(status: &NodeNetworkStatus) -> Vec<Transport> {
+    let text = status.transport.as_deref().unwrap_or_default();
+    Transport::ALL.into_iter().filter(|mode| text.split(',').any(|name| name == mode.to_string())).collect()
+}
+
+/// Those of `all` that are in use, in one text; nothing where none is.
+fn several<T: PartialEq + ToString>(all: impl IntoIterator<Item = T>, used: impl Iterator<Item = T>) -> Option<String> {
+    let used: Vec<T> = used.collect();
+    let names: Vec<String> = all.into_iter().filter(|one| used.contains(one)).map(|one| one.to_string()).collect();
+    (!names.is_empty()).then(|| names.join(","))
+}
+
+/// What nodes that differ come to together.
+fn encryption(mut nodes: impl Iterator<Item = Encryption>) -> Option<Encryption> {
+    let first = nodes.next()?;
+    Some(if nodes.all(|other| other == first) { first } else { Encryption::Partial })
 }
 
 fn claim_all(conditions: &mut Vec<Condition>, verdicts: Verdicts, generation: Option<i64>, now: Timestamp) {
