@@ -16,6 +16,7 @@ mod ipam;
 mod node_network;
 pub mod rules;
 mod schema;
+mod wireguard;
 
 pub use cluster_network::{
     Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, CniConfig, CniConflict,
@@ -27,6 +28,7 @@ pub use node_network::{
     AddressCount, AddressFamily, Drift, Encryption, NodeAddressing, NodeMasquerade, NodeNetwork, NodeNetworkSpec,
     NodeNetworkStatus, NodeTransport, Path, Routes, Uplink,
 };
+pub use wireguard::{KeySlot, WireGuardKey, WireGuardStatus};
 
 /// The name of the only `ClusterNetwork`.
 pub const CLUSTER_NETWORK: &str = "default";

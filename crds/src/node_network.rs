@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster_network::{AttachmentMode, CniConflict, MasqueradeMode, Mtu, TransportMode};
+use crate::wireguard::WireGuardStatus;
 use crate::{rules, schema};
 
 /// What the node is told. Written by the operator only.
@@ -274,6 +275,10 @@ pub struct NodeNetworkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub agent_version: Option<String>,
+
+    /// The node's WireGuard keys, where it uses that: what others encrypt to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire_guard: Option<WireGuardStatus>,
 
     /// The routes that the agent keeps in the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]

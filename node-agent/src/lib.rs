@@ -14,6 +14,7 @@ pub mod cni_files;
 pub mod command;
 pub mod drift;
 pub mod health;
+pub mod keys;
 pub mod memory;
 pub mod paths;
 pub mod rivals;

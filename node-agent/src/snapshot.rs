@@ -6,11 +6,12 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use towpath_net::observed::{Observed, Subnet};
-use towpath_net::state::{NodeState, Revision};
+use towpath_net::state::{NodeName, NodeSpec, NodeState, Peer, Revision};
 use towpath_net::transport::Transport;
 
 use crate::addresses::Addresses;
 use crate::drift::DriftLog;
+use crate::keys::PublicKeys;
 use crate::rivals::Rivals;
 
 /// A state from a source, with the generation of the object that it came from.
@@ -23,6 +24,35 @@ pub struct Assignment {
     pub generation: i64,
     /// What the node is told.
     pub state: NodeState,
+}
+
+impl Assignment {
+    /// Takes the node's own part from what came later.
+    pub fn take_own(&mut self, own: Own) {
+        (self.object, self.generation, self.state.spec) = (own.object, own.generation, own.spec);
+    }
+}
+
+/// The node's own part of an [`Assignment`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// The unique id of the `NodeNetwork`.
+    pub object: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What it says.
+    pub spec: NodeSpec,
+}
+
+/// What a source tells: the state once, and from then on what becomes of it.
+#[derive(Debug)]
+pub enum Update {
+    /// Everything, from the beginning.
+    State(Box<Assignment>),
+    /// The node's own part is another one now.
+    Own(Box<Own>),
+    /// Another node is as told now, or gone.
+    Peer(NodeName, Option<Peer>),
 }
 
 /// How the node is; changes only when something worth telling changed.
@@ -44,6 +74,8 @@ pub struct Snapshot {
     pub rivals: Rivals,
     /// The node's addresses.
     pub addresses: Addresses,
+    /// The node's WireGuard keys, where it uses that.
+    pub keys: Option<PublicKeys>,
 }
 
 /// What was worked on, and what came of it.

@@ -4,6 +4,7 @@ mod claims;
 mod contest;
 mod counts;
 mod news;
+mod wireguard;
 
 use std::time::{Duration, SystemTime};
 
@@ -175,6 +176,7 @@ impl StatusWriter {
                 mtu: i32::try_from(uplink.mtu).unwrap_or(i32::MAX),
             }),
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            wire_guard: snapshot.keys.as_ref().map(wireguard::of),
             routes: applied
                 .map(|a| Routes { count: i32::try_from(a.routes).unwrap_or(i32::MAX), digest: a.digest.clone() }),
             drift: snapshot.drift.last().map(drift).chain(earlier.drift).take(KEPT).collect(),

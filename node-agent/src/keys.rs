@@ -1,0 +1,44 @@
+//! The node's own WireGuard keys: made here, kept here, and told to the others as public keys.
+
+use std::time::SystemTime;
+
+use towpath_crds::NodeNetwork;
+use towpath_net::transport::{Keys, PublicKey, Slot};
+use tracing::warn;
+
+/// What everybody may know of the node's keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKeys {
+    /// By which of them the node sends.
+    pub active: Slot,
+    /// One for each device.
+    pub keys: [OwnKey; 2],
+}
+
+/// What everybody may know of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnKey {
+    /// Of which device.
+    pub slot: Slot,
+    /// The key.
+    pub public: PublicKey,
+    /// When it was made.
+    pub since: SystemTime,
+}
+
+impl PublicKeys {
+    /// As peers are told them.
+    pub fn told(&self) -> Keys {
+        let of = |slot| self.keys.iter().find(|key| key.slot == slot).map(|key| key.public);
+        Keys { first: of(Slot::First), second: of(Slot::Second), active: self.active }
+    }
+}
+
+/// The keys that a node tells in the status of its `NodeNetwork`. One that is bent counts as none: nothing is sent to that
+/// node then, instead of in clear.
+pub fn told_by(object: &NodeNetwork) -> Option<Keys> {
+    let told = object.status.as_ref()?.wire_guard.as_ref()?;
+    Keys::try_from(told)
+        .inspect_err(|error| warn!(node = object.metadata.name, %error, "a node tells keys that are none"))
+        .ok()
+}
