@@ -127,7 +127,7 @@ fn the_agent_finds_nothing_to_heal_of_a_pod_just_attached_and_heals_what_is_bent
         let state = support::node_state();
         let mut plan_again = || {
             let observed = kernel.observe(&BTreeSet::new()).unwrap();
-            let mut desired = render(&state, &leases(), &observed.surroundings).desired;
+            let mut desired = render(&state, &leases(), &observed.surroundings, None).desired;
             desired.sysctls.clear();
             let report = converge(&mut kernel, &desired, &observed);
             assert!(report.failed.is_empty(), "{report:?}");

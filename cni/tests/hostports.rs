@@ -303,7 +303,7 @@ fn c32_the_agent_finds_nothing_to_mend_about_a_new_pod() {
         node(&DUAL);
         let mut kernel = HostKernel::open(Sysctls::below(ROOT)).unwrap();
         let mut turn = || {
-            let desired = render(&node_state(), &leases(), &Surroundings::default()).desired;
+            let desired = render(&node_state(), &leases(), &Surroundings::default(), None).desired;
             let seen = kernel.observe(&sysctls_of(&desired)).unwrap();
             converge(&mut kernel, &desired, &seen)
         };

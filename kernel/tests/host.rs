@@ -93,7 +93,7 @@ fn desired(around: &Surroundings) -> Desired {
     let nodes: Vec<(NodeName, NodeSpec)> = (1..6).map(|n| (NodeName(format!("n{n}")), spec(n))).collect();
     let state =
         NodeState::assemble(&NodeName::from("n3"), nodes.iter().map(|(name, spec)| (name, spec, None))).unwrap();
-    let rendered = render(&state, &[lease()], around);
+    let rendered = render(&state, &[lease()], around, None);
     assert_eq!(rendered.obstacles, []);
     rendered.desired
 }

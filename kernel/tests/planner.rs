@@ -301,5 +301,5 @@ fn rendered(pods: &[u8]) -> towpath_net::render::Rendered {
     };
     let leases: Vec<Lease> = pods.iter().map(|n| lease(*n)).collect();
     let subnet = Subnet { link: "eth0".to_owned(), address: "172.16.30.0/24".parse().unwrap(), mtu: 1500 };
-    towpath_net::render::render(&state, &leases, &Surroundings { subnets: BTreeSet::from([subnet]) })
+    towpath_net::render::render(&state, &leases, &Surroundings { subnets: BTreeSet::from([subnet]) }, None)
 }

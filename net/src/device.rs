@@ -65,6 +65,15 @@ pub fn tunnel_mac(node: &NodeName) -> Mac {
     Mac(mac)
 }
 
+/// The IPv6 gateway that stands for a node on a tunnel device: the link-local address that belongs to its
+/// [`tunnel_mac`] (RFC 4291, appendix A). An address of its pods would not do: while routes move from one transport to
+/// another, that leads to another link, and the kernel refuses it (`ip6_route_check_nh_onlink`).
+pub fn tunnel_gateway(node: &NodeName) -> Ipv6Addr {
+    let Mac([a, b, c, d, e, f]) = tunnel_mac(node);
+    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 0x02, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
 /// A link of the node itself, complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Device {
@@ -90,11 +99,9 @@ pub enum DeviceKind {
         /// The node's address.
         local: Ipv4Addr,
     },
-    /// Anything in IPv6 (`ip6tnl`), to whatever gateway a route names.
-    Ip6Tnl {
-        /// The node's address.
-        local: Ipv6Addr,
-    },
+    /// Anything in IPv6 (`ip6tnl`) whose routes say from where and where to (`external`): the kernel takes no gateway that
+    /// another link leads to (`ip6_route_check_nh_onlink`), as one of IPv4 would be.
+    Ip6Tnl,
     /// VXLAN that learns nothing and floods nothing.
     Vxlan {
         /// The network identifier.
@@ -120,7 +127,7 @@ impl fmt::Display for DeviceKind {
         match self {
             Self::Bridge => f.write_str("bridge"),
             Self::Ipip { local } => write!(f, "ipip local {local}"),
-            Self::Ip6Tnl { local } => write!(f, "ip6tnl local {local}"),
+            Self::Ip6Tnl => f.write_str("ip6tnl external"),
             Self::Vxlan { vni, port, local } => write!(f, "vxlan id {vni} port {port} local {local}"),
             Self::Geneve { port } => write!(f, "geneve external port {port}"),
             Self::WireGuard => f.write_str("wireguard"),

@@ -22,8 +22,11 @@ pub struct NexthopId(pub u32);
 /// An outer header that routes add to packets (`LWTUNNEL_ENCAP_IP`, `LWTUNNEL_ENCAP_IP6`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Encapsulation {
-    /// The network identifier.
+    /// The network identifier; 0 where the transport has none.
     pub vni: u32,
+    /// The outer source: the kernel would choose any address of the uplink, and the other node takes packets from the
+    /// node's own address alone.
+    pub source: IpAddr,
     /// The outer destination.
     pub destination: IpAddr,
 }
@@ -46,8 +49,8 @@ pub struct Nexthop {
 
 impl fmt::Display for Nexthop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Encapsulation { vni, destination }) = self.encapsulation {
-            write!(f, "encap id {vni} dst {destination} ")?;
+        if let Some(Encapsulation { vni, source, destination }) = self.encapsulation {
+            write!(f, "encap id {vni} src {source} dst {destination} ")?;
         }
         write!(f, "via {} dev {}", self.gateway, self.link)?;
         if self.on_link { f.write_str(" onlink") } else { Ok(()) }

@@ -12,7 +12,7 @@ use crate::family::{Family, PerFamily};
 use crate::lease::{Lease, Phase};
 use crate::observed::{Address, Desired, Link, Nexthop, NexthopId, Subnet, Surroundings, Sysctl, Target};
 use crate::state::{Mtu, NodeName, NodeState, Peer};
-use crate::transport::Transport;
+use crate::transport::{Keys, Transport};
 use nexthops::Nexthops;
 
 pub use table::{HOSTPORT_SETS, TABLE, hostport_elements};
@@ -102,10 +102,12 @@ pub struct Rendered {
 }
 
 /// Renders the kernel state of a node.
-pub fn render(state: &NodeState, leases: &[Lease], around: &Surroundings) -> Rendered {
+///
+/// `keys` are the node's own, where it has any.
+pub fn render(state: &NodeState, leases: &[Lease], around: &Surroundings, _keys: Option<&Keys>) -> Rendered {
     let mut rendered = Rendered::default();
     rendered.mtu = pod_mtu(state, around, &mut rendered.obstacles);
-    rendered.desired.sysctls = sysctls(state);
+    rendered.desired.sysctls = settings_of(state, leases);
     rendered.desired.table = Some(table::render(state, leases));
     for pod_cidr in &state.spec.pod_cidrs {
         rendered.desired.routes.insert(*pod_cidr, Target::Blackhole);
@@ -156,7 +158,9 @@ fn pod_mtu(state: &NodeState, around: &Surroundings, obstacles: &mut Vec<Obstacl
     }
 }
 
-fn sysctls(state: &NodeState) -> BTreeMap<Sysctl, String> {
+/// The settings that a node should have: what must be read before its state is rendered. Those of its links come and go
+/// with them; only the others are the node's own, which has them back when Towpath leaves.
+pub fn settings_of(state: &NodeState, _leases: &[Lease]) -> BTreeMap<Sysctl, String> {
     let present = families(state);
     let keys = PerFamily { v4: "net/ipv4/ip_forward", v6: "net/ipv6/conf/all/forwarding" };
     let wanted = Family::ALL.into_iter().filter(|family| *present.get(*family));

@@ -84,7 +84,7 @@ impl Node {
             run(Command::new("ip").args(["link", "set", "lo", "up"])).unwrap();
             fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
             fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
-            let table = render(&node.desired(), &[], &Surroundings::default()).desired.table.unwrap();
+            let table = render(&node.desired(), &[], &Surroundings::default(), None).desired.table.unwrap();
             Nft::open().unwrap().replace(&table).unwrap();
         });
         let content = json!({

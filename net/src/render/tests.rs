@@ -69,7 +69,7 @@ fn routes(rendered: &Rendered) -> Vec<String> {
 
 #[test]
 fn a_node_gets_a_route_to_each_peer_and_keeps_its_own_range_to_itself() {
-    let rendered = render(&three_nodes(), &[], &around());
+    let rendered = render(&three_nodes(), &[], &around(), None);
     assert_eq!(rendered.obstacles, []);
     assert_eq!(rendered.mtu, Some(1500));
     assert_eq!(
@@ -87,7 +87,7 @@ fn a_node_gets_a_route_to_each_peer_and_keeps_its_own_range_to_itself() {
 
 #[test]
 fn a_ready_pod_has_its_link_gateway_route_and_host_port() {
-    let rendered = render(&three_nodes(), &[lease()], &around());
+    let rendered = render(&three_nodes(), &[lease()], &around(), None);
     let link = "tow0123456789ab";
     assert_eq!(rendered.desired.links[link], Link { up: true, mtu: 1500, bridged: false });
     let addresses: Vec<String> = rendered.desired.addresses.iter().map(ToString::to_string).collect();
@@ -104,10 +104,10 @@ fn a_ready_pod_has_its_link_gateway_route_and_host_port() {
 #[test]
 fn a_pod_that_is_joining_or_leaving_is_left_to_the_cni_binary() {
     for phase in [Phase::Joining, Phase::Leaving] {
-        let rendered = render(&three_nodes(), &[Lease { phase, ..lease() }], &around());
+        let rendered = render(&three_nodes(), &[Lease { phase, ..lease() }], &around(), None);
         let tolerated = rendered.desired.tolerated.iter().map(|(set, _)| set.as_str()).collect::<Vec<_>>();
         assert_eq!(tolerated, ["hairpin-v4", "hairpin-v6", "hostports-v4", "hostports-v6"]);
-        let mut without = render(&three_nodes(), &[], &around());
+        let mut without = render(&three_nodes(), &[], &around(), None);
         without.desired.tolerated = rendered.desired.tolerated.clone();
         assert_eq!(rendered, without);
     }
@@ -117,7 +117,7 @@ fn a_pod_that_is_joining_or_leaving_is_left_to_the_cni_binary() {
 fn a_peer_behind_a_router_is_an_obstacle_and_the_others_are_reached() {
     let mut state = three_nodes();
     state.peers.get_mut("n5").unwrap().addresses = vec!["172.16.31.5".parse().unwrap()];
-    let rendered = render(&state, &[], &around());
+    let rendered = render(&state, &[], &around(), None);
     assert_eq!(
         rendered.obstacles,
         [
@@ -132,14 +132,14 @@ fn a_peer_behind_a_router_is_an_obstacle_and_the_others_are_reached() {
 fn an_mtu_above_the_uplink_is_an_obstacle() {
     let mut state = three_nodes();
     state.spec.mtu = Mtu::Bytes(9000);
-    let rendered = render(&state, &[], &around());
+    let rendered = render(&state, &[], &around(), None);
     assert_eq!(rendered.obstacles, [Obstacle::MtuAboveUplink { mtu: 9000, uplink: 1500 }]);
     assert_eq!(rendered.mtu, Some(1500), "no pod gets what the uplink does not carry");
 }
 
 #[test]
 fn a_foreign_route_in_the_way_is_reported_and_left_alone() {
-    let desired = render(&three_nodes(), &[], &around()).desired;
+    let desired = render(&three_nodes(), &[], &around(), None).desired;
     let taken: IpNet = "10.244.4.0/24".parse().unwrap();
     let observed = Observed { foreign_routes: BTreeSet::from([taken]), ..Observed::default() };
     let plan = plan(&desired, &observed);
@@ -151,7 +151,7 @@ fn a_foreign_route_in_the_way_is_reported_and_left_alone() {
 fn a_pod_of_a_range_that_the_node_lost_stays_attached_and_is_told_of() {
     let mut state = three_nodes();
     state.spec.pod_cidrs = vec!["10.244.9.0/24".parse().unwrap(), "fd00:244:0:3::/64".parse().unwrap()];
-    let rendered = render(&state, &[lease()], &around());
+    let rendered = render(&state, &[lease()], &around(), None);
     let told = Obstacle::Withdrawn { cidr: "10.244.3.0/24".parse().unwrap(), pods: 1 };
     assert_eq!(rendered.obstacles, [told]);
     assert!(routes(&rendered).contains(&"10.244.3.2/32 dev tow0123456789ab".to_owned()), "{:?}", routes(&rendered));

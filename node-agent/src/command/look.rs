@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 use towpath_kernel::host::HostKernel;
-use towpath_kernel::kernel::{Kernel as _, sysctls_of};
+use towpath_kernel::kernel::Kernel as _;
 use towpath_kernel::leases::Store;
 use towpath_kernel::sysctl::Sysctls;
-use towpath_net::observed::{Desired, Observed, Surroundings};
+use towpath_net::observed::{Desired, Observed};
 use towpath_net::plan::plan as plan_of;
-use towpath_net::render::{Rendered, render};
+use towpath_net::render::{Rendered, render, settings_of};
 
 use super::CommandError;
 use crate::args::Place;
@@ -22,10 +22,9 @@ async fn look(place: &Place) -> Result<Look, CommandError> {
     let (source, _) = super::source(place).await?;
     let assignment = source.fetch().await?.ok_or(CommandError::NoState)?;
     let mut kernel = HostKernel::open(Sysctls::below(&place.proc_sys))?;
-    let wanted = render(&assignment.state, &[], &Surroundings::default()).desired;
-    let observed = kernel.observe(&sysctls_of(&wanted))?;
     let leases = Store::below(&place.state_dir).read_all()?.leases;
-    let rendered = render(&assignment.state, &leases, &observed.surroundings);
+    let observed = kernel.observe(&settings_of(&assignment.state, &leases).into_keys().collect())?;
+    let rendered = render(&assignment.state, &leases, &observed.surroundings, None);
     Ok(Look { rendered, observed })
 }
 

@@ -10,9 +10,9 @@ use std::time::{Instant, SystemTime};
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::{Failure, Kernel as _, KernelError, Report, converge, sysctls_of};
 use towpath_net::lease::Lease;
-use towpath_net::observed::{Desired, Observed, Surroundings};
+use towpath_net::observed::{Desired, Observed};
 use towpath_net::ops::Op;
-use towpath_net::render::{Rendered, render};
+use towpath_net::render::{Rendered, render, settings_of};
 use tracing::{info, warn};
 
 use crate::addresses::Tracker;
@@ -146,13 +146,12 @@ impl Turns {
         if self.sweep(&seen) {
             self.leases = self.read_leases();
         }
-        let rendered = render(&assignment.state, &self.leases, &seen.surroundings);
+        let rendered = render(&assignment.state, &self.leases, &seen.surroundings, None);
         Ok(Look { seen, rendered })
     }
 
     fn observe(&mut self, assignment: &Assignment) -> Result<Observed, KernelError> {
-        let wanted = render(&assignment.state, &[], &Surroundings::default()).desired;
-        self.kernel.observe(&sysctls_of(&wanted))
+        self.kernel.observe(&settings_of(&assignment.state, &self.leases).into_keys().collect())
     }
 
     fn note_drift(&mut self, desired: &Desired, report: &Report) {
