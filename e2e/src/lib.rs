@@ -13,6 +13,7 @@ pub mod component;
 pub mod config;
 pub mod control_plane;
 pub mod gateway;
+pub mod guest;
 pub mod images;
 pub mod isolated;
 pub mod lab;

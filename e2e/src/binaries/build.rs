@@ -24,7 +24,10 @@ pub(super) fn module(module: &Module, progress: &Progress) -> Result<PathBuf, Bi
 
 /// Fills a folder under a lock beside it, in a folder aside that is renamed when all is there. What a killed process
 /// left aside is removed first.
-pub(super) fn aside(folder: &Path, fill: impl FnOnce(&Path) -> Result<(), BinariesError>) -> Result<(), BinariesError> {
+pub(crate) fn aside<E: From<BinariesError>>(
+    folder: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
     let parent = folder.parent().unwrap_or(folder);
     fs::create_dir_all(parent).map_err(BinariesError::io("create", parent))?;
     let lock_path = folder.with_extension("lock");
@@ -40,7 +43,7 @@ pub(super) fn aside(folder: &Path, fill: impl FnOnce(&Path) -> Result<(), Binari
         clear(&aside)?;
         return Err(error);
     }
-    fs::rename(&aside, folder).map_err(BinariesError::io("rename", folder))
+    Ok(fs::rename(&aside, folder).map_err(BinariesError::io("rename", folder))?)
 }
 
 fn clear(folder: &Path) -> Result<(), BinariesError> {

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use self::module::digest;
+pub(crate) use self::{build::aside, module::digest};
 pub use self::module::{CONTAINERD, COREDNS, CRI_TOOLS, KUBERNETES, Module, OCICNI, PLUGINS, SPECS};
 use crate::{progress::Progress, run::RunError};
 
