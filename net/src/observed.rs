@@ -19,6 +19,16 @@ use crate::transport::PublicKey;
 #[serde(transparent)]
 pub struct NexthopId(pub u32);
 
+impl NexthopId {
+    /// The lowest number of ours: routing daemons count from 1 upwards.
+    pub const FIRST: u32 = 1 << 31;
+
+    /// Whether only one of ours has such a number.
+    pub const fn is_ours(self) -> bool {
+        self.0 >= Self::FIRST
+    }
+}
+
 /// An outer header that routes add to packets (`LWTUNNEL_ENCAP_IP`, `LWTUNNEL_ENCAP_IP6`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Encapsulation {

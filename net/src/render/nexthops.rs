@@ -7,8 +7,8 @@ use fnv::FnvHasher;
 
 use crate::observed::{Nexthop, NexthopId, Target};
 
-/// The lowest number of ours: routing daemons count from 1 upwards.
-const FIRST: u32 = 1 << 31;
+/// The lowest number of ours.
+const FIRST: u32 = NexthopId::FIRST;
 /// How many there are.
 const MANY: u32 = 1 << 31;
 
