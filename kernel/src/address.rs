@@ -52,12 +52,14 @@ fn as_route(link: Index, address: IpNet) -> Option<Route> {
 /// Lists all addresses of the socket's namespace.
 pub fn list(socket: &mut Socket) -> Result<Vec<Address>, Error> {
     let request = Message { kind: RTM_GETADDR, body: header(0, 0, Index(0)).to_vec() };
-    let replies = socket.dump(&request).map_err(|cause| Error::new(Operation::List, "addresses", cause))?;
+    let mut addresses =
+        socket.dump_with(&request, decode).map_err(|cause| Error::new(Operation::List, "addresses", cause))?;
     let routes = route::local_routes(socket, Family::V6)?.into_iter();
     let loopbacks = routes
         .filter(|route| route.protocol == ROUTE_PROTOCOL)
         .filter_map(|route| Some(Address { link: route.link?, address: route.destination, usable: true }));
-    Ok(replies.iter().filter_map(decode).chain(loopbacks).collect())
+    addresses.extend(loopbacks);
+    Ok(addresses)
 }
 
 /// Gives a link an address, or leaves it as it is where the link has it.
@@ -84,13 +86,16 @@ pub fn adding(link: Index, address: IpNet) -> Request {
 
 /// Takes an address from a link.
 pub fn delete(socket: &mut Socket, link: Index, address: IpNet) -> Result<(), Error> {
+    socket.execute(&deleting(link, address))
+}
+
+/// The request of [`delete`].
+pub fn deleting(link: Index, address: IpNet) -> Request {
     if let Some(route) = as_route(link, address) {
-        return route::delete(socket, &route);
+        return route::deleting(&route);
     }
-    let request = Message { kind: RTM_DELADDR, body: identify(link, address).into_bytes() };
-    socket
-        .write(&request, 0)
-        .map_err(|cause| Error::new(Operation::Delete, format!("address {address} of link {link}"), cause))
+    let message = Message { kind: RTM_DELADDR, body: identify(link, address).into_bytes() };
+    Request::new(Operation::Delete, format!("address {address} of link {link}"), message, 0)
 }
 
 /// `struct ifaddrmsg`: family, prefix length, flags, scope, link.

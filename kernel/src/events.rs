@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::netlink::{Error, Protocol, Socket, Wait};
-use crate::nft;
+use crate::netlink::{Error, Message, Protocol, Socket, Wait, messages};
+use crate::{nexthop, nft};
 
 /// Multicast groups of `NETLINK_ROUTE` (`enum rtnetlink_groups`, `linux/rtnetlink.h`).
 mod group {
@@ -15,6 +15,7 @@ mod group {
     pub const IPV6_ROUTE: u32 = 11;
     pub const IPV4_SETTINGS: u32 = 24;
     pub const IPV6_SETTINGS: u32 = 25;
+    pub const NEXTHOP: u32 = 32;
     /// `NFNLGRP_NFTABLES` of `NETLINK_NETFILTER`.
     pub const NFTABLES: u32 = 7;
 }
@@ -37,6 +38,7 @@ impl Events {
             group::IPV6_ROUTE,
             group::IPV4_SETTINGS,
             group::IPV6_SETTINGS,
+            group::NEXTHOP,
         ] {
             routes.join(group)?;
         }
@@ -54,10 +56,14 @@ impl Events {
     ///
     /// Lost events concern it always.
     pub fn drain(&mut self) -> io::Result<bool> {
-        let routes = drain(&mut self.routes, |_| true)?;
+        let routes = drain(&mut self.routes, |datagram| messages(datagram).any(|event| concerns(&event)))?;
         let nftables = drain(&mut self.nftables, nft::concerns)?;
         Ok(routes || nftables)
     }
+}
+
+fn concerns(event: &Message) -> bool {
+    !nexthop::is_event(event) || nexthop::concerns(event)
 }
 
 fn drain(socket: &mut Socket, concerns: impl Fn(&[u8]) -> bool) -> io::Result<bool> {

@@ -36,8 +36,12 @@ impl FakeKernel {
     }
 
     fn insert_route(&mut self, route: &Route) -> Result<(), KernelError> {
-        if let Target::Link { link } = &route.target {
-            self.link_exists(link)?;
+        match &route.target {
+            Target::Link { link } => self.link_exists(link)?,
+            Target::Via(nexthop) if !self.state.nexthops.contains_key(&nexthop.id) => {
+                return Err(KernelError::Gone(format!("nexthop {}", nexthop.id.0)));
+            }
+            Target::Via(_) | Target::Blackhole | Target::Other => {}
         }
         self.state.routes.insert(route.clone());
         Ok(())
@@ -70,6 +74,17 @@ impl FakeKernel {
         Ok(())
     }
 
+    fn apply(&mut self, op: &Op) -> Result<(), KernelError> {
+        let number = self.tried;
+        self.tried += 1;
+        if self.fails_at == Some(number) || self.dies_at.is_some_and(|last| number >= last) {
+            return Err(KernelError::Injected(op.to_string()));
+        }
+        self.execute(op)?;
+        self.writes += 1;
+        Ok(())
+    }
+
     fn execute(&mut self, op: &Op) -> Result<(), KernelError> {
         let gone = || KernelError::Gone(op.object());
         match op {
@@ -94,6 +109,19 @@ impl FakeKernel {
                 self.state.addresses.insert(address.clone());
                 Ok(())
             }
+            Op::SetNexthop(nexthop) => {
+                self.state.nexthops.insert(nexthop.id, nexthop.clone());
+                let leads = |route: &Route| route.target.nexthop().is_some_and(|old| old.id == nexthop.id);
+                let moved: Vec<Route> = self.state.routes.iter().filter(|route| leads(route)).cloned().collect();
+                self.state.routes.retain(|route| !leads(route));
+                let target = Target::Via(nexthop.clone());
+                self.state.routes.extend(moved.into_iter().map(|route| Route { target: target.clone(), ..route }));
+                Ok(())
+            }
+            Op::DeleteNexthop(nexthop) => {
+                self.state.routes.retain(|route| route.target.nexthop().is_none_or(|old| old.id != nexthop.id));
+                self.state.nexthops.remove(&nexthop.id).map(|_| ()).ok_or_else(gone)
+            }
             Op::AddRoute(route) => self.add_route(route),
             Op::ReplaceRoute(route) => self.replace_route(route),
             Op::ReplaceTable(table) => {
@@ -114,15 +142,8 @@ impl Kernel for FakeKernel {
         Ok(observed)
     }
 
-    fn apply(&mut self, op: &Op) -> Result<(), KernelError> {
-        let number = self.tried;
-        self.tried += 1;
-        if self.fails_at == Some(number) || self.dies_at.is_some_and(|last| number >= last) {
-            return Err(KernelError::Injected(op.to_string()));
-        }
-        self.execute(op)?;
-        self.writes += 1;
-        Ok(())
+    fn apply_all(&mut self, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        ops.iter().map(|op| self.apply(op)).collect()
     }
 
     fn writes(&self) -> u64 {

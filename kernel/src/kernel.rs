@@ -1,4 +1,4 @@
-//! The seam to the kernel: read what there is, do one thing. [`converge`] does a whole plan.
+//! The seam to the kernel: read what there is, do things. [`converge`] does a whole plan.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,9 @@ pub trait Kernel {
     /// Reads everything that is Towpath's or stands in its way, and the settings asked for.
     fn observe(&mut self, sysctls: &BTreeSet<Sysctl>) -> Result<Observed, KernelError>;
 
-    /// Does one operation, wholly or not at all.
-    fn apply(&mut self, op: &Op) -> Result<(), KernelError>;
+    /// Does operations in order, each wholly or not at all, and tells what became of each. One that fails does not keep
+    /// the rest from being done.
+    fn apply_all(&mut self, ops: &[Op]) -> Vec<Result<(), KernelError>>;
 
     /// How often anything was written.
     fn writes(&self) -> u64;
@@ -89,8 +90,9 @@ impl Report {
 pub fn converge(kernel: &mut impl Kernel, desired: &Desired, observed: &Observed) -> Report {
     let plan = plan(desired, observed);
     let mut report = Report { conflicts: plan.conflicts, ..Report::default() };
-    for op in plan.ops {
-        match kernel.apply(&op) {
+    let outcomes = kernel.apply_all(&plan.ops);
+    for (op, outcome) in plan.ops.into_iter().zip(outcomes) {
+        match outcome {
             Ok(()) => report.done.push(op),
             Err(error) => report.failed.push(Failure { op, error }),
         }

@@ -15,6 +15,7 @@ pub mod link;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;
+pub mod nexthop;
 pub mod nft;
 pub mod ports;
 pub mod release;

@@ -9,7 +9,9 @@ mod transaction;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_REQUEST, NetlinkBuffer};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+};
 use netlink_sys::SocketAddr;
 
 pub use error::{Cause, Error, Operation};
@@ -155,6 +157,50 @@ impl Socket {
         Err(Cause::Torn)
     }
 
+    /// The same, each object read as it arrives: nothing of the answer is kept but what `read` makes of it.
+    pub fn dump_with<T>(
+        &mut self,
+        message: &Message,
+        mut read: impl FnMut(&Message) -> Option<T>,
+    ) -> Result<Vec<T>, Cause> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut found = Vec::new();
+            match self.read_dump(message, |object| found.extend(read(object))) {
+                Ok(()) => return Ok(found),
+                Err(Cause::Torn) => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        Err(Cause::Torn)
+    }
+
+    fn read_dump(&mut self, message: &Message, mut take: impl FnMut(&Message)) -> Result<(), Cause> {
+        let sequence = self.next_sequence();
+        let bytes = message.with_header(NLM_F_REQUEST | NLM_F_DUMP, sequence);
+        self.inner.send(&bytes, 0).map_err(Cause::Io)?;
+        let mut torn = false;
+        let mut object = Message { kind: 0, body: Vec::new() };
+        loop {
+            let mut rest = self.receive(Wait::Block).map_err(Cause::Io)?.unwrap_or_default();
+            while !rest.is_empty() {
+                let (message, after) = split(rest)?;
+                rest = after;
+                if message.sequence_number() != sequence {
+                    continue;
+                }
+                torn |= message.flags() & NLM_F_DUMP_INTR != 0;
+                if matches!(message.message_type(), NLMSG_ERROR | NLMSG_DONE) {
+                    error::outcome(message.flags(), message.payload())?;
+                    return if torn { Err(Cause::Torn) } else { Ok(()) };
+                }
+                object.kind = message.message_type();
+                object.body.clear();
+                object.body.extend_from_slice(message.payload());
+                take(&object);
+            }
+        }
+    }
+
     fn request(&mut self, message: &Message, flags: u16) -> Result<Vec<Message>, Cause> {
         let sequence = self.next_sequence();
         let bytes = message.with_header(NLM_F_REQUEST | flags, sequence);
@@ -214,7 +260,7 @@ impl Answer {
     fn take(&mut self, message: &NetlinkBuffer<&[u8]>) -> Option<Result<(), Cause>> {
         self.torn |= message.flags() & NLM_F_DUMP_INTR != 0;
         match message.message_type() {
-            netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE => {
+            NLMSG_ERROR | NLMSG_DONE => {
                 Some(error::outcome(message.flags(), message.payload()))
             }
             kind => {

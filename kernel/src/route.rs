@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use towpath_net::Family;
 use towpath_net::family::host_net;
+use towpath_net::observed::NexthopId;
 
 use crate::address::address_family;
 use crate::link::Index;
@@ -138,8 +139,9 @@ pub struct Route {
     pub protocol: Protocol,
     /// The preference among routes to the same destination: lower wins.
     pub metric: u32,
-    /// Whether the route has several next hops or a nexthop object, which Towpath never makes; then `gateway` and
-    /// `link` are empty.
+    /// The nexthop object that it leads to; then `gateway` and `link` are empty.
+    pub nexthop: Option<NexthopId>,
+    /// Whether the route has several next hops, which Towpath never makes; then `gateway` and `link` are empty.
     pub complex: bool,
 }
 
@@ -156,6 +158,11 @@ impl Route {
     /// By way of a gateway on a link.
     pub fn via(destination: IpNet, gateway: IpAddr, link: Index, protocol: Protocol) -> Self {
         Self { gateway: Some(gateway), link: Some(link), ..Self::blank(destination, protocol) }
+    }
+
+    /// To where a nexthop object leads.
+    pub fn by(destination: IpNet, nexthop: NexthopId, protocol: Protocol) -> Self {
+        Self { nexthop: Some(nexthop), ..Self::blank(destination, protocol) }
     }
 
     /// To nowhere.
@@ -178,6 +185,7 @@ impl Route {
             scope: Scope::Global,
             protocol,
             metric: default_metric(Family::of_net(&destination)),
+            nexthop: None,
             complex: false,
         }
     }
@@ -194,6 +202,9 @@ impl fmt::Display for Route {
         }
         if let Some(link) = self.link {
             write!(f, " dev {link}")?;
+        }
+        if let Some(nexthop) = self.nexthop {
+            write!(f, " nhid {}", nexthop.0)?;
         }
         if let Some(source) = self.source {
             write!(f, " src {source}")?;
@@ -258,8 +269,9 @@ fn table(socket: &mut Socket, family: Family, table: u8) -> Result<Vec<Route>, E
     let header = Header { family: address_family(family), ..Header::default() };
     let mut attributes = Attributes::after(&header.bytes());
     attributes.put_number(RTA_TABLE, table.into());
-    match socket.dump(&Message { kind: RTM_GETROUTE, body: attributes.into_bytes() }) {
-        Ok(replies) => Ok(replies.iter().filter_map(|reply| decode(family, table, reply)).collect()),
+    let request = Message { kind: RTM_GETROUTE, body: attributes.into_bytes() };
+    match socket.dump_with(&request, |reply| decode(family, table, reply)) {
+        Ok(routes) => Ok(routes),
         // The kernel makes the table with its first route.
         Err(cause) if cause.errno() == Some(rustix::io::Errno::NOENT) => Ok(Vec::new()),
         Err(cause) => Err(Error::new(Operation::List, format!("{family} routes"), cause)),
@@ -288,7 +300,12 @@ pub fn appending(route: &Route) -> Request {
 
 /// Adds a route in the place of the one to the same destination with the same metric, without a moment in between.
 pub fn replace(socket: &mut Socket, route: &Route) -> Result<(), Error> {
-    socket.execute(&writing(route, Operation::Replace, NLM_F_CREATE | NLM_F_REPLACE))
+    socket.execute(&replacing(route))
+}
+
+/// The request of [`replace`].
+pub fn replacing(route: &Route) -> Request {
+    writing(route, Operation::Replace, NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 fn writing(route: &Route, operation: Operation, flags: u16) -> Request {
@@ -297,9 +314,12 @@ fn writing(route: &Route, operation: Operation, flags: u16) -> Request {
 
 /// Deletes exactly this route, and no other to the same destination.
 pub fn delete(socket: &mut Socket, route: &Route) -> Result<(), Error> {
-    socket
-        .write(&encode(RTM_DELROUTE, route), 0)
-        .map_err(|cause| Error::new(Operation::Delete, format!("route {route}"), cause))
+    socket.execute(&deleting(route))
+}
+
+/// The request of [`delete`].
+pub fn deleting(route: &Route) -> Request {
+    Request::new(Operation::Delete, format!("route {route}"), encode(RTM_DELROUTE, route), 0)
 }
 
 /// `struct rtmsg`, less what is always nothing here.
@@ -349,6 +369,9 @@ fn encode(kind: u16, route: &Route) -> Message {
     if let Some(link) = route.link {
         attributes.put_number(RTA_OIF, link.0);
     }
+    if let Some(nexthop) = route.nexthop {
+        attributes.put_number(RTA_NH_ID, nexthop.0);
+    }
     if let Some(source) = route.source {
         attributes.put_address(RTA_PREFSRC, source);
     }
@@ -375,12 +398,17 @@ pub(crate) fn decode(family: Family, wanted: u8, reply: &Message) -> Option<Rout
             RTA_PREFSRC => route.source = attribute.address(),
             RTA_OIF => route.link = attribute.number().map(Index),
             RTA_PRIORITY => route.metric = attribute.number()?,
-            // A gateway of the other family, several next hops, or a nexthop object.
-            RTA_VIA | RTA_MULTIPATH | RTA_NH_ID => route.complex = true,
+            RTA_NH_ID => route.nexthop = attribute.number().map(NexthopId),
+            // A gateway of the other family, or several next hops.
+            RTA_VIA | RTA_MULTIPATH => route.complex = true,
             _ => {}
         }
     }
-    if route.complex {
+    // Beside the number of a nexthop object the kernel shows what it stands for.
+    if route.nexthop.is_some() {
+        route.complex = false;
+    }
+    if route.complex || route.nexthop.is_some() {
         (route.gateway, route.link) = (None, None);
     }
     // The kernel shows the loopback as the device of an IPv6 route to nowhere.

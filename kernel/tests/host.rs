@@ -164,6 +164,7 @@ fn whatever_is_altered_by_hand_comes_back() {
             "nft flush chain inet towpath guard",
             "nft delete element inet towpath hostports-by-address-v6 { ::1 . tcp . 8080 }",
             "ip route delete 10.244.4.0/24",
+            "ip nexthop flush proto 117",
             "ip route replace 10.244.4.0/24 via 172.16.30.5 proto 117",
             "ip -6 route delete fd00:244:0:4::/64",
             "ip -6 route replace fd00:244:0:4::/64 via fd00:30::5 proto 117",

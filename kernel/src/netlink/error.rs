@@ -84,6 +84,9 @@ pub enum Cause {
     /// The kernel's tables changed during each of many attempts to read them (`NLM_F_DUMP_INTR`).
     #[error("the kernel's tables changed while they were read; try again")]
     Torn,
+    /// The socket failed before the kernel's answer was read: whether the change was made is not known.
+    #[error("no answer of the kernel: {0}")]
+    Unanswered(String),
     /// The answer is not what the protocol says.
     #[error("cannot read the kernel's answer: {0}")]
     Malformed(String),
@@ -94,7 +97,7 @@ impl Cause {
     pub const fn errno(&self) -> Option<rustix::io::Errno> {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
-            Self::Io(_) | Self::Torn | Self::Malformed(_) => None,
+            Self::Io(_) | Self::Torn | Self::Unanswered(_) | Self::Malformed(_) => None,
         }
     }
 }

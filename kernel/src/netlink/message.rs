@@ -21,15 +21,24 @@ pub struct Message {
 impl Message {
     /// The message with a netlink header in front of it.
     pub(super) fn with_header(&self, flags: u16, sequence: u32) -> Vec<u8> {
-        let mut bytes = vec![0; HEADER];
-        bytes.extend(&self.body);
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let mut header = NetlinkBuffer::new(&mut bytes);
-        header.set_length(length);
-        header.set_message_type(self.kind);
-        header.set_flags(flags);
-        header.set_sequence_number(sequence);
+        let mut bytes = Vec::with_capacity(HEADER + self.body.len());
+        self.append_to(&mut bytes, flags, sequence);
         bytes
+    }
+
+    /// Appends the message, with a netlink header in front of it, at the next place where one may begin.
+    pub(super) fn append_to(&self, bytes: &mut Vec<u8>, flags: u16, sequence: u32) {
+        let start = bytes.len().next_multiple_of(4);
+        bytes.resize(start + HEADER, 0);
+        bytes.extend_from_slice(&self.body);
+        let length = u32::try_from(HEADER + self.body.len()).unwrap_or(u32::MAX);
+        if let Some(written) = bytes.get_mut(start..) {
+            let mut header = NetlinkBuffer::new(written);
+            header.set_length(length);
+            header.set_message_type(self.kind);
+            header.set_flags(flags);
+            header.set_sequence_number(sequence);
+        }
     }
 
     /// The protocol's own header; nothing where the message is shorter.

@@ -4,6 +4,10 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR};
 
 use super::{Cause, Error, Message, Operation, Socket, Wait, error, split};
 
+/// How many requests go over the socket together: the kernel answers each before the call returns, and its answers have
+/// to fit the receive buffer of a process that may not enlarge it.
+const BATCH: usize = 100;
+
 /// A change that is to be asked for, with the words for what may go wrong.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -52,6 +56,59 @@ impl Socket {
                 Err(Error::new(request.operation, &request.object, cause))
             }
         }
+    }
+
+    /// Asks for any number of changes, many in one system call; the kernel makes them in order, and goes on behind one
+    /// that it refuses. What became of each, in order.
+    pub fn execute_each(&mut self, requests: &[Request]) -> Vec<Result<(), Error>> {
+        let mut results = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(BATCH) {
+            let outcomes = self.exchange(batch);
+            let named = batch.iter().zip(outcomes).map(|(request, outcome)| {
+                outcome.map_err(|cause| Error::new(request.operation, &request.object, cause))
+            });
+            results.extend(named);
+        }
+        results
+    }
+
+    /// Sends requests together; the kernel's answers to them, in order.
+    fn exchange(&mut self, requests: &[Request]) -> Vec<Result<(), Cause>> {
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        for request in requests {
+            let sequence = self.next_sequence();
+            request.message.append_to(&mut bytes, NLM_F_REQUEST | NLM_F_ACK | request.flags, sequence);
+        }
+        self.writes += u64::try_from(requests.len()).unwrap_or(u64::MAX);
+        let mut answers: Vec<Option<Result<(), Cause>>> = requests.iter().map(|_| None).collect();
+        let failed = match self.inner.send(&bytes, 0) {
+            Ok(_) => self.collect(first, &mut answers).err(),
+            Err(source) => Some(Cause::Io(source)),
+        };
+        let reason = failed.map(|cause| cause.to_string());
+        let unanswered = || Err(Cause::Unanswered(reason.clone().unwrap_or_default()));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect()
+    }
+
+    /// Reads until every request has its answer.
+    fn collect(&mut self, first: u32, answers: &mut [Option<Result<(), Cause>>]) -> Result<(), Cause> {
+        let mut open = answers.len();
+        while open > 0 {
+            let mut rest = self.receive(Wait::Block).map_err(Cause::Io)?.unwrap_or_default();
+            while !rest.is_empty() {
+                let (message, after) = split(rest)?;
+                rest = after;
+                let index = usize::try_from(message.sequence_number().wrapping_sub(first)).unwrap_or(usize::MAX);
+                if message.message_type() == NLMSG_ERROR
+                    && let Some(answer @ None) = answers.get_mut(index)
+                {
+                    *answer = Some(error::outcome(message.flags(), message.payload()));
+                    open -= 1;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The first of `count` requests that was refused; read up to the answer to the last.

@@ -1,0 +1,128 @@
+//! What the kernel has, in the terms of the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use towpath_net::Family;
+use towpath_net::device::is_device;
+use towpath_net::lease::{NODE_LINK_LOCAL, is_host_interface};
+use towpath_net::observed::{Address, Link, Nexthop, NexthopId, Observed, Route, Subnet, Surroundings, Sysctl, Target};
+
+use super::HostKernel;
+use crate::kernel::KernelError;
+use crate::link::Index;
+use crate::route::{ROUTE_PROTOCOL, default_metric};
+use crate::{address, link, nexthop, route};
+
+/// The names of links by their numbers.
+pub(super) type Names<'a> = BTreeMap<Index, &'a str>;
+
+impl HostKernel {
+    pub(super) fn read(&mut self, sysctls: &BTreeSet<Sysctl>) -> Result<Observed, KernelError> {
+        let links = link::list(&mut self.routes)?;
+        let addresses = address::list(&mut self.routes)?;
+        let names = names(&links);
+        let mut observed = Observed { table: self.nft.read()?, ..Observed::default() };
+        for key in sysctls {
+            observed.sysctls.extend(self.sysctls.read(key)?.map(|value| (key.clone(), value)));
+        }
+        for link in links.iter().filter(|l| is_host_interface(&l.name)) {
+            observed.links.insert(link.name.clone(), Link { up: link.up, mtu: link.mtu, bridged: false });
+        }
+        observed.addresses = ours(&addresses, &names);
+        observed.nexthops = self.read_nexthops(&names)?;
+        self.read_routes(&names, &mut observed)?;
+        observed.surroundings = surroundings(&links, &addresses);
+        Ok(observed)
+    }
+
+    /// Our nexthop objects; takes note of those of others, and of those that need to be made anew.
+    pub(super) fn read_nexthops(&mut self, names: &Names<'_>) -> Result<BTreeMap<NexthopId, Nexthop>, KernelError> {
+        self.foreign.clear();
+        self.bent.clear();
+        let mut nexthops = BTreeMap::new();
+        for seen in nexthop::list(&mut self.routes)? {
+            if seen.protocol != ROUTE_PROTOCOL {
+                self.foreign.insert(seen.id);
+                continue;
+            }
+            let way = seen.way.and_then(|way| Some((way, *names.get(&way.link)?)));
+            if way.is_none() {
+                self.bent.insert(seen.id);
+            }
+            nexthops.insert(seen.id, way.map_or_else(|| bent(seen.id), |(way, link)| model(seen.id, way, link)));
+        }
+        Ok(nexthops)
+    }
+
+    fn read_routes(&mut self, names: &Names<'_>, observed: &mut Observed) -> Result<(), KernelError> {
+        for seen in route::list(&mut self.routes)? {
+            if seen.protocol == ROUTE_PROTOCOL {
+                let target = target(&seen, names, &observed.nexthops);
+                observed.routes.insert(Route { destination: seen.destination, target });
+            } else if seen.metric == default_metric(Family::of_net(&seen.destination)) {
+                observed.foreign_routes.insert(seen.destination);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names of all links.
+pub(super) fn names(links: &[link::Link]) -> Names<'_> {
+    links.iter().map(|link| (link.index, link.name.as_str())).collect()
+}
+
+fn model(id: NexthopId, way: nexthop::Way, link: &str) -> Nexthop {
+    let nexthop::Way { gateway, on_link, encapsulation, .. } = way;
+    Nexthop { id, gateway, link: link.to_owned(), on_link, encapsulation }
+}
+
+/// What somebody made of one of ours that we would never make: equal to nothing that is wanted.
+const fn bent(id: NexthopId) -> Nexthop {
+    let gateway = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    Nexthop { id, gateway, link: String::new(), on_link: false, encapsulation: None }
+}
+
+/// The addresses of our links, but for those that the kernel gave them by itself.
+fn ours(addresses: &[address::Address], names: &Names<'_>) -> BTreeSet<Address> {
+    let on_links = addresses.iter().filter_map(|seen| Some((*names.get(&seen.link)?, seen.address)));
+    let ours = on_links.filter(|(link, address)| {
+        let is_kernels = is_link_local(*address) && address.addr() != NODE_LINK_LOCAL;
+        !is_kernels && (is_host_interface(link) || is_device(link))
+    });
+    ours.map(|(link, address)| Address { link: link.to_owned(), address }).collect()
+}
+
+/// The kernel may give a link such an address by itself.
+fn is_link_local(address: IpNet) -> bool {
+    matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local())
+}
+
+/// Where a route of ours leads, given our nexthop objects.
+pub(super) fn target(seen: &route::Route, names: &Names<'_>, nexthops: &BTreeMap<NexthopId, Nexthop>) -> Target {
+    let plain = seen.metric == default_metric(Family::of_net(&seen.destination)) && !seen.complex;
+    if !plain || seen.source.is_some() {
+        return Target::Other;
+    }
+    if let Some(id) = seen.nexthop {
+        return nexthops.get(&id).map_or(Target::Other, |nexthop| Target::Via(nexthop.clone()));
+    }
+    let link = seen.link.and_then(|index| names.get(&index)).map(|name| (*name).to_owned());
+    match (seen.kind, seen.gateway, link) {
+        (route::Kind::Unicast, None, Some(link)) => Target::Link { link },
+        (route::Kind::Blackhole, None, None) => Target::Blackhole,
+        _ => Target::Other,
+    }
+}
+
+/// The subnets of links that are up and not Towpath's.
+fn surroundings(links: &[link::Link], addresses: &[address::Address]) -> Surroundings {
+    let outside = links.iter().filter(|l| l.up && !l.loopback && !is_host_interface(&l.name) && !is_device(&l.name));
+    let subnets = outside.flat_map(|l| {
+        let held = addresses.iter().filter(|a| a.link == l.index && a.usable && !is_link_local(a.address));
+        held.map(|a| Subnet { link: l.name.clone(), address: a.address, mtu: l.mtu })
+    });
+    Surroundings { subnets: subnets.collect() }
+}

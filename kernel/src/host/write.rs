@@ -1,0 +1,161 @@
+//! Operations, as requests to the kernel: as many as possible in one system call.
+
+use ipnet::IpNet;
+use towpath_net::observed::{Link, Nexthop, Route, Target};
+use towpath_net::ops::Op;
+
+use super::HostKernel;
+use super::observe::{names, target};
+use crate::kernel::KernelError;
+use crate::link::Index;
+use crate::netlink::Request;
+use crate::nexthop::{self, Way};
+use crate::route::ROUTE_PROTOCOL;
+use crate::{address, link, route};
+
+/// What became of an operation.
+pub(super) type Outcome = Result<(), KernelError>;
+
+impl HostKernel {
+    pub(super) fn execute_all(&mut self, ops: &[Op]) -> Vec<Outcome> {
+        self.indexes.clear();
+        let mut outcomes = Vec::with_capacity(ops.len());
+        let mut rest = ops;
+        while let Some((first, others)) = rest.split_first() {
+            let together = rest.iter().take_while(|op| is_request(op)).count();
+            if together == 0 {
+                outcomes.push(self.execute(first));
+                rest = others;
+            } else {
+                let (these, others) = rest.split_at(together);
+                self.execute_together(these, &mut outcomes);
+                rest = others;
+            }
+        }
+        outcomes
+    }
+
+    /// Operations that are requests on the socket for links and routes, and that name no link made by one of them.
+    fn execute_together(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) {
+        let mut requests = Vec::with_capacity(ops.len());
+        let mut counts = Vec::with_capacity(ops.len());
+        for op in ops {
+            counts.push(self.requests(op).map(|of_this| {
+                let count = of_this.len();
+                requests.extend(of_this);
+                count
+            }));
+        }
+        let mut answers = self.routes.execute_each(&requests).into_iter();
+        for (op, count) in ops.iter().zip(counts) {
+            let answer = count.and_then(|count| {
+                let answers: Vec<_> = answers.by_ref().take(count).collect();
+                answers.into_iter().collect::<Result<(), _>>().map_err(KernelError::from)
+            });
+            outcomes.push(match (op, answer) {
+                // The address is there, which is what was wanted.
+                (Op::AddAddress(_), Err(KernelError::Netlink(error))) if error.is_taken() => Ok(()),
+                (_, answer) => answer,
+            });
+        }
+    }
+
+    /// The requests that an operation of [`is_request`] consists of.
+    fn requests(&mut self, op: &Op) -> Result<Vec<Request>, KernelError> {
+        Ok(match op {
+            Op::DeleteRoute(unwanted) => vec![route::deleting(&self.encode(unwanted)?)],
+            Op::AddRoute(wanted) => vec![route::adding(&self.encode(wanted)?)],
+            Op::ReplaceRoute(wanted) => vec![route::replacing(&self.encode(wanted)?)],
+            Op::DeleteAddress(unwanted) => vec![address::deleting(self.index_of(&unwanted.link)?, unwanted.address)],
+            Op::AddAddress(wanted) => vec![address::adding(self.index_of(&wanted.link)?, wanted.address)],
+            Op::SetLink { name, link } => self.setting_link(name, *link)?,
+            Op::SetNexthop(wanted) => self.setting_nexthop(wanted)?,
+            Op::DeleteNexthop(unwanted) => vec![nexthop::deleting(unwanted.id)],
+            _ => Vec::new(),
+        })
+    }
+
+    fn setting_link(&mut self, name: &str, link: Link) -> Result<Vec<Request>, KernelError> {
+        let index = self.index_of(name)?;
+        let change = link::Change { up: Some(link.up), mtu: Some(link.mtu), ..link::Change::default() };
+        Ok(vec![link::changing(index, change)])
+    }
+
+    /// The kernel never makes an ordinary nexthop of one that is a group, say.
+    fn setting_nexthop(&mut self, wanted: &Nexthop) -> Result<Vec<Request>, KernelError> {
+        if self.foreign.contains(&wanted.id) {
+            return Err(KernelError::Exists(format!("nexthop {}", wanted.id.0)));
+        }
+        let link = self.index_of(&wanted.link)?;
+        let Nexthop { gateway, on_link, encapsulation, .. } = *wanted;
+        let made = nexthop::setting(wanted.id, &Way { link, gateway, on_link, encapsulation });
+        let bent = self.bent.contains(&wanted.id).then(|| nexthop::deleting(wanted.id));
+        Ok(bent.into_iter().chain([made]).collect())
+    }
+
+    /// The number of a link. It is asked for once in a plan: what makes links or removes them comes to [`Self::execute`].
+    pub(super) fn index_of(&mut self, name: &str) -> Result<Index, KernelError> {
+        if let Some(index) = self.indexes.get(name) {
+            return Ok(*index);
+        }
+        let found = link::find(&mut self.routes, name)?;
+        let index = found.map(|link| link.index).ok_or_else(|| KernelError::Gone(format!("link {name}")))?;
+        self.indexes.insert(name.to_owned(), index);
+        Ok(index)
+    }
+
+    fn encode(&mut self, wanted: &Route) -> Result<route::Route, KernelError> {
+        let to = wanted.destination;
+        Ok(match &wanted.target {
+            Target::Via(nexthop) => route::Route::by(to, nexthop.id, ROUTE_PROTOCOL),
+            Target::Link { link } => route::Route::on_link(to, self.index_of(link)?, ROUTE_PROTOCOL),
+            Target::Blackhole => route::Route::blackhole(to, ROUTE_PROTOCOL),
+            Target::Other => return self.find_other(to),
+        })
+    }
+
+    /// A route of ours that somebody bent into something that we never make: only the kernel knows what it is.
+    fn find_other(&mut self, to: IpNet) -> Result<route::Route, KernelError> {
+        let links = link::list(&mut self.routes)?;
+        let names = names(&links);
+        let nexthops = self.read_nexthops(&names)?;
+        let found = route::list(&mut self.routes)?.into_iter().find(|r| {
+            r.protocol == ROUTE_PROTOCOL && r.destination == to && target(r, &names, &nexthops) == Target::Other
+        });
+        found.ok_or_else(|| KernelError::Gone(format!("route {to}")))
+    }
+
+    /// Operations that stand alone.
+    fn execute(&mut self, op: &Op) -> Outcome {
+        match op {
+            Op::DeleteLink(name) | Op::DeleteDevice(name) => {
+                self.indexes.remove(name);
+                link::delete(&mut self.routes, name)?;
+            }
+            Op::SetSysctl { key, value } => {
+                self.sysctl_writes += 1;
+                self.sysctls.write(key, value)?;
+            }
+            Op::ReplaceTable(table) => self.nft.replace(table)?,
+            Op::ChangeSet { set, add, remove } => self.nft.change([(set.as_str(), &add[..], &remove[..])])?,
+            Op::DeleteTable => self.nft.delete()?,
+            other => return Err(KernelError::Gone(other.object())),
+        }
+        Ok(())
+    }
+}
+
+/// Whether an operation is a request on the socket for links and routes, and can go with others.
+const fn is_request(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::DeleteRoute(_)
+            | Op::AddRoute(_)
+            | Op::ReplaceRoute(_)
+            | Op::DeleteAddress(_)
+            | Op::AddAddress(_)
+            | Op::SetLink { .. }
+            | Op::SetNexthop(_)
+            | Op::DeleteNexthop(_)
+    )
+}
