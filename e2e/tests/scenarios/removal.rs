@@ -24,7 +24,8 @@ fn node(cluster: &Cluster, name: &str) -> String {
     looks.map(|look| format!("{look}:\n{}", String::from_utf8_lossy(&run(look)))).concat()
 }
 
-fn all(cluster: &Cluster) -> Vec<String> {
+/// Everything on every node that Towpath could have changed.
+pub fn all(cluster: &Cluster) -> Vec<String> {
     ["n1", "n2", "n3"].map(|name| node(cluster, name)).to_vec()
 }
 
@@ -34,7 +35,8 @@ fn comparable(state: &str) -> Vec<String> {
     state.lines().filter(|line| !mounts.contains(&line.trim())).map(str::to_owned).collect()
 }
 
-fn is_as_before(cluster: &Cluster, before: &[String]) -> Result<(), String> {
+/// Whether every node is as [`all`] found it; the difference otherwise.
+pub fn is_as_before(cluster: &Cluster, before: &[String]) -> Result<(), String> {
     for (now, then) in all(cluster).iter().zip(before) {
         let (now, then) = (comparable(now), comparable(then));
         if now != then {
@@ -46,7 +48,8 @@ fn is_as_before(cluster: &Cluster, before: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn remove(cluster: &Cluster) {
+/// Takes Towpath away, as a user does.
+pub fn remove(cluster: &Cluster) {
     let overlay = repository().join("config/overlays/lab").display().to_string();
     cluster.kubectl(&format!("delete --ignore-not-found --timeout=90s -k {overlay}"));
 }

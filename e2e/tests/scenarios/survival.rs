@@ -11,13 +11,13 @@ use crate::cluster::{Cluster, Pod, kill};
 const RATE: u32 = 1000;
 
 /// Sequence-numbered packets from one pod to another, until it is stopped.
-struct Stream {
+pub struct Stream {
     ping: Child,
 }
 
 impl Stream {
     /// Starts in the pod's own namespaces, so that no API server is needed on the way.
-    fn start(cluster: &Cluster, from: &Pod, to: &Pod, seconds: u32) -> Self {
+    pub fn start(cluster: &Cluster, from: &Pod, to: &Pod, seconds: u32) -> Self {
         let pid = pod_process(cluster, from);
         let count = (seconds * RATE).to_string();
         let address = to.addresses[0].to_string();
@@ -43,12 +43,13 @@ impl Stream {
         Self { ping }
     }
 
-    fn is_running(&mut self) -> bool {
+    /// Whether there are packets to send yet.
+    pub fn is_running(&mut self) -> bool {
         self.ping.try_wait().unwrap().is_none()
     }
 
     /// How many were sent, and how many answers came.
-    fn finish(self) -> (u32, u32) {
+    pub fn finish(self) -> (u32, u32) {
         let output = self.ping.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let line = text.lines().find(|line| line.contains("packets transmitted")).unwrap_or_else(|| panic!("{text}"));

@@ -1,0 +1,127 @@
+//! An encrypted network on a kernel that need not have WireGuard: keys are exchanged through the API, and no packet
+//! between pods of two nodes is ever seen on the wire in clear.
+
+use std::time::Duration;
+
+use towpath_e2e::Wire;
+use towpath_e2e::address::Family;
+
+use crate::cluster::{Cluster, Pod, kill};
+
+/// The length of the pings by which pod packets are known on the wire, whatever was done to their addresses.
+const PAYLOAD: u32 = 777;
+/// Any node's packets: shows that the watch sees what passes.
+const NODES: &str = "nodes";
+/// Packets between pods, and pings of [`PAYLOAD`].
+const PODS: &str = "pods";
+
+/// Counts packets on the bridges between the nodes.
+fn watch(cluster: &Cluster) {
+    let (v4, v6) = (Family::V4.wire(), Family::V6.wire());
+    let rules = format!(
+        "table bridge watch {{\n counter {NODES} {{ }}\n counter {PODS} {{ }}\n chain prerouting {{\n\
+         type filter hook prerouting priority -300;\n\
+         ip saddr {v4} counter name {NODES}\n ip6 saddr {v6} counter name {NODES}\n\
+         ip saddr 10.244.0.0/16 ip daddr 10.244.0.0/16 counter name {PODS}\n\
+         ip6 saddr fd00:10:244::/56 ip6 daddr fd00:10:244::/56 counter name {PODS}\n\
+         icmp type echo-request ip length {} counter name {PODS}\n\
+         icmpv6 type echo-request ip6 length {} counter name {PODS}\n}}\n}}\n",
+        PAYLOAD + 8 + 20,
+        PAYLOAD + 8
+    );
+    let wire = cluster.lab.space("wire").unwrap();
+    let output = wire.exec(&["sh", "-c", &format!("nft -f - <<'END'\n{rules}END\n")]).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// How many packets a counter has seen.
+fn seen(cluster: &Cluster, counter: &str) -> u64 {
+    let shown =
+        cluster.lab.space("wire").unwrap().exec(&["nft", "list", "counter", "bridge", "watch", counter]).unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let number = text.split_whitespace().skip_while(|word| *word != "packets").nth(1);
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+}
+
+/// Pods of two nodes ping each other; tells how many were answered.
+fn pings(cluster: &Cluster, pods: &[Pod]) -> usize {
+    let mut answered = 0;
+    for from in pods {
+        for to in pods.iter().filter(|to| to.node != from.node) {
+            for address in &to.addresses {
+                let words = format!("ping -c 1 -W 1 -s {PAYLOAD} {address}");
+                let words: Vec<&str> = words.split_whitespace().collect();
+                answered += usize::from(cluster.lab.pod_exec("default", &from.name, &words).unwrap().success);
+            }
+        }
+    }
+    answered
+}
+
+fn declare(cluster: &Cluster, transport: &str) {
+    cluster.apply(&format!(
+        "{{apiVersion: towpath.dev/v1alpha1, kind: ClusterNetwork, metadata: {{name: default}}, spec: {{ipam: {{mode: \
+         NodeCIDR, allocation: Allocate, podCIDRs: [10.244.0.0/16, 'fd00:10:244::/56']}}, masquerade: {{mode: \
+         LeavingCluster}}, attachment: {{mode: Routed}}, transport: {transport}}}}}"
+    ));
+}
+
+#[test]
+fn the_watch_on_the_wire_sees_packets_of_pods_in_a_network_that_is_not_encrypted() {
+    let cluster = Cluster::bare_with("clear", |config| config.wire = Wire::Dual);
+    cluster.install();
+    watch(&cluster);
+    declare(&cluster, "{mode: Direct}");
+    cluster.wait_ready();
+    let pods = [("a", "n1"), ("b", "n2")].map(|(name, node)| cluster.pod(name, node));
+    assert_eq!(pings(&cluster, &pods), 4);
+    assert!(seen(&cluster, PODS) >= 8 && seen(&cluster, NODES) > 0);
+}
+
+#[test]
+fn nothing_between_pods_is_seen_in_clear_where_encryption_is_wanted() {
+    let cluster = Cluster::bare_with("encrypted", |config| config.wire = Wire::Dual);
+    cluster.install();
+    watch(&cluster);
+    declare(&cluster, "{mode: WireGuard}");
+    every_node_tells_a_key(&cluster);
+    cluster.wait_for("what is not effective, and why", Duration::from_secs(30), || {
+        let said = cluster.field("nodenetwork/n1", ".status.conditions[*].message");
+        if said.contains("WireGuard not effective") && said.contains("module") { Ok(()) } else { Err(said) }
+    });
+    println!("{}", cluster.field("nodenetwork/n1", ".status.conditions[?(@.type==\"Ready\")].message"));
+    let encryption = cluster.field("nodenetwork/n1", ".status.encryption");
+    assert_ne!(encryption, "Full", "nothing is encrypted here");
+    let pods = [("a", "n1"), ("b", "n1"), ("c", "n2")].map(|(name, node)| cluster.pod(name, node));
+    assert_eq!(pings(&cluster, &pods), 0, "pods of two nodes reach each other without encryption");
+    for address in &pods[1].addresses {
+        cluster.in_pod("a", &format!("ping -c 1 -W 2 {address}"));
+    }
+    let moments: [(&str, &dyn Fn()); 4] = [
+        ("without an agent", &|| cluster.agent_pid("n1").into_iter().for_each(kill)),
+        ("without our table", &|| drop(cluster.on("n1", "nft delete table inet towpath"))),
+        ("without our routes", &|| drop(cluster.on("n1", "ip route flush proto 117"))),
+        ("without our routes of IPv6", &|| drop(cluster.on("n1", "ip -6 route flush proto 117"))),
+    ];
+    for (moment, bring_about) in moments {
+        bring_about();
+        assert_eq!(pings(&cluster, &pods), 0, "{moment}");
+    }
+    assert_eq!(seen(&cluster, PODS), 0, "packets of pods were seen on the wire");
+    println!("{} packets passed the wire, none of them between pods", seen(&cluster, NODES));
+    assert!(seen(&cluster, NODES) > 0);
+}
+
+fn every_node_tells_a_key(cluster: &Cluster) {
+    let key = |node: &str| cluster.field(&format!("nodenetwork/{node}"), ".status.wireGuard.first");
+    for node in ["n1", "n2", "n3"] {
+        cluster.wait_for(&format!("the key of {node}"), Duration::from_secs(60), || {
+            let text = key(node);
+            // 32 bytes in base64.
+            if text.len() == 44 && text.ends_with('=') { Ok(()) } else { Err(text) }
+        });
+        let secret = cluster.on(node, "stat -c %a /run/towpath/agent/wireguard.json");
+        assert_eq!(secret.trim(), "600");
+    }
+    assert!(key("n1") != key("n2") && key("n2") != key("n3"));
+}
