@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
-.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni
+.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni bench-peers
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -23,6 +23,9 @@ bench-lab: setup ## Measure a warm lab up to a first pod that answers, and its m
 
 bench-cni: setup ## Measure the CNI binary against the reference plugins, and against the bars
 	@scripts/bench-cni.sh
+
+bench-peers: setup ## Measure what many peers cost the agent against ip -batch, and against the bars
+	@scripts/bench-peers.sh
 
 fuzz: setup ## Fuzz everything that reads input from outside; TOWPATH_FUZZ_SECONDS says how long each
 	@scripts/fuzz.sh

@@ -10,10 +10,10 @@ use towpath_e2e::progress::Progress;
 
 use crate::{
     chain::{Backend, Chain, Contender, Pod, Verb},
-    figures::{Series, measure},
+    support::figures::{Series, measure},
     node::{Node, Stack},
     pods::{Crowd, fill, wait_for_answer},
-    table::{Report, Row, Verdict},
+    support::table::{Report, Row, Verdict},
 };
 
 const REFERENCE: Contender = Contender::Reference(None);

@@ -5,12 +5,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod cases;
 mod chain;
-mod figures;
 mod node;
 mod pods;
-mod table;
 
 use std::{
     env,
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         Some(plugins) => {
             node::prepare_host();
             let bench = cases::Bench::new(&arguments.towpath, plugins, arguments.rounds, &progress);
-            if table::print(&bench.run()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if support::table::print(&bench.run()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
 }

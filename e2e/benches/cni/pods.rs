@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     chain::{Chain, Contender, Pod, reservations},
-    figures::{Sample, measure},
+    support::figures::{Sample, measure},
     node::Node,
 };
 

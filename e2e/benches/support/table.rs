@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::figures::Series;
+use super::figures::Series;
 
 /// A figure that is held against a bar.
 #[derive(Debug, Clone)]

@@ -1,0 +1,153 @@
+//! An agent on a node of its own, told its state by files.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use towpath_kernel::netlink::{Protocol, Socket, Wait};
+
+use crate::{
+    batch::run,
+    cluster::{Node, state},
+    support::figures::{Sample, measure},
+};
+
+/// Where the agent serves metrics.
+const LISTEN: &str = "127.0.0.1:9471";
+/// `RTNLGRP_IPV4_ROUTE` (`linux/rtnetlink.h`).
+const ROUTES: u32 = 7;
+/// How long anything may take.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// A node's folders, and its uplink in this network namespace.
+pub struct Ground {
+    root: PathBuf,
+    agent: PathBuf,
+}
+
+impl Ground {
+    /// Makes the uplink, and the folders below `root`.
+    pub fn new(root: &Path, agent: &Path) -> Self {
+        run(Command::new("ip").args(["link", "set", "lo", "up"]));
+        run(Command::new("ip").args(["link", "add", "eth0", "type", "veth", "peer", "name", "wire"]));
+        run(Command::new("ip").args(["address", "add", &format!("{}/12", Node(0).address()), "dev", "eth0"]));
+        for link in ["eth0", "wire"] {
+            run(Command::new("ip").args(["link", "set", link, "up"]));
+        }
+        fs::write(root.join("towpath"), "the CNI binary, which nobody starts here").unwrap();
+        Self { root: root.to_owned(), agent: agent.to_owned() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Writes the state of a node with so many peers, in one file.
+    pub fn write_file(&self, peers: u32) -> PathBuf {
+        let path = self.path("state.json");
+        fs::write(&path, serde_json::to_vec(&state(peers)).unwrap()).unwrap();
+        path
+    }
+
+    /// The same in a folder with one file for each peer.
+    pub fn write_folder(&self, peers: u32) -> PathBuf {
+        let folder = self.path("state");
+        fs::create_dir_all(folder.join("peers")).unwrap();
+        for (name, peer) in state(peers).peers {
+            fs::write(folder.join(format!("peers/{name}.yaml")), serde_json::to_vec(&peer).unwrap()).unwrap();
+        }
+        fs::write(folder.join("node.yaml"), serde_json::to_vec(&state(0)).unwrap()).unwrap();
+        folder
+    }
+
+    /// Starts an agent, and waits until the kernel has everything: then it writes the runtime's configuration.
+    pub fn start(&self, state: &Path) -> Running {
+        let done = self.path("net.d/05-towpath.conflist");
+        _ = fs::remove_file(&done);
+        let mut command = Command::new(&self.agent);
+        command.args(["run", "--listen", LISTEN, "--file"]).arg(state);
+        for (argument, name) in
+            [("--state-dir", "run"), ("--cni-conf-dir", "net.d"), ("--cni-bin-dir", "bin"), ("--cni-binary", "towpath")]
+        {
+            command.arg(argument).arg(self.path(name));
+        }
+        let log = fs::File::create(self.path("agent.log")).unwrap();
+        let child = command.stdout(log).stderr(Stdio::inherit()).spawn().unwrap();
+        wait_for("all of the kernel's state", || done.exists());
+        Running { child }
+    }
+
+    /// Starts an agent, and ends it as soon as the kernel has everything.
+    pub fn once(&self, state: &Path) -> Sample {
+        measure(|| self.start(state).end()).1
+    }
+}
+
+/// An agent that runs.
+pub struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// Ends it at once, without a word.
+    pub fn end(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// A figure that it tells.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(LISTEN).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(&format!("towpath_agent_{name} ")));
+        value.unwrap_or_else(|| panic!("no metric {name}: {text}")).parse().unwrap()
+    }
+
+    /// Memory that it holds, in bytes: pages that are its own and those that it shares.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// The processor time that it used so far, in steps of 10 ms (`sysconf(_SC_CLK_TCK)`).
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = [11, 12].iter().map(|at: &usize| fields[*at].parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+}
+
+/// How long it takes from a peer's file to its route in the kernel.
+pub fn add_peer(folder: &Path, node: Node) -> Duration {
+    let mut events = Socket::open(Protocol::Route).unwrap();
+    events.join(ROUTES).unwrap();
+    let aside = folder.join("peer.new");
+    fs::write(&aside, serde_json::to_vec(&node.peer()).unwrap()).unwrap();
+    let wanted = node.tunnel().octets();
+    let start = Instant::now();
+    fs::rename(&aside, folder.join(format!("peers/{}.yaml", node.name()))).unwrap();
+    loop {
+        let datagram = events.receive(Wait::Block).unwrap().unwrap_or_default();
+        if datagram.windows(wanted.len()).any(|bytes| bytes == wanted) {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < LONGEST, "no route to {}", node.tunnel());
+    }
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LONGEST, "{what} did not come within {LONGEST:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

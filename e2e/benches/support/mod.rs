@@ -1,0 +1,4 @@
+//! What all benchmarks share.
+
+pub mod figures;
+pub mod table;
