@@ -17,7 +17,6 @@ use towpath_kernel::address;
 use towpath_kernel::link::{self, Change, Index, VethPair};
 use towpath_kernel::netlink::{self, Protocol, Request, Socket};
 use towpath_kernel::netns::{self, Namespace};
-use towpath_kernel::release::ALIAS;
 use towpath_kernel::route::{self, BOOT, ROUTE_PROTOCOL, Route};
 use towpath_kernel::sysctl::{self, Sysctls};
 use towpath_net::Family;
@@ -89,6 +88,7 @@ pub fn create(node: &mut Socket, lease: &Lease, namespace: &Namespace) -> Result
         peer_mac: macs.pod,
         peer_namespace: namespace.as_fd(),
         mtu: lease.mtu,
+        bridge: None,
     };
     let error = match link::create_veth(node, &pair) {
         Ok(ends) => return Ok(ends),
@@ -125,10 +125,10 @@ fn not_ready(error: ready::Error, side: impl FnOnce(netlink::Error) -> Error) ->
 }
 
 fn set_up_node(node: &mut Socket, lease: &Lease, veth: Index) -> Result<(), Error> {
-    let alias = format!("{ALIAS}{}", lease.attachment());
+    let alias = towpath_net::alias::write(lease);
     let no_generated_addresses = quiet_ipv6(lease, &lease.host_interface)?;
     // The node answers for the gateway's address because it has it, and for no other.
-    let settings = Change { alias: Some(&alias), no_generated_addresses, no_proxy_arp: true, ..Change::default() };
+    let settings = Change { alias: Some(&alias), no_generated_addresses, proxy_arp: Some(false), ..Change::default() };
     // All in one system call: where many pods come at once, whoever asks for less waits less.
     let mut requests = vec![link::changing(veth, settings), setting_up(veth)];
     requests.extend(lease.node_addresses().into_iter().map(|net| address::adding(veth, net)));

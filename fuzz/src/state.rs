@@ -18,7 +18,7 @@ pub fn lease(data: &[u8]) {
     let printed = serde_json::to_vec(&lease).expect("a lease can be written");
     let again: Lease = serde_json::from_slice(&printed).expect("what was written can be read");
     assert_eq!(again, lease);
-    assert!(lease.node_addresses().len() <= lease.addresses.len() + 1);
+    assert!(lease.node_addresses().len() <= lease.addresses.len() + 2);
     assert_eq!(lease.host_ports.is_empty() && lease.loopback_ports.is_empty(), lease.opened_ports().next().is_none());
     for one in &lease.host_ports {
         assert!(one.overlaps(one), "{one}");
@@ -41,14 +41,16 @@ pub fn node_file(data: &[u8]) {
         let offered: Vec<_> = node.blocks(family).filter(|block| node.offers(block)).copied().collect();
         let mut last = None;
         for _ in 0..4 {
-            let Some(address) = pick::next(&offered, &node.addressing.reserved, last, |_| false) else { break };
+            let Some(address) = pick::next(&offered, node.attachment, &node.addressing.reserved, last, |_| false) else {
+                break;
+            };
             let mut blocks = offered.iter().filter(|block| block.contains(&address));
-            assert!(blocks.any(|block| pick::role(block, address).is_none()), "{address} is no pod's");
+            assert!(blocks.any(|block| pick::role(block, node.attachment, address).is_none()), "{address} is no pod's");
             assert!(!node.addressing.reserved.iter().any(|reserved| reserved.contains(&address)), "{address}");
             last = Some(address);
         }
     }
-    let usages = usage(&node.pod_cidrs, &node.addressing, &[], &[]);
+    let usages = usage(&node.pod_cidrs, node.attachment, &node.addressing, &[], &[]);
     assert_eq!(usages.len(), node.pod_cidrs.len());
     assert!(usages.iter().all(|usage| usage.free <= usage.capacity && usage.used == 0), "{usages:?}");
 }

@@ -163,8 +163,8 @@ impl Store {
         let node = self.node()?;
         self.refuse_duplicate(&request.attachment)?;
         self.refuse_taken_ports(&request.host_ports)?;
-        let (addresses, cursor) = match self.choose(&node, &request.wish)? {
-            Choice::Chosen { addresses, cursor } => (addresses, cursor),
+        let (addresses, mode, cursor) = match self.choose(&node, &request.wish)? {
+            Choice::Chosen { addresses, mode, cursor } => (addresses, mode, cursor),
             Choice::Short(short) => return Ok(Err(short)),
         };
         // First: where it cannot be written, nothing has been made.
@@ -178,7 +178,7 @@ impl Store {
             interface: request.attachment.interface.clone(),
             netns: request.netns.to_owned(),
             phase: Phase::Joining,
-            mode: node.attachment,
+            mode,
             addresses,
             mtu: node.mtu,
             mac: request.mac,

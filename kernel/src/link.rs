@@ -1,11 +1,15 @@
 //! Links: what is there, pairs of virtual Ethernet devices, and changes.
 
+pub mod port;
+
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use towpath_net::lease::Ends;
 pub use towpath_net::mac::Mac;
+
+use port::Port;
 
 use crate::netlink::attributes::Attributes;
 use crate::netlink::{Cause, Error, Message, Operation, Request, Socket};
@@ -20,6 +24,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
@@ -101,6 +106,10 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// The other end, of a pair.
     pub peer: Option<Peer>,
+    /// The bridge that it is a port of, or another link that it belongs to.
+    pub master: Option<Index>,
+    /// What it is like as a port of a bridge, where it is one.
+    pub port: Option<Port>,
 }
 
 /// A pair of virtual Ethernet devices to be made.
@@ -118,6 +127,8 @@ pub struct VethPair<'a> {
     pub peer_namespace: BorrowedFd<'a>,
     /// Of both ends, in bytes.
     pub mtu: u32,
+    /// The bridge that the end in the socket's namespace is born a port of.
+    pub bridge: Option<Index>,
 }
 
 /// Changes to a link; what is not named stays as it is.
@@ -132,8 +143,8 @@ pub struct Change<'a> {
     /// Makes the kernel generate no IPv6 address by itself (`IN6_ADDR_GEN_MODE_NONE`). A kernel that was started without
     /// IPv6 refuses to be told.
     pub no_generated_addresses: bool,
-    /// Makes the kernel answer for no address of others (`proxy_arp`).
-    pub no_proxy_arp: bool,
+    /// Whether the kernel answers for addresses of others that it knows the way to (`proxy_arp`).
+    pub proxy_arp: Option<bool>,
 }
 
 /// Lists the links of the socket's namespace.
@@ -179,6 +190,9 @@ pub fn create_veth(socket: &mut Socket, pair: &VethPair<'_>) -> Result<Ends<Inde
     let mut attributes = Attributes::after(&header(Index(0), 0, 0));
     attributes.put_text(IFLA_IFNAME, pair.name).put(IFLA_ADDRESS, &pair.mac.0).put_number(IFLA_MTU, pair.mtu);
     attributes.put_number(IFLA_NUM_TX_QUEUES, 1).put_number(IFLA_NUM_RX_QUEUES, 1);
+    if let Some(bridge) = pair.bridge {
+        attributes.put_number(IFLA_MASTER, bridge.0);
+    }
     attributes.nest(IFLA_LINKINFO, |info| {
         info.put_text(IFLA_INFO_KIND, "veth");
         info.nest(IFLA_INFO_DATA, |data| _ = data.put(VETH_INFO_PEER, &peer.into_bytes()));
@@ -220,7 +234,7 @@ pub fn changing(index: Index, change: Change<'_>) -> Request {
     if let Some(mtu) = change.mtu {
         attributes.put_number(IFLA_MTU, mtu);
     }
-    if change.no_generated_addresses || change.no_proxy_arp {
+    if change.no_generated_addresses || change.proxy_arp.is_some() {
         attributes.nest(IFLA_AF_SPEC, |families| change.put_families(families));
     }
     Request::new(Operation::Change, format!("link {index}"), message(RTM_SETLINK, attributes), 0)
@@ -228,9 +242,9 @@ pub fn changing(index: Index, change: Change<'_>) -> Request {
 
 impl Change<'_> {
     fn put_families(self, families: &mut Attributes) {
-        if self.no_proxy_arp {
+        if let Some(answers) = self.proxy_arp {
             families.nest(AF_INET, |inet| {
-                inet.nest(IFLA_INET_CONF, |settings| _ = settings.put_number(IPV4_DEVCONF_PROXY_ARP, 0));
+                inet.nest(IFLA_INET_CONF, |settings| _ = settings.put_number(IPV4_DEVCONF_PROXY_ARP, answers.into()));
             });
         }
         if self.no_generated_addresses {
@@ -274,6 +288,8 @@ pub(crate) fn decode(reply: &Message) -> Option<Link> {
         alias: None,
         mac: None,
         peer: None,
+        master: None,
+        port: None,
     };
     let mut namespace = None;
     for attribute in reply.attributes(HEADER) {
@@ -283,10 +299,12 @@ pub(crate) fn decode(reply: &Message) -> Option<Link> {
             IFLA_IFALIAS => link.alias = Some(attribute.text()),
             IFLA_ADDRESS => link.mac = <[u8; 6]>::try_from(attribute.value).ok().map(Mac),
             IFLA_LINK => link.peer = Some(Peer { index: Index(attribute.number()?), namespace: None }),
+            IFLA_MASTER => link.master = attribute.number().map(Index),
             IFLA_LINK_NETNSID => namespace = attribute.number().map(u32::cast_signed),
             IFLA_LINKINFO => {
                 let name = attribute.nested().find(|info| info.kind == IFLA_INFO_KIND).map(|info| info.text());
                 link.kind = name.map_or(Kind::Plain, Kind::named);
+                link.port = Port::decode(attribute.content());
             }
             _ => {}
         }

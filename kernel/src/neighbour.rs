@@ -2,10 +2,17 @@
 
 use std::net::IpAddr;
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use towpath_net::Family;
+
+use crate::address::address_family;
 use crate::link::{Index, Mac};
-use crate::netlink::{Error, Message, Operation, Socket};
+use crate::netlink::attributes::Attributes;
+use crate::netlink::{Error, Message, Operation, Request, Socket};
 
 /// Messages (`linux/rtnetlink.h`).
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
 const RTM_GETNEIGH: u16 = 30;
 /// Attributes (`linux/neighbour.h`, as all that follows).
 const NDA_DST: u16 = 1;
@@ -13,6 +20,8 @@ const NDA_LLADDR: u16 = 2;
 /// States of an entry that say nothing: nobody answered, or has yet.
 const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_FAILED: u16 = 0x20;
+/// And of one that somebody set for good.
+const NUD_PERMANENT: u16 = 0x80;
 
 /// A neighbour that the kernel knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +32,8 @@ pub struct Neighbour {
     pub address: IpAddr,
     /// Its Ethernet address.
     pub mac: Mac,
+    /// Whether somebody set it for good (`NUD_PERMANENT`).
+    pub permanent: bool,
 }
 
 /// `struct ndmsg`: family, padding, link, state, flags, type.
@@ -35,9 +46,43 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Neighbour>, Error> {
     Ok(replies.iter().filter_map(decode).collect())
 }
 
+/// Finds a neighbour of a link by its address.
+pub fn find(socket: &mut Socket, link: Index, address: IpAddr) -> Result<Option<Neighbour>, Error> {
+    match socket.get(&Message { kind: RTM_GETNEIGH, body: identify(link, address, 0).into_bytes() }) {
+        Ok(reply) => Ok(reply.as_ref().and_then(decode)),
+        Err(cause) => match Error::new(Operation::List, format!("neighbour {address} of link {link}"), cause) {
+            error if error.is_missing() => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// The request that sets a neighbour for good, whatever was known of it.
+pub fn setting(link: Index, address: IpAddr, mac: Mac) -> Request {
+    let mut attributes = identify(link, address, NUD_PERMANENT);
+    attributes.put(NDA_LLADDR, &mac.0);
+    let message = Message { kind: RTM_NEWNEIGH, body: attributes.into_bytes() };
+    Request::new(Operation::Add, format!("neighbour {address} of link {link}"), message, NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// The request that forgets a neighbour.
+pub fn deleting(link: Index, address: IpAddr) -> Request {
+    let message = Message { kind: RTM_DELNEIGH, body: identify(link, address, 0).into_bytes() };
+    Request::new(Operation::Delete, format!("neighbour {address} of link {link}"), message, 0)
+}
+
+fn identify(link: Index, address: IpAddr, state: u16) -> Attributes {
+    let ([a, b, c, d], [low, high]) = (link.0.to_ne_bytes(), state.to_ne_bytes());
+    let header: [u8; HEADER] = [address_family(Family::of(address)), 0, 0, 0, a, b, c, d, low, high, 0, 0];
+    let mut attributes = Attributes::after(&header);
+    attributes.put_address(NDA_DST, address);
+    attributes
+}
+
 fn decode(reply: &Message) -> Option<Neighbour> {
     let [_, _, _, _, a, b, c, d, state @ .., _, _] = *reply.header::<HEADER>()?;
-    if u16::from_ne_bytes(state) & (NUD_INCOMPLETE | NUD_FAILED) != 0 {
+    let state = u16::from_ne_bytes(state);
+    if state & (NUD_INCOMPLETE | NUD_FAILED) != 0 {
         return None;
     }
     let (mut address, mut mac) = (None, None);
@@ -48,5 +93,10 @@ fn decode(reply: &Message) -> Option<Neighbour> {
             _ => {}
         }
     }
-    Some(Neighbour { link: Index(u32::from_ne_bytes([a, b, c, d])), address: address?, mac: mac? })
+    Some(Neighbour {
+        link: Index(u32::from_ne_bytes([a, b, c, d])),
+        address: address?,
+        mac: mac?,
+        permanent: state & NUD_PERMANENT != 0,
+    })
 }

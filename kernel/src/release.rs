@@ -1,22 +1,19 @@
 //! Ending attachments: first what the kernel has of them, then their leases.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::Path;
 
-use ipnet::IpNet;
-use towpath_net::Family;
-use towpath_net::family::host_net;
-use towpath_net::lease::{AttachmentId, Lease, LeasedAddress, NODE_LINK_LOCAL, Phase};
+use towpath_net::alias;
+use towpath_net::device::BRIDGE;
+use towpath_net::lease::{AttachmentId, Lease, Phase};
+use towpath_net::state::Attachment;
 use towpath_net::sweep::{Namespace as Seeing, Scope, Seen, sweep};
 
-use crate::address::{self, Address};
 use crate::leases::{Attempt, Broken, Held, Store};
 use crate::link::{self, Link};
 use crate::netlink::Socket;
 use crate::nft::{Nft, NftError};
-use crate::route::{self, ROUTE_PROTOCOL, Route};
-use crate::{conntrack, fs, netlink, netns};
+use crate::{conntrack, fs, neighbour, netlink, netns};
 
 /// Why an attachment could not be ended; its addresses stay taken.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +38,7 @@ pub fn release(mut held: Held, node: &mut Socket) -> Result<(), Error> {
     }
     let _ports = close_ports(&held.claimed())?;
     delete_link(node, &held.lease.host_interface)?;
+    forget_neighbours(node, &held.lease)?;
     if let Some(shaper) = held.lease.shaper() {
         delete_link(node, &shaper)?;
     }
@@ -61,8 +59,26 @@ fn close_ports(lease: &Lease) -> Result<Option<Nft>, Error> {
     Ok(Some(nft))
 }
 
+/// Makes the bridge forget which Ethernet addresses the addresses of a pod have that was one of its ports.
+fn forget_neighbours(node: &mut Socket, lease: &Lease) -> Result<(), netlink::Error> {
+    if lease.mode != Attachment::Bridge {
+        return Ok(());
+    }
+    let Some(bridge) = link::find(node, BRIDGE)? else { return Ok(()) };
+    for leased in &lease.addresses {
+        match node.execute(&neighbour::deleting(bridge.index, leased.address.addr())) {
+            Err(error) if !error.is_missing() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Deletes the links of an attachment that has no lease.
 pub fn delete_links(node: &mut Socket, attachment: &AttachmentId) -> Result<(), netlink::Error> {
+    if let Some(lease) = link::find(node, &attachment.host_interface())?.as_ref().and_then(told_by) {
+        forget_neighbours(node, &lease)?;
+    }
     delete_link(node, &attachment.host_interface())?;
     delete_link(node, &attachment.shaper())
 }
@@ -153,49 +169,21 @@ fn namespace(lease: &Lease, sight: Sight) -> Seeing {
     }
 }
 
-/// What begins the alias of each link of ours; its attachment follows.
-pub const ALIAS: &str = "towpath:";
-
-/// Makes leases anew for links of ours that have none: by the alias of the link, the routes over it and the addresses
-/// on it. Their host ports and limits are lost.
+/// Makes leases anew for links of ours that have none, by what is written on them. Their host ports and limits are lost.
 fn adopt(store: &Store, node: &mut Socket, links: &[Link], adopted: &mut Vec<AttachmentId>) -> Result<(), Error> {
-    let lost: Vec<(&Link, AttachmentId)> = links.iter().filter_map(|link| Some((link, attachment_of(link)?))).collect();
-    let lost: Vec<_> = lost.into_iter().filter(|(_, attachment)| !store.has_record(attachment)).collect();
-    if lost.is_empty() {
-        return Ok(());
-    }
-    let (routes, addresses) = (route::list(node)?, address::list(node)?);
-    let blocks = store.node().map(|node| node.pod_cidrs).unwrap_or_default();
-    for (link, attachment) in lost {
-        let leased = leased_by(link, &routes, &addresses, &blocks);
-        let Some(held) = store.adopt(&attachment, leased, link.mtu)? else { continue };
+    let lost = links.iter().filter_map(told_by).filter(|lease| !store.has_record(&lease.attachment()));
+    for lease in lost.collect::<Vec<_>>() {
+        let Some(held) = store.adopt(lease)? else { continue };
         // Somebody may have detached it since the links were listed.
-        match link::find(node, &link.name)? {
-            Some(_) => adopted.push(attachment),
+        match link::find(node, &held.lease.host_interface)? {
+            Some(_) => adopted.push(held.lease.attachment()),
             None => held.release()?,
         }
     }
     Ok(())
 }
 
-fn attachment_of(link: &Link) -> Option<AttachmentId> {
-    let (container, interface) = link.alias.as_deref()?.strip_prefix(ALIAS)?.split_once('/')?;
-    let attachment = AttachmentId { container: container.to_owned(), interface: interface.to_owned() };
-    (attachment.host_interface() == link.name).then_some(attachment)
-}
-
-fn leased_by(link: &Link, routes: &[Route], addresses: &[Address], blocks: &[IpNet]) -> Vec<LeasedAddress> {
-    let over = routes.iter().filter(|r| r.link == Some(link.index) && r.protocol == ROUTE_PROTOCOL);
-    let pods = over.filter(|route| route.destination == host_net(route.destination.addr()));
-    let leased = pods.filter_map(|route| {
-        let pod = route.destination.addr();
-        let on_link = addresses.iter().filter(|a| a.link == link.index).map(|a| a.address.addr());
-        let of_family =
-            |a: &IpAddr| Family::of(*a) == Family::of(pod) && !a.is_loopback() && *a != IpAddr::V6(NODE_LINK_LOCAL);
-        let gateway = on_link.into_iter().find(of_family)?;
-        let length = blocks.iter().find(|block| block.contains(&pod)).map(IpNet::prefix_len);
-        let address = length.and_then(|length| IpNet::new(pod, length).ok()).unwrap_or(route.destination);
-        Some(LeasedAddress { address, gateway })
-    });
-    leased.collect()
+/// What a link tells of its lease, where it is one of ours.
+fn told_by(link: &Link) -> Option<Lease> {
+    alias::read(link.alias.as_deref()?, &link.name, link.mtu)
 }

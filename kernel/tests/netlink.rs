@@ -35,7 +35,7 @@ const MACS: (Mac, Mac) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
 
 fn veth<'a>(name: &'a str, peer_name: &'a str, namespace: &'a Namespace) -> VethPair<'a> {
     let peer_namespace = namespace.as_fd();
-    VethPair { name, mac: MACS.0, peer_name, peer_mac: MACS.1, peer_namespace, mtu: 1400 }
+    VethPair { name, mac: MACS.0, peer_name, peer_mac: MACS.1, peer_namespace, mtu: 1400, bridge: None }
 }
 
 fn pair(socket: &mut Socket, name: &str, namespace: &Namespace) -> Link {
@@ -178,7 +178,7 @@ fn of_several_changes_at_once_the_first_refused_is_told_and_the_next_request_is_
         let mut node = Socket::open(Protocol::Route).unwrap();
         let ends = link::create_veth(&mut node, &veth("tow1", "eth0", &pod("pod"))).unwrap();
         assert_eq!(link::find(&mut node, "tow1").unwrap().unwrap().peer.unwrap().index, ends.pod);
-        let up = link::changing(ends.node, Change { up: Some(true), no_proxy_arp: true, ..Change::default() });
+        let up = link::changing(ends.node, Change { up: Some(true), proxy_arp: Some(false), ..Change::default() });
         let to = |text: &str| route::adding(&Route::on_link(net(text), ends.node, ROUTE_PROTOCOL));
         node.execute_all(&[up, address::adding(ends.node, net("10.0.0.1/32")), to("10.0.0.2/32")]).unwrap();
         let twice = [to("10.0.0.3/32"), to("10.0.0.2/32"), to("10.0.0.3/32"), to("10.0.0.4/32")];

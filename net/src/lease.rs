@@ -1,14 +1,15 @@
 //! Leases: which pod interface holds which addresses of its node.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bandwidth::Bandwidth;
-use crate::family::{Family, host_net};
+use crate::device::BRIDGE;
+use crate::family::{Family, PerFamily, host_net};
 use crate::mac::Mac;
 use crate::state::Attachment;
 
@@ -18,6 +19,15 @@ pub const LINK_PREFIX: &str = "tow";
 /// The node's link-local address on the link of each pod that has an IPv6 address: neighbour discovery of forwarded
 /// packets needs one (RFC 4861 section 4.3), and one that everybody knows can be healed.
 pub const NODE_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// A gateway that is the same on every link, and takes no address of the node's blocks: that of every pod of attachment
+/// `LinkLocal`. No router forwards to it (RFC 3927 section 7, RFC 4291 section 2.5.6).
+pub const LINK_LOCAL_GATEWAY: PerFamily<IpAddr> =
+    PerFamily { v4: IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)), v6: IpAddr::V6(NODE_LINK_LOCAL) };
+
+/// The Ethernet address of that gateway: the same on every link, so that a pod's neighbour table is true after anything
+/// that may become of its node.
+pub const LINK_LOCAL_MAC: Mac = Mac([0xee; 6]);
 
 /// What names an attachment in CNI: the same for every verb.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,9 +165,9 @@ impl fmt::Display for HostPort {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LeasedAddress {
-    /// The pod's address with the prefix length of its subnet.
+    /// The pod's address with the prefix length of its subnet: its block, or nothing but itself.
     pub address: IpNet,
-    /// The gateway in that subnet: the node's end of the pair.
+    /// Whom the pod sends to what is not in its subnet: the node's end of the pair, or the bridge.
     pub gateway: IpAddr,
 }
 
@@ -230,7 +240,13 @@ impl Lease {
     /// The Ethernet addresses of both ends.
     pub fn macs(&self) -> Ends<Mac> {
         let macs = self.attachment().macs();
-        Ends { pod: self.mac.unwrap_or(macs.pod), ..macs }
+        let node = if self.mode == Attachment::LinkLocal { LINK_LOCAL_MAC } else { macs.node };
+        Ends { node, pod: self.mac.unwrap_or(macs.pod) }
+    }
+
+    /// The node's link that packets to and from the pod pass: the bridge, or the node's end of the pair.
+    pub fn node_link(&self) -> &str {
+        if self.mode == Attachment::Bridge { BRIDGE } else { &self.host_interface }
     }
 
     /// What little is known of an attachment whose record is lost: enough to remove its link.
@@ -271,13 +287,21 @@ impl Lease {
         loopbacks.find(|address| has_address && Family::of(*address) == family)
     }
 
-    /// The addresses of the node's end: the gateways, and for IPv6 a link-local one. Where a port of the loopback leads
-    /// to the pod, `::1` is among them: the kernel takes answers to it only by a link that has it.
+    /// The addresses that [`Self::node_link`] has for the pod: the gateways, and for IPv6 a link-local one. A bridge has
+    /// its own, and of IPv4 a gateway that is the same on every link is no address of any. Where a port of the loopback
+    /// leads to the pod, `::1` is among them: the kernel takes answers to it only by a link that has it.
     pub fn node_addresses(&self) -> Vec<IpNet> {
-        let gateways = self.addresses.iter().map(|leased| host_net(leased.gateway));
+        let gateways = self.addresses.iter().map(|leased| leased.gateway);
         let has_ipv6 = self.addresses.iter().any(|leased| Family::of(leased.gateway) == Family::V6);
-        let link_local = has_ipv6.then(|| host_net(NODE_LINK_LOCAL.into()));
-        gateways.chain(link_local).chain(self.loopback(Family::V6).map(host_net)).collect()
+        let link_local = has_ipv6.then(|| NODE_LINK_LOCAL.into());
+        let mut own: Vec<IpAddr> = match self.mode {
+            Attachment::Routed => gateways.chain(link_local).collect(),
+            Attachment::LinkLocal => link_local.into_iter().collect(),
+            Attachment::Bridge => Vec::new(),
+        };
+        // The gateway itself may be the link-local address.
+        own.dedup();
+        own.into_iter().chain(self.loopback(Family::V6)).map(host_net).collect()
     }
 }
 
@@ -310,6 +334,32 @@ mod tests {
         assert_eq!(name.len(), 15);
         assert_ne!(name, host_interface("5b1f", "eth1"));
         assert_ne!(host_interface("ab", "c"), host_interface("a", "bc"));
+    }
+
+    fn lease(mode: Attachment, addresses: &[(&str, &str)]) -> Lease {
+        let id = AttachmentId { container: "5b1f".to_owned(), interface: "eth0".to_owned() };
+        let leased = |(address, gateway): &(&str, &str)| LeasedAddress {
+            address: address.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+        };
+        Lease { mode, addresses: addresses.iter().map(leased).collect(), ..Lease::unknown(&id) }
+    }
+
+    #[test]
+    fn what_the_node_has_for_a_pod_depends_on_how_it_was_attached() {
+        let node = |mode, addresses: &[_]| {
+            let lease = lease(mode, addresses);
+            let held: Vec<String> = lease.node_addresses().iter().map(ToString::to_string).collect();
+            (held.join(" "), lease.node_link() == BRIDGE, lease.macs().node == LINK_LOCAL_MAC)
+        };
+        let own = [("10.244.1.2/24", "10.244.1.1"), ("fd00::2/64", "fd00::1")];
+        let anywhere = [("10.244.1.1/32", "169.254.1.1"), ("fd00::1/128", "fe80::1")];
+        let all = "10.244.1.1/32 fd00::1/128 fe80::1/128".to_owned();
+        assert_eq!(node(Attachment::Routed, &own), (all, false, false));
+        assert_eq!(node(Attachment::LinkLocal, &anywhere), ("fe80::1/128".to_owned(), false, true));
+        assert_eq!(node(Attachment::Bridge, &own), (String::new(), true, false));
+        let borrowed = "169.254.1.1/32 fe80::1/128".to_owned();
+        assert_eq!(node(Attachment::Routed, &anywhere), (borrowed, false, false));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //!
 //! Nothing here reads a clock, a file or the kernel; equal input gives equal output, byte for byte.
 
+pub mod alias;
 pub mod allocate;
 pub mod bandwidth;
 pub mod device;

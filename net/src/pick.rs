@@ -10,8 +10,9 @@ use ipnet::IpNet;
 
 use crate::family::{Family, bits};
 use crate::ranges::{Range, merge};
+use crate::state::Attachment;
 
-/// The gateway of a block: its first address after the network's own.
+/// The gateway of a block, for pods that have one in it: its first address after the network's own.
 pub fn gateway(block: &IpNet) -> IpAddr {
     Family::of_net(block).address(bits(block.network()).saturating_add(1))
 }
@@ -19,9 +20,10 @@ pub fn gateway(block: &IpNet) -> IpAddr {
 /// What an address of a block is for, where it is for no pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The network's own address (IPv6: the subnet-router anycast address, RFC 4291 section 2.6.1).
+    /// The network's own address (IPv6: the subnet-router anycast address, RFC 4291 section 2.6.1): the node's on its
+    /// tunnels.
     Network,
-    /// The node's end of every pair.
+    /// The node's own towards its pods.
     Gateway,
     /// The broadcast address, which only IPv4 has.
     Broadcast,
@@ -37,11 +39,11 @@ impl fmt::Display for Role {
     }
 }
 
-/// What an address of a block is for; nothing where a pod may have it.
-pub fn role(block: &IpNet, address: IpAddr) -> Option<Role> {
+/// What an address of a block is for, where pods are attached by `mode`; nothing where a pod may have it.
+pub fn role(block: &IpNet, mode: Attachment, address: IpAddr) -> Option<Role> {
     if address == block.network() {
         Some(Role::Network)
-    } else if address == gateway(block) {
+    } else if address == gateway(block) && has_gateway(mode) {
         Some(Role::Gateway)
     } else if address == block.broadcast() && Family::of(address) == Family::V4 {
         Some(Role::Broadcast)
@@ -50,10 +52,18 @@ pub fn role(block: &IpNet, address: IpAddr) -> Option<Role> {
     }
 }
 
+/// Whether pods have a gateway in their block.
+pub const fn has_gateway(mode: Attachment) -> bool {
+    match mode {
+        Attachment::Routed | Attachment::Bridge => true,
+        Attachment::LinkLocal => false,
+    }
+}
+
 /// The addresses of a block that pods may have, as the first and the last; nothing where the block is too small.
-pub(crate) fn usable(block: &IpNet) -> Option<(u128, u128)> {
+pub(crate) fn usable(block: &IpNet, mode: Attachment) -> Option<(u128, u128)> {
     let broadcast = u128::from(Family::of_net(block) == Family::V4);
-    let first = bits(block.network()).checked_add(2)?;
+    let first = bits(block.network()).checked_add(1 + u128::from(has_gateway(mode)))?;
     let last = bits(block.broadcast()).checked_sub(broadcast)?;
     (first <= last).then_some((first, last))
 }
@@ -64,12 +74,14 @@ pub(crate) fn usable(block: &IpNet) -> Option<(u128, u128)> {
 /// All blocks are of one family. Addresses in `reserved` are passed over at once, however many they are.
 pub fn next(
     blocks: &[IpNet],
+    mode: Attachment,
     reserved: &[IpNet],
     last: Option<IpAddr>,
     mut is_taken: impl FnMut(IpAddr) -> bool,
 ) -> Option<IpAddr> {
     let family = Family::of_net(blocks.first()?);
     let reserved = merge(family, reserved);
+    let usable = |block: &IpNet| usable(block, mode);
     let mut free = |(first, end)| first_free(family, first, end, &reserved, &mut is_taken);
     let at = last.and_then(|last| blocks.iter().position(|block| block.contains(&last)).map(|at| (at, bits(last))));
     let Some((at, last)) = at else {

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use towpath_net::lease::LeasedAddress;
+use towpath_net::family::host_net;
+use towpath_net::lease::{LINK_LOCAL_GATEWAY, LeasedAddress};
 use towpath_net::node_file::NodeFile;
+use towpath_net::pick::Role;
+use towpath_net::state::Attachment;
 use towpath_net::{Family, PerFamily, pick};
 
 use super::Store;
@@ -30,6 +33,8 @@ pub(super) enum Choice {
     /// These.
     Chosen {
         addresses: Vec<LeasedAddress>,
+        /// How a pod with these is attached.
+        mode: Attachment,
         /// The addresses given last, with these; nothing where nothing changes.
         cursor: Option<PerFamily<Option<IpAddr>>>,
     },
@@ -89,7 +94,8 @@ impl Store {
         if !short.blocks.is_empty() {
             return Ok(Choice::Short(short));
         }
-        Ok(Choice::Chosen { addresses, cursor: (cursor != before).then_some(cursor) })
+        let mode = mode_with(node.attachment, &addresses);
+        Ok(Choice::Chosen { addresses, mode, cursor: (cursor != before).then_some(cursor) })
     }
 
     /// The next free address, or when the first has rested that is only resting.
@@ -107,13 +113,16 @@ impl Store {
             if wish.in_use.contains(&address) || taken.contains(address) {
                 return true;
             }
+            if offered.iter().any(|block| pick::gateway(block) == address) && self.is_gateway(address) {
+                return true;
+            }
             let left = self.rest_left(address, node.rest());
             first_rest = [first_rest, left].into_iter().flatten().min();
             left.is_some()
         };
-        let chosen = pick::next(&offered, &node.addressing.reserved, last, is_taken);
+        let chosen = pick::next(&offered, node.attachment, &node.addressing.reserved, last, is_taken);
         let block = |address| offered.iter().find(|block| block.contains(&address));
-        chosen.and_then(|address| leased(block(address)?, address)).ok_or(first_rest)
+        chosen.and_then(|address| self.leased(node.attachment, block(address)?, address)).ok_or(first_rest)
     }
 
     /// An address that was asked for does not rest: to have it again is what was asked for.
@@ -122,8 +131,11 @@ impl Store {
         let family = Family::of(address);
         let outside = || Refusal::Outside { family, blocks: node.blocks(family).copied().collect() };
         let block = node.blocks(family).find(|block| block.contains(&address)).ok_or_else(|| refused(outside()))?;
-        if let Some(role) = pick::role(block, address) {
+        if let Some(role) = pick::role(block, node.attachment, address) {
             return Err(refused(Refusal::Role(role, *block)));
+        }
+        if address == pick::gateway(block) && self.is_gateway(address) {
+            return Err(refused(Refusal::Role(Role::Gateway, *block)));
         }
         if let Some(holder) = self.owner(address) {
             return Err(refused(Refusal::Taken(holder)));
@@ -134,7 +146,18 @@ impl Store {
         if !node.offers(block) {
             return Err(refused(Refusal::Draining(*block)));
         }
-        leased(block, address).ok_or_else(|| refused(outside()))
+        self.leased(node.attachment, block, address).ok_or_else(|| refused(outside()))
+    }
+
+    /// An address, and its gateway: its block's where pods have one in it, unless a pod has that address that was
+    /// attached when they had not.
+    fn leased(&self, mode: Attachment, block: &IpNet, address: IpAddr) -> Option<LeasedAddress> {
+        let (own, anywhere) = (pick::gateway(block), *LINK_LOCAL_GATEWAY.get(Family::of(address)));
+        if !pick::has_gateway(mode) {
+            return Some(LeasedAddress { address: host_net(address), gateway: anywhere });
+        }
+        let address = IpNet::new(address, block.prefix_len()).ok()?;
+        Some(LeasedAddress { address, gateway: if self.claim(own).exists() { anywhere } else { own } })
     }
 
     fn cursor(&self) -> PathBuf {
@@ -162,7 +185,8 @@ impl Shortage {
     }
 }
 
-fn leased(block: &IpNet, address: IpAddr) -> Option<LeasedAddress> {
-    let address = IpNet::new(address, block.prefix_len()).ok()?;
-    Some(LeasedAddress { address, gateway: pick::gateway(block) })
+/// How a pod with these addresses is attached: a bridge has no gateways but its blocks' own.
+fn mode_with(mode: Attachment, addresses: &[LeasedAddress]) -> Attachment {
+    let is_anywhere = |leased: &LeasedAddress| *LINK_LOCAL_GATEWAY.get(Family::of(leased.gateway)) == leased.gateway;
+    if mode == Attachment::Bridge && addresses.iter().any(is_anywhere) { Attachment::Routed } else { mode }
 }

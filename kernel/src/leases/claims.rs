@@ -42,6 +42,12 @@ impl Store {
         claim.exists().then(|| holder(&claim))
     }
 
+    /// Whether pods send to an address what is not in their subnet.
+    pub(super) fn is_gateway(&self, address: IpAddr) -> bool {
+        let mut leases = within(&self.claims()).unwrap_or_default().into_iter().filter_map(|claim| read(&claim));
+        leases.any(|lease| lease.addresses.iter().any(|leased| leased.gateway == address))
+    }
+
     /// Refuses ports of which another lease has one; looks at those ports alone.
     pub(super) fn refuse_taken_ports(&self, ports: &[HostPort]) -> Result<(), Error> {
         for port in ports {

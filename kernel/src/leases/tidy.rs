@@ -1,6 +1,6 @@
 //! Removing what nobody needs, and putting back what is missing.
 
-use towpath_net::lease::{AttachmentId, Lease, LeasedAddress, Phase};
+use towpath_net::lease::{AttachmentId, Lease, Phase};
 
 use super::claims::link_all;
 use super::{Held, Store, names, read};
@@ -51,22 +51,17 @@ impl Store {
         done
     }
 
-    /// Makes a lease anew for an attachment whose record is lost, though its link is there and its addresses are in
-    /// use; nothing where it has a record. Its namespace and network are not known any more.
-    pub fn adopt(
-        &self,
-        attachment: &AttachmentId,
-        addresses: Vec<LeasedAddress>,
-        mtu: u32,
-    ) -> Result<Option<Held>, FileError> {
+    /// Makes a lease anew whose record is lost, though its link is there and its addresses are in use; nothing where
+    /// there is a record. Its namespace and network are not known any more.
+    pub fn adopt(&self, lease: Lease) -> Result<Option<Held>, FileError> {
         self.make_folders()?;
         let _names = self.lock_names()?;
-        if self.record(attachment).exists() {
+        if self.has_record(&lease.attachment()) {
             return Ok(None);
         }
-        // Whoever has the claim to an address has it, whatever a route says.
-        let addresses = addresses.into_iter().filter(|leased| !self.claim(leased.address.addr()).exists()).collect();
-        let lease = Lease { phase: Phase::Ready, addresses, mtu, ..Lease::unknown(attachment) };
+        let mut lease = Lease { phase: Phase::Ready, ..lease };
+        // Whoever has the claim to an address has it, whatever a link says.
+        lease.addresses.retain(|leased| !self.claim(leased.address.addr()).exists());
         let lock = self.link(&lease)?;
         Ok(Some(Held { lease, store: self.clone(), lock }))
     }

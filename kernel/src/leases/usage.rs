@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use towpath_net::node_file::NodeFile;
-use towpath_net::state::Addressing;
+use towpath_net::state::{Addressing, Attachment};
 use towpath_net::usage::{BlockUsage, usage};
 
 use super::error::{Error, NodeError};
@@ -13,9 +13,14 @@ use super::{Store, names};
 use crate::fs::Error as FileError;
 
 impl Store {
-    /// How full each of the node's blocks is.
-    pub fn usage(&self, blocks: &[IpNet], addressing: &Addressing) -> Result<Vec<BlockUsage>, FileError> {
-        Ok(usage(blocks, addressing, &self.taken()?, &self.all_freed(self.rest())?))
+    /// How full each of the node's blocks is, where new pods are attached by `mode`.
+    pub fn usage(
+        &self,
+        blocks: &[IpNet],
+        mode: Attachment,
+        addressing: &Addressing,
+    ) -> Result<Vec<BlockUsage>, FileError> {
+        Ok(usage(blocks, mode, addressing, &self.taken()?, &self.all_freed(self.rest())?))
     }
 
     /// Whether a block may go to another node: no pod has an address of it, none that a pod had still rests, and none

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Range;
 use crate::family::Family;
+use crate::state::Attachment;
 use crate::usage::capacity;
 
 /// The most pools of a network.
@@ -53,9 +54,9 @@ impl BlockPool {
         !self.disabled && self.selector.selects(labels)
     }
 
-    /// How many pods find an address in `block` without asking for one.
+    /// How many pods find an address in `block` without asking for one, however its node attaches them.
     pub fn room(&self, block: &IpNet) -> u64 {
-        capacity(block, &self.reserved)
+        capacity(block, Attachment::Routed, &self.reserved)
     }
 
     /// The reserved addresses that lie in `block`.

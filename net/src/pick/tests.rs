@@ -14,7 +14,7 @@ fn nets(list: &[&str]) -> Vec<IpNet> {
 
 fn pick_of(blocks: &[&str], reserved: &[&str], last: Option<&str>, taken: &[&str]) -> Option<IpAddr> {
     let taken: Vec<IpAddr> = taken.iter().map(|t| ip(t)).collect();
-    next(&nets(blocks), &nets(reserved), last.map(ip), |address| taken.contains(&address))
+    next(&nets(blocks), Attachment::Routed, &nets(reserved), last.map(ip), |address| taken.contains(&address))
 }
 
 fn pick(block: &str, last: Option<&str>, taken: &[&str]) -> Option<IpAddr> {
@@ -87,13 +87,33 @@ fn reserved_addresses_are_never_picked_and_passed_over_at_once() {
 
 #[test]
 fn what_is_for_no_pod_has_a_role() {
-    let role = |block: &str, address| role(&block.parse().unwrap(), ip(address)).map(|role| role.to_string());
+    let role_in =
+        |mode, block: &str, address| role(&block.parse().unwrap(), mode, ip(address)).map(|role| role.to_string());
+    let role = |block, address| role_in(Attachment::Bridge, block, address);
     assert_eq!(role("10.244.1.0/24", "10.244.1.0").as_deref(), Some("network address"));
     assert_eq!(role("10.244.1.0/24", "10.244.1.1").as_deref(), Some("gateway"));
     assert_eq!(role("10.244.1.0/24", "10.244.1.255").as_deref(), Some("broadcast address"));
     assert_eq!(role("10.244.1.0/24", "10.244.1.2"), None);
     assert_eq!(role("fd00::/126", "fd00::3"), None);
     assert_eq!(role("fd00::/126", "fd00::").as_deref(), Some("network address"));
+    let role = |block, address| role_in(Attachment::LinkLocal, block, address);
+    assert_eq!(role("10.244.205.192/26", "10.244.205.193"), None);
+    assert_eq!(role("10.244.205.192/26", "10.244.205.192").as_deref(), Some("network address"));
+    assert_eq!(role("fd00::/126", "fd00::1"), None);
+}
+
+#[test]
+fn without_a_gateway_in_the_block_the_first_pod_gets_the_first_address_after_the_networks_own() {
+    let pick =
+        |block: &str, last: Option<&str>| next(&nets(&[block]), Attachment::LinkLocal, &[], last.map(ip), |_| false);
+    assert_eq!(pick("10.244.205.192/26", None), Some(ip("10.244.205.193")));
+    assert_eq!(pick("10.244.205.192/26", Some("10.244.205.254")), Some(ip("10.244.205.193")));
+    assert_eq!(pick("fd00::/122", None), Some(ip("fd00::1")));
+    assert_eq!(pick("10.244.1.0/31", None), None);
+}
+
+fn a_mode() -> impl Strategy<Value = Attachment> {
+    prop::sample::select(vec![Attachment::Routed, Attachment::LinkLocal, Attachment::Bridge])
 }
 
 proptest! {
@@ -103,6 +123,7 @@ proptest! {
         reserved in prop::collection::vec((any::<u8>(), 27u8..=32), 0..4),
         taken in prop::collection::btree_set(any::<u8>(), 0..250),
         last in any::<u8>(),
+        mode in a_mode(),
     ) {
         // Blocks of 10.244.0.0/24 that do not overlap, in any order.
         let mut seen = BTreeSet::new();
@@ -113,12 +134,12 @@ proptest! {
         let taken: BTreeSet<IpAddr> = taken.into_iter().map(|last| [10, 244, 0, last].into()).collect();
         let may_be_given = |address: &IpAddr| {
             let block = blocks.iter().find(|block| block.contains(address));
-            block.is_some_and(|block| role(block, *address).is_none())
+            block.is_some_and(|block| role(block, mode, *address).is_none())
                 && !taken.contains(address)
                 && !reserved.iter().any(|reserved| reserved.contains(address))
         };
         let all = || (0..=255u8).map(|last| IpAddr::from([10, 244, 0, last]));
-        let found = next(&blocks, &reserved, Some([10, 244, 0, last].into()), |address| taken.contains(&address));
+        let found = next(&blocks, mode, &reserved, Some([10, 244, 0, last].into()), |address| taken.contains(&address));
         prop_assert_eq!(found.is_some(), all().any(|address| may_be_given(&address)));
         prop_assert!(found.is_none_or(|address| may_be_given(&address)), "{:?}", found);
     }
@@ -127,12 +148,13 @@ proptest! {
     fn an_address_given_is_not_given_again_before_every_other_free_one(
         blocks in prop::sample::subsequence(vec!["10.244.0.0/29", "10.244.1.0/30", "10.244.2.0/28"], 1..=3).prop_shuffle(),
         taken in prop::collection::btree_set(0u8..14, 0..10),
+        mode in a_mode(),
     ) {
         let blocks = nets(&blocks);
         let taken: BTreeSet<IpAddr> = taken.into_iter().map(|last| [10, 244, 2, last].into()).collect();
         let mut last = None;
         let mut given = Vec::new();
-        while let Some(address) = next(&blocks, &[], last, |address| taken.contains(&address)) {
+        while let Some(address) = next(&blocks, mode, &[], last, |address| taken.contains(&address)) {
             if given.contains(&address) {
                 prop_assert_eq!(given[0], address, "the round begins anew where it began");
                 break;
@@ -140,9 +162,9 @@ proptest! {
             given.push(address);
             last = Some(address);
         }
-        let usable = blocks.iter().filter_map(usable).map(|(first, end)| (first..=end).count()).sum::<usize>();
+        let usable = blocks.iter().filter_map(|block| usable(block, mode)).map(|(first, end)| (first..=end).count()).sum::<usize>();
         let lost = taken.iter().filter(|address| {
-            blocks.iter().any(|block| block.contains(*address) && role(block, **address).is_none())
+            blocks.iter().any(|block| block.contains(*address) && role(block, mode, **address).is_none())
         });
         prop_assert_eq!(given.len(), usable - lost.count());
     }

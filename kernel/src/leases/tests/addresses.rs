@@ -32,6 +32,46 @@ fn all_blocks_of_a_family_are_used_but_for_those_that_drain_and_what_is_reserved
 }
 
 #[test]
+fn pods_with_a_gateway_that_is_the_same_everywhere_have_the_first_address_and_no_subnet() {
+    let mut fixture = Fixture::new(&["10.244.205.192/26", "fd00::/122"]);
+    fixture.change(|node| node.attachment = Attachment::LinkLocal);
+    let held = fixture.create("a").unwrap();
+    assert_eq!(addresses(&held), ["10.244.205.193/32", "fd00::1/128"]);
+    let gateways: Vec<_> = held.lease.addresses.iter().map(|leased| leased.gateway).collect();
+    assert_eq!(gateways, [ip("169.254.1.1"), ip("fe80::1")]);
+    assert_eq!(held.lease.mode, Attachment::LinkLocal);
+    assert!(refusal(&fixture, "10.244.205.192").contains("network address"));
+    assert!(refusal(&fixture, "10.244.205.193").contains("taken by"));
+    let usage = fixture.store().usage(&fixture.node.pod_cidrs, fixture.node.attachment, &Addressing::default());
+    let counts: Vec<_> = usage.unwrap().iter().map(|u| (u.capacity, u.free)).collect();
+    assert_eq!(counts, [(62, 61), (63, 62)]);
+}
+
+#[test]
+fn no_pod_gets_the_gateway_of_pods_that_were_attached_before_and_none_has_a_pod_for_its_gateway() {
+    let mut fixture = Fixture::new(&["10.244.1.0/29"]);
+    drop(fixture.create("routed").unwrap());
+    fixture.change(|node| node.attachment = Attachment::LinkLocal);
+    assert_eq!(addresses(&fixture.create("a").unwrap()), ["10.244.1.3/32"]);
+    assert!(refusal(&fixture, "10.244.1.1").contains("gateway"));
+    fixture.store().hold(&id("routed")).unwrap().unwrap().release().unwrap();
+    for (container, address) in [("b", "4"), ("c", "5"), ("d", "6"), ("e", "1")] {
+        assert_eq!(addresses(&fixture.create(container).unwrap()), [format!("10.244.1.{address}/32")]);
+    }
+    for mode in [Attachment::Routed, Attachment::Bridge] {
+        fixture.change(|node| node.attachment = mode);
+        let held = fixture.create("late").unwrap();
+        let gateway = held.lease.addresses[0].gateway;
+        assert_eq!((gateway, held.lease.mode), (ip("169.254.1.1"), Attachment::Routed), "{mode}");
+        assert_eq!(addresses(&held), ["10.244.1.2/29"]);
+        held.discard().unwrap();
+    }
+    fixture.store().hold(&id("e")).unwrap().unwrap().release().unwrap();
+    let held = fixture.create("later").unwrap();
+    assert_eq!((held.lease.addresses[0].gateway, held.lease.mode), (ip("10.244.1.1"), Attachment::Bridge));
+}
+
+#[test]
 fn a_pod_gets_addresses_of_all_families_or_none() {
     let fixture = Fixture::new(&["10.244.1.0/24", "fd00::/126"]);
     drop(fixture.create("a").unwrap());
@@ -194,7 +234,7 @@ fn usage_tells_what_is_taken_rests_and_is_free() {
     drop(fixture.create("a").unwrap());
     fixture.create("b").unwrap().release().unwrap();
     let store = fixture.store();
-    let usage = || store.usage(&fixture.node.pod_cidrs, &fixture.node.addressing).unwrap();
+    let usage = || store.usage(&fixture.node.pod_cidrs, fixture.node.attachment, &fixture.node.addressing).unwrap();
     let shown = |u: &BlockUsage| (u.capacity, u.used, u.free, u.resting);
     assert_eq!(usage().iter().map(shown).collect::<Vec<_>>(), [(5, 1, 3, 1), (5, 0, 5, 0)]);
     fixture.age("10.244.1.3", Duration::from_secs(3000));
@@ -244,9 +284,10 @@ fn a_lease_is_made_anew_once_and_takes_no_address_from_another() {
     drop(fixture.create("a").unwrap());
     let leased = |address: &str| LeasedAddress { address: address.parse().unwrap(), gateway: ip("10.244.1.1") };
     let found = vec![leased("10.244.1.2/24"), leased("10.244.1.9/24")];
-    let held = fixture.store().adopt(&id("lost"), found.clone(), 1400).unwrap().unwrap();
+    let found = Lease { addresses: found, mtu: 1400, ..Lease::unknown(&id("lost")) };
+    let held = fixture.store().adopt(found.clone()).unwrap().unwrap();
     assert_eq!((addresses(&held), held.lease.mtu), (vec!["10.244.1.9/24".to_owned()], 1400));
-    assert!(fixture.store().adopt(&id("lost"), found, 1400).unwrap().is_none());
+    assert!(fixture.store().adopt(found).unwrap().is_none());
     assert_eq!(fixture.names(), ["10.244.1.2", "10.244.1.9", "a:eth0", "lost:eth0"]);
 }
 

@@ -68,9 +68,9 @@ impl Turns {
     /// any more, for which the store looks itself, and no route leads to a pod that lost its lease.
     pub(super) fn count_addresses(&mut self, assignment: &Assignment, seen: &Observed) {
         let store = Store::below(&self.paths.state);
-        let NodeSpec { pod_cidrs, addressing, .. } = &assignment.state.spec;
+        let NodeSpec { pod_cidrs, attachment, addressing, .. } = &assignment.state.spec;
         let grace = addressing.grace_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        let counted = store.usage(pod_cidrs, addressing).and_then(|usages| Ok((usages, store.waiting()?)));
+        let counted = store.usage(pod_cidrs, *attachment, addressing).and_then(|usages| Ok((usages, store.waiting()?)));
         match counted {
             Ok((usages, waiting)) => {
                 self.snapshot.addresses = self.tracker.look(&usages, &waiting, grace, Instant::now());
