@@ -1,5 +1,6 @@
 //! The kernel of this network namespace.
 
+mod ciphers;
 mod observe;
 mod write;
 
@@ -18,6 +19,7 @@ use crate::nft::Nft;
 use crate::release::{self, Sight, Swept};
 use crate::shaping::{self, Direction};
 use crate::sysctl::Sysctls;
+use ciphers::Ciphers;
 
 /// The kernel of the network namespace that it was opened in.
 pub struct HostKernel {
@@ -25,6 +27,7 @@ pub struct HostKernel {
     nft: Nft,
     sysctls: Sysctls,
     sysctl_writes: u64,
+    ciphers: Ciphers,
     /// The numbers of links, as far as the plan at hand named them.
     indexes: BTreeMap<String, Index>,
     /// Nexthop objects of others, when last looked at.
@@ -41,6 +44,7 @@ impl HostKernel {
             nft: Nft::open()?,
             sysctls,
             sysctl_writes: 0,
+            ciphers: Ciphers::open()?,
             indexes: BTreeMap::new(),
             foreign: BTreeSet::new(),
             bent: BTreeSet::new(),
@@ -74,6 +78,6 @@ impl Kernel for HostKernel {
     }
 
     fn writes(&self) -> u64 {
-        self.routes.writes() + self.nft.writes() + self.sysctl_writes
+        self.routes.writes() + self.nft.writes() + self.ciphers.writes() + self.sysctl_writes
     }
 }

@@ -32,6 +32,9 @@ pub enum KernelError {
     /// The table.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// A WireGuard device.
+    #[error(transparent)]
+    WireGuard(#[from] crate::wireguard::Error),
     /// A setting.
     #[error(transparent)]
     Sysctl(#[from] crate::sysctl::Error),
@@ -52,6 +55,7 @@ impl KernelError {
         match self {
             Self::Netlink(error) => error.is_taken() || error.is_missing(),
             Self::Nft(error) => error.is_missing(),
+            Self::WireGuard(error) => error.is_missing(),
             Self::Gone(_) | Self::Exists(_) => true,
             Self::Sysctl(_) | Self::Injected(_) => false,
         }

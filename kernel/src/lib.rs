@@ -24,3 +24,4 @@ pub mod shaping;
 pub mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod wireguard;

@@ -2,6 +2,7 @@
 
 pub mod attributes;
 mod error;
+pub mod generic;
 mod message;
 mod request;
 mod transaction;
@@ -35,6 +36,8 @@ pub enum Protocol {
     Route,
     /// `NETLINK_NETFILTER`: nftables and connection tracking.
     Netfilter,
+    /// `NETLINK_GENERIC`: WireGuard.
+    Generic,
 }
 
 impl Protocol {
@@ -42,6 +45,7 @@ impl Protocol {
         match self {
             Self::Route => netlink_sys::protocols::NETLINK_ROUTE,
             Self::Netfilter => netlink_sys::protocols::NETLINK_NETFILTER,
+            Self::Generic => netlink_sys::protocols::NETLINK_GENERIC,
         }
     }
 }
@@ -260,9 +264,7 @@ impl Answer {
     fn take(&mut self, message: &NetlinkBuffer<&[u8]>) -> Option<Result<(), Cause>> {
         self.torn |= message.flags() & NLM_F_DUMP_INTR != 0;
         match message.message_type() {
-            NLMSG_ERROR | NLMSG_DONE => {
-                Some(error::outcome(message.flags(), message.payload()))
-            }
+            NLMSG_ERROR | NLMSG_DONE => Some(error::outcome(message.flags(), message.payload())),
             kind => {
                 self.objects.push(Message { kind, body: message.payload().to_vec() });
                 None

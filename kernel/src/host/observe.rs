@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use towpath_net::Family;
-use towpath_net::device::is_device;
+use towpath_net::device::{DeviceKind, is_device};
 use towpath_net::lease::{NODE_LINK_LOCAL, is_host_interface};
 use towpath_net::observed::{Address, Link, Nexthop, NexthopId, Observed, Route, Subnet, Surroundings, Sysctl, Target};
 
@@ -33,6 +33,8 @@ impl HostKernel {
         observed.addresses = ours(&addresses, &names);
         observed.nexthops = self.read_nexthops(&names)?;
         self.read_routes(&names, &mut observed)?;
+        let ciphers = observed.devices.iter().filter(|(_, device)| device.kind == DeviceKind::WireGuard);
+        observed.ciphers = self.ciphers.read(ciphers.map(|(name, _)| name.as_str()))?;
         observed.surroundings = surroundings(&links, &addresses);
         Ok(observed)
     }

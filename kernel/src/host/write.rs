@@ -5,6 +5,7 @@ use towpath_net::observed::{Link, Nexthop, Route, Target};
 use towpath_net::ops::Op;
 
 use super::HostKernel;
+use super::ciphers::is_cipher;
 use super::observe::{names, target};
 use crate::kernel::KernelError;
 use crate::link::Index;
@@ -23,7 +24,12 @@ impl HostKernel {
         let mut rest = ops;
         while let Some((first, others)) = rest.split_first() {
             let together = rest.iter().take_while(|op| is_request(op)).count();
-            if together == 0 {
+            let of_ciphers = rest.iter().take_while(|op| is_cipher(op)).count();
+            if of_ciphers > 0 {
+                let (these, others) = rest.split_at(of_ciphers);
+                self.ciphers.execute(these, &mut outcomes);
+                rest = others;
+            } else if together == 0 {
                 outcomes.push(self.execute(first));
                 rest = others;
             } else {

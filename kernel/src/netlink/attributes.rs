@@ -55,6 +55,17 @@ impl Attributes {
         self.put(kind | NESTED, &inner.0)
     }
 
+    /// Adds attributes that were written apart.
+    pub fn append(&mut self, others: &Self) -> &mut Self {
+        self.0.extend(&others.0);
+        self
+    }
+
+    /// How much was written, in bytes.
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
+
     /// All that was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0

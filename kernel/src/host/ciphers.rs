@@ -1,0 +1,128 @@
+//! The WireGuard devices among the node's own links.
+
+use std::collections::BTreeMap;
+
+use towpath_net::observed::{Cipher, CipherPeer};
+use towpath_net::ops::Op;
+use towpath_net::transport::PublicKey;
+
+use super::HostKernel;
+use super::write::Outcome;
+use crate::kernel::KernelError;
+use crate::wireguard::{Device, Error, KeyRing, WireGuard};
+
+/// A socket for them, and the private keys that they may be given.
+pub(super) struct Ciphers {
+    socket: WireGuard,
+    keys: KeyRing,
+}
+
+/// Whether an operation is about a WireGuard device besides the link.
+pub(super) const fn is_cipher(op: &Op) -> bool {
+    matches!(op, Op::SetCipher { .. } | Op::SetCipherPeer { .. } | Op::DeleteCipherPeer { .. })
+}
+
+impl Ciphers {
+    /// In the calling thread's network namespace.
+    pub fn open() -> Result<Self, KernelError> {
+        Ok(Self { socket: WireGuard::open()?, keys: KeyRing::default() })
+    }
+
+    /// How many requests that change something were sent.
+    pub const fn writes(&self) -> u64 {
+        self.socket.writes()
+    }
+
+    /// Reads devices; one that went meanwhile is left out.
+    pub fn read<'a>(
+        &mut self,
+        links: impl IntoIterator<Item = &'a str>,
+    ) -> Result<BTreeMap<String, Cipher>, KernelError> {
+        let mut found = BTreeMap::new();
+        for link in links {
+            match self.socket.device(link) {
+                Ok(device) => _ = found.insert(link.to_owned(), device.into()),
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Does operations of [`is_cipher`], and tells what became of each: those of many peers in few system calls.
+    pub fn execute(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) {
+        let mut rest = ops;
+        while let Some((first, others)) = rest.split_first() {
+            let Some(link) = added_to(first) else {
+                outcomes.push(self.execute_one(first));
+                rest = others;
+                continue;
+            };
+            let (these, others) = rest.split_at(rest.iter().take_while(|op| added_to(op) == Some(link)).count());
+            let set = self.socket.set_peers(link, these.iter().filter_map(added));
+            match set {
+                Ok(()) => outcomes.extend(these.iter().map(|_| Ok(()))),
+                // Which of them it was shows when each goes alone.
+                Err(_) if these.len() > 1 => outcomes.extend(these.iter().map(|op| self.execute_one(op))),
+                Err(error) => outcomes.push(Err(error.into())),
+            }
+            rest = others;
+        }
+    }
+
+    fn execute_one(&mut self, op: &Op) -> Outcome {
+        match op {
+            Op::SetCipher { link, key, port } => {
+                let unknown = || Error::NoPrivateKey { link: link.clone(), key: *key };
+                let private = self.keys.get(key).ok_or_else(unknown)?;
+                self.socket.set_key(link, private, *port)?;
+            }
+            Op::SetCipherPeer { link, key, peer } => self.socket.set_peers(link, [(*key, peer)])?,
+            Op::DeleteCipherPeer { link, key } => self.socket.remove_peer(link, *key)?,
+            other => return Err(KernelError::Gone(other.object())),
+        }
+        Ok(())
+    }
+}
+
+/// The device that an operation adds a peer to.
+fn added_to(op: &Op) -> Option<&str> {
+    match op {
+        Op::SetCipherPeer { link, .. } => Some(link),
+        _ => None,
+    }
+}
+
+/// The peer that it adds.
+const fn added(op: &Op) -> Option<(PublicKey, &CipherPeer)> {
+    match op {
+        Op::SetCipherPeer { key, peer, .. } => Some((*key, peer)),
+        _ => None,
+    }
+}
+
+impl HostKernel {
+    /// Takes the private keys that operations may name by their public halves, in place of all that it had.
+    pub fn hold_keys(&mut self, keys: KeyRing) {
+        self.ciphers.keys = keys;
+    }
+
+    /// A WireGuard device with all that the kernel tells of its peers; nothing while it is not there.
+    pub fn sessions(&mut self, link: &str) -> Result<Option<Device>, KernelError> {
+        match self.ciphers.socket.device(link) {
+            Ok(device) => Ok(Some(device)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has peers written to at least this often, in seconds, so that they agree on a session before there is anything to
+    /// send; 0 ends that. No plan holds this: it is for as long as a new key is made known.
+    pub fn keep_alive(
+        &mut self,
+        link: &str,
+        peers: impl IntoIterator<Item = (PublicKey, u16)>,
+    ) -> Result<(), KernelError> {
+        Ok(self.ciphers.socket.keep_alive(link, peers)?)
+    }
+}
