@@ -1,4 +1,4 @@
-//! Address ranges as the kernel's interval sets hold them: sorted, disjoint, not adjacent.
+//! Address ranges as the kernel's interval sets hold them: sorted and disjoint.
 
 use std::net::IpAddr;
 
@@ -22,14 +22,31 @@ impl From<&IpNet> for Range {
     }
 }
 
+impl Range {
+    /// Whether every address of the other is one of this.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+}
+
 /// The fewest ranges of `family` that hold exactly the addresses of `nets`.
 pub fn merge<'a>(family: Family, nets: impl IntoIterator<Item = &'a IpNet>) -> Vec<Range> {
-    let mut ranges: Vec<Range> = nets.into_iter().filter(|n| Family::of_net(n) == family).map(Range::from).collect();
+    let of_family = nets.into_iter().filter(|n| Family::of_net(n) == family).map(Range::from);
+    join(of_family.collect(), 1)
+}
+
+/// The same addresses in ranges that do not overlap. Adjacent ones stay apart, so that each comes and goes by itself.
+pub fn disjoint(ranges: Vec<Range>) -> Vec<Range> {
+    join(ranges, 0)
+}
+
+/// Joins ranges of one family whose borders are at most `gap` apart.
+fn join(mut ranges: Vec<Range>, gap: u128) -> Vec<Range> {
     ranges.sort_unstable();
     let mut merged: Vec<Range> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match merged.last_mut() {
-            Some(before) if bits(range.first) <= bits(before.last).saturating_add(1) => {
+            Some(before) if bits(range.first) <= bits(before.last).saturating_add(gap) => {
                 before.last = before.last.max(range.last);
             }
             _ => merged.push(range),
@@ -52,6 +69,16 @@ mod tests {
             merge(Family::V4, &nets(&["10.0.2.0/24", "10.0.1.0/24", "10.0.1.128/25", "10.9.0.0/16", "fd00::/8"]));
         let shown: Vec<String> = merged.iter().map(|r| format!("{}-{}", r.first, r.last)).collect();
         assert_eq!(shown, ["10.0.1.0-10.0.2.255", "10.9.0.0-10.9.255.255"]);
+    }
+
+    #[test]
+    fn adjacent_ranges_stay_apart_where_they_are_only_to_be_disjoint() {
+        let list = nets(&["10.0.2.0/24", "10.0.1.0/24", "10.0.1.128/25"]);
+        let shown: Vec<String> = disjoint(list.iter().map(Range::from).collect())
+            .iter()
+            .map(|r| format!("{}-{}", r.first, r.last))
+            .collect();
+        assert_eq!(shown, ["10.0.1.0-10.0.1.255", "10.0.2.0-10.0.2.255"]);
     }
 
     #[test]

@@ -24,7 +24,10 @@ pub fn kernel_name(expr: &Expr) -> &str {
         Expr::ConnectionStatus { .. } => "ct",
         Expr::Nat { .. } => "nat",
         Expr::Masquerade { .. } => "masq",
-        Expr::Drop => "immediate",
+        Expr::NetworkOrder { .. } => "byteorder",
+        Expr::RouteSegment { .. } => "rt",
+        Expr::LowerSegment { .. } => "exthdr",
+        Expr::Drop | Expr::Accept | Expr::Jump { .. } => "immediate",
         Expr::Foreign { name } => name,
     }
 }
@@ -198,10 +201,32 @@ fn known(name: &str, a: Content<'_>) -> Option<Expr> {
             let plain = flags & !n::RANDOM_FULLY == 0 && a.get(2).is_none();
             plain.then_some(Expr::Masquerade { fully_random: flags != 0 })
         }
-        "immediate" => {
-            let verdict = a.nested(2)?.nested(2)?.number_be(1)?;
-            (a.number_be(1)? == n::REGISTER_VERDICT && verdict == n::DROP).then_some(Expr::Drop)
+        "immediate" => verdict(a),
+        "byteorder" => {
+            let plain = (a.number_be(3)?, a.number_be(4)?, a.number_be(5)?) == (n::TO_NETWORK_ORDER, 2, 2);
+            plain.then_some(Expr::NetworkOrder { from: register(a, 1)?, to: register(a, 2)? })
         }
+        "rt" => (a.number_be(2)? == n::ROUTE_SEGMENT).then_some(Expr::RouteSegment { to: register(a, 1)? }),
+        "exthdr" => {
+            let option = (a.get(2)?.value.first().copied()?, a.number_be(3)?, a.number_be(4)?);
+            let plain = option == n::SEGMENT_OPTION
+                && a.number_be(5).unwrap_or_default() == 0
+                && a.number_be(6)? == n::TCP_OPTION;
+            plain.then_some(Expr::LowerSegment { from: register(a, 7)? })
+        }
+        _ => None,
+    }
+}
+
+fn verdict(a: Content<'_>) -> Option<Expr> {
+    let verdict = a.nested(2)?.nested(2)?;
+    if a.number_be(1)? != n::REGISTER_VERDICT {
+        return None;
+    }
+    match verdict.number_be(1)? {
+        n::DROP => Some(Expr::Drop),
+        n::ACCEPT => Some(Expr::Accept),
+        n::JUMP => Some(Expr::Jump { chain: verdict.text(2)? }),
         _ => None,
     }
 }

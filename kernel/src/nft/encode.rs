@@ -53,7 +53,7 @@ impl Encoder {
         self.step(message::DELETE_TABLE, 0, format!("table {TABLE}"), |_| {});
     }
 
-    /// Fills a new table. Sets come before the rules that use them.
+    /// Fills a new table. Sets and chains come before the rules that use them.
     pub fn fill(&mut self, table: &Table) {
         for (number, (name, set)) in (1..).zip(&table.sets) {
             self.set(name, set, number);
@@ -61,6 +61,8 @@ impl Encoder {
         }
         for (name, chain) in &table.chains {
             self.chain(name, chain);
+        }
+        for (name, chain) in &table.chains {
             for rule in &chain.rules {
                 self.rule(name, rule);
             }
@@ -186,12 +188,42 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
                 w.put_number_be(1, n::RANDOM_FULLY);
             }
         }
-        Expr::Drop => {
-            w.put_number_be(1, n::REGISTER_VERDICT);
-            w.nest(2, |w| _ = w.nest(2, |w| _ = w.put_number_be(1, n::DROP)));
+        Expr::NetworkOrder { from, to } => {
+            w.put_number_be(1, register(*from));
+            w.put_number_be(2, register(*to));
+            w.put_number_be(3, n::TO_NETWORK_ORDER);
+            w.put_number_be(4, 2);
+            w.put_number_be(5, 2);
         }
+        Expr::RouteSegment { to } => {
+            w.put_number_be(1, register(*to));
+            w.put_number_be(2, n::ROUTE_SEGMENT);
+        }
+        Expr::LowerSegment { from } => {
+            let (kind, offset, len) = n::SEGMENT_OPTION;
+            w.put(2, &[kind]);
+            w.put_number_be(3, offset);
+            w.put_number_be(4, len);
+            w.put_number_be(6, n::TCP_OPTION);
+            w.put_number_be(7, register(*from));
+        }
+        Expr::Drop => verdict(w, n::DROP, None),
+        Expr::Accept => verdict(w, n::ACCEPT, None),
+        Expr::Jump { chain } => verdict(w, n::JUMP, Some(chain)),
         Expr::Foreign { .. } => {}
     }
+}
+
+fn verdict(w: &mut Attributes, code: u32, chain: Option<&str>) {
+    w.put_number_be(1, n::REGISTER_VERDICT);
+    w.nest(2, |w| {
+        w.nest(2, |w| {
+            w.put_number_be(1, code);
+            if let Some(chain) = chain {
+                w.put_text(2, chain);
+            }
+        });
+    });
 }
 
 fn data(w: &mut Attributes, kind: u16, value: &[u8]) {

@@ -48,6 +48,11 @@ impl Nft {
         Ok(Self { socket: Socket::open(Protocol::Netfilter)? })
     }
 
+    /// The number by which the kernel knows the socket.
+    pub fn port(&self) -> Result<u32, NftError> {
+        Ok(self.socket.port()?)
+    }
+
     /// How many transactions were sent.
     pub const fn writes(&self) -> u64 {
         self.socket.writes()

@@ -41,6 +41,16 @@ pub const INTERVAL_END: u32 = 1;
 pub const DROP: u32 = 0;
 /// `NF_ACCEPT`.
 pub const ACCEPT: u32 = 1;
+/// `NFT_JUMP`, a negative number.
+pub const JUMP: u32 = 3_u32.wrapping_neg();
+/// `NFT_BYTEORDER_HTON`.
+pub const TO_NETWORK_ORDER: u32 = 1;
+/// `NFT_RT_TCPMSS`.
+pub const ROUTE_SEGMENT: u32 = 3;
+/// `NFT_EXTHDR_OP_TCPOPT`.
+pub const TCP_OPTION: u32 = 1;
+/// `TCPOPT_MSS`, with where its value stands in it, and how long that is (RFC 9293, section 3.2).
+pub const SEGMENT_OPTION: (u8, u32, u32) = (2, 2, 2);
 /// `NFT_LOOKUP_F_INV`.
 pub const LOOKUP_INVERTED: u32 = 1;
 /// `NFT_FIB_RESULT_ADDRTYPE`.
@@ -59,7 +69,8 @@ pub const REGISTER_0: u32 = 8;
 /// The families with their numbers (`NFPROTO_*`).
 pub const FAMILIES: [(Family, u32); 2] = [(Family::V4, 2), (Family::V6, 10)];
 /// `enum nft_meta_keys`.
-pub const METAS: [(Meta, u32); 3] = [(Meta::NfProto, 15), (Meta::L4Proto, 16), (Meta::InputName, 6)];
+pub const METAS: [(Meta, u32); 4] =
+    [(Meta::NfProto, 15), (Meta::L4Proto, 16), (Meta::InputName, 6), (Meta::OutputName, 7)];
 /// `enum nft_payload_bases`.
 pub const HEADERS: [(Header, u32); 2] = [(Header::Network, 1), (Header::Transport, 2)];
 /// `enum nft_cmp_ops`.
@@ -67,7 +78,8 @@ pub const COMPARISONS: [(Comparison, u32); 2] = [(Comparison::Equal, 0), (Compar
 /// `enum nft_nat_types`.
 pub const NATS: [(Nat, u32); 2] = [(Nat::Source, 0), (Nat::Destination, 1)];
 /// `enum nf_inet_hooks`.
-pub const HOOKS: [(Hook, u32); 3] = [(Hook::Prerouting, 0), (Hook::Output, 3), (Hook::Postrouting, 4)];
+pub const HOOKS: [(Hook, u32); 5] =
+    [(Hook::Prerouting, 0), (Hook::Input, 1), (Hook::Forward, 2), (Hook::Output, 3), (Hook::Postrouting, 4)];
 /// The kernel's names of chain types.
 pub const CHAIN_KINDS: [(ChainKind, &str); 2] = [(ChainKind::Filter, "filter"), (ChainKind::Nat, "nat")];
 

@@ -1,5 +1,7 @@
 //! Rules from what a person would say.
 
+use std::net::IpAddr;
+
 use super::{Base, Chain, ChainKind, Comparison, Expr, Header, Hook, Meta, Nat, Register, Rule};
 use crate::family::Family;
 
@@ -31,6 +33,17 @@ const fn address_registers(family: Family) -> u8 {
     family.bits() / 32
 }
 
+/// The number of UDP in the IP header (IANA).
+const UDP: u8 = 17;
+/// The number of TCP.
+const TCP: u8 = 6;
+/// The flags byte of TCP, and of it SYN and RST (RFC 9293, section 3.1).
+const TCP_FLAGS: u32 = 13;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+/// The longest name of a link, with the zero behind it (`IFNAMSIZ`).
+const LINK_NAME: usize = 16;
+
 /// `RTN_LOCAL` (`linux/rtnetlink.h`): an address of this node.
 const RTN_LOCAL: u32 = 2;
 /// `IPS_DST_NAT` (`linux/netfilter/nf_conntrack_common.h`): the destination was rewritten.
@@ -50,6 +63,7 @@ pub enum Side {
 }
 
 /// Builds one rule, statement by statement.
+#[derive(Clone)]
 pub struct RuleBuilder {
     comment: String,
     family: Family,
@@ -90,6 +104,121 @@ impl RuleBuilder {
         self.exprs.push(Expr::Meta { key: Meta::InputName, to: A });
         self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: prefix.as_bytes().to_vec() });
         self
+    }
+
+    /// Only packets that leave by a link whose name begins so.
+    #[must_use]
+    pub fn to_links(self, prefix: &str) -> Self {
+        self.leaves(Comparison::Equal, prefix.as_bytes().to_vec())
+    }
+
+    /// Only packets that leave by no link whose name begins so.
+    #[must_use]
+    pub fn not_to_links(self, prefix: &str) -> Self {
+        self.leaves(Comparison::NotEqual, prefix.as_bytes().to_vec())
+    }
+
+    /// Only packets that leave by another link than that of exactly this name.
+    #[must_use]
+    pub fn not_to_link(self, name: &str) -> Self {
+        let mut whole = name.as_bytes().to_vec();
+        whole.resize(LINK_NAME, 0);
+        self.leaves(Comparison::NotEqual, whole)
+    }
+
+    fn leaves(mut self, op: Comparison, value: Vec<u8>) -> Self {
+        self.exprs.push(Expr::Meta { key: Meta::OutputName, to: A });
+        self.exprs.push(Expr::Compare { from: A, op, value });
+        self
+    }
+
+    /// Only packets of one protocol above IP, by its number (IANA).
+    #[must_use]
+    pub fn protocol(mut self, number: u8) -> Self {
+        self.exprs.push(Expr::Meta { key: Meta::L4Proto, to: A });
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: vec![number] });
+        self
+    }
+
+    /// Only UDP packets to this port.
+    #[must_use]
+    pub fn udp_port(self, port: u16) -> Self {
+        self.protocol(UDP).behind_ip(2, &port.to_be_bytes())
+    }
+
+    /// Only UDP packets to a port in the set.
+    #[must_use]
+    pub fn udp_port_in(self, set: &str) -> Self {
+        let mut rule = self.protocol(UDP);
+        rule.exprs.push(load_port(A));
+        rule.exprs.push(Expr::Lookup { set: set.to_owned(), from: A, to: None, inverted: false });
+        rule
+    }
+
+    /// Only packets that have these bytes from that byte on behind the IP header.
+    #[must_use]
+    pub fn behind_ip(self, offset: u32, bytes: &[u8]) -> Self {
+        self.compare_behind_ip(offset, Comparison::Equal, bytes)
+    }
+
+    /// Only packets that have other bytes there.
+    #[must_use]
+    pub fn not_behind_ip(self, offset: u32, bytes: &[u8]) -> Self {
+        self.compare_behind_ip(offset, Comparison::NotEqual, bytes)
+    }
+
+    fn compare_behind_ip(mut self, offset: u32, op: Comparison, bytes: &[u8]) -> Self {
+        let len = u32::try_from(bytes.len()).unwrap_or_default();
+        self.exprs.push(Expr::Payload { header: Header::Transport, offset, len, to: A });
+        self.exprs.push(Expr::Compare { from: A, op, value: bytes.to_vec() });
+        self
+    }
+
+    /// Only packets that have any of these bits in that byte behind the IP header.
+    #[must_use]
+    pub fn any_bit_behind_ip(mut self, offset: u32, bits: u8) -> Self {
+        self.exprs.push(Expr::Payload { header: Header::Transport, offset, len: 1, to: A });
+        self.exprs.push(Expr::Mask { from: A, to: A, mask: vec![bits] });
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::NotEqual, value: vec![0] });
+        self
+    }
+
+    /// Only packets to this address.
+    #[must_use]
+    pub fn to_address(mut self, address: IpAddr) -> Self {
+        self.exprs.push(self.load_address(Side::Destination, A));
+        let value = match address {
+            IpAddr::V4(a) => a.octets().to_vec(),
+            IpAddr::V6(a) => a.octets().to_vec(),
+        };
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value });
+        self
+    }
+
+    /// Only packets whose source, together with the network of the source of the packet inside, is in the set. The packet
+    /// inside is of family `inner`, begins at byte `at` behind the IP header, and its network has `length` bits.
+    #[must_use]
+    pub fn tunnelled_from(mut self, inner: Family, at: u32, length: u8, set: &str) -> Self {
+        let second = Register(address_registers(self.family));
+        let (source, _, len) = address_offsets(inner);
+        self.exprs.push(self.load_address(Side::Source, A));
+        self.exprs.push(Expr::Payload { header: Header::Transport, offset: at + source, len, to: second });
+        self.exprs.push(Expr::Mask { from: second, to: second, mask: mask(inner, length) });
+        self.exprs.push(Expr::Lookup { set: set.to_owned(), from: A, to: None, inverted: false });
+        self
+    }
+
+    /// Lowers the segment size that a TCP connection begins with to what the way there and back carries.
+    #[must_use]
+    pub fn lower_segment(self) -> Self {
+        let mut rule = self.protocol(TCP);
+        rule.exprs.push(Expr::Payload { header: Header::Transport, offset: TCP_FLAGS, len: 1, to: A });
+        rule.exprs.push(Expr::Mask { from: A, to: A, mask: vec![SYN | RST] });
+        rule.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: vec![SYN] });
+        rule.exprs.push(Expr::RouteSegment { to: A });
+        rule.exprs.push(Expr::NetworkOrder { from: A, to: A });
+        rule.exprs.push(Expr::LowerSegment { from: A });
+        rule
     }
 
     /// Only packets to an address of this node.
@@ -149,6 +278,20 @@ impl RuleBuilder {
         self
     }
 
+    /// Lets the packet go on to other chains.
+    #[must_use]
+    pub fn accept(mut self) -> Self {
+        self.exprs.push(Expr::Accept);
+        self
+    }
+
+    /// Goes through another chain.
+    #[must_use]
+    pub fn jump(mut self, chain: &str) -> Self {
+        self.exprs.push(Expr::Jump { chain: chain.to_owned() });
+        self
+    }
+
     /// The finished rule.
     pub fn done(self) -> Rule {
         Rule { comment: self.comment, exprs: self.exprs }
@@ -167,6 +310,18 @@ impl RuleBuilder {
 /// The destination port: the third and fourth byte of TCP, UDP and SCTP alike.
 fn load_port(to: Register) -> Expr {
     Expr::Payload { header: Header::Transport, offset: 2, len: 2, to }
+}
+
+/// The bits of a network's address, as bytes.
+fn mask(family: Family, length: u8) -> Vec<u8> {
+    let bytes = family.bits() / 8;
+    let ones = |byte: u8| u32::from(length.saturating_sub(byte * 8).min(8));
+    (0..bytes).map(|byte| u8::MAX.checked_shl(8 - ones(byte)).unwrap_or(0)).collect()
+}
+
+/// A chain that others jump to.
+pub const fn inner_chain(rules: Vec<Rule>) -> Chain {
+    Chain { base: None, rules }
 }
 
 /// A base chain of type `filter` that lets pass what no rule of it drops.

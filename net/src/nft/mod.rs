@@ -110,6 +110,10 @@ pub enum ChainKind {
 pub enum Hook {
     /// Packets that arrive.
     Prerouting = 0,
+    /// Packets that arrived for the node itself.
+    Input = 1,
+    /// Packets that the node passes on.
+    Forward = 2,
     /// Packets that a process of the node sends.
     Output = 3,
     /// Packets that leave.
@@ -138,6 +142,8 @@ pub enum Meta {
     L4Proto,
     /// `NFT_META_IIFNAME`: the name of the link that the packet came by.
     InputName,
+    /// `NFT_META_OIFNAME`: the name of the link that the packet leaves by.
+    OutputName,
 }
 
 /// A header (`enum nft_payload_bases`).
@@ -145,7 +151,7 @@ pub enum Meta {
 pub enum Header {
     /// IPv4 or IPv6.
     Network,
-    /// TCP, UDP, SCTP.
+    /// What follows the IP header: TCP, UDP, SCTP, or the IP header of a packet in a tunnel.
     Transport,
 }
 
@@ -217,6 +223,24 @@ pub enum Expr {
         /// Whether the key must not be there.
         inverted: bool,
     },
+    /// Puts numbers of two bytes into network byte order (`NFT_BYTEORDER_HTON`).
+    NetworkOrder {
+        /// The number.
+        from: Register,
+        /// Where the result goes.
+        to: Register,
+    },
+    /// Loads the largest TCP segment that the packet's route carries, in host byte order (`NFT_RT_TCPMSS`).
+    RouteSegment {
+        /// Into this register.
+        to: Register,
+    },
+    /// Lowers the maximum segment size that a SYN tells to that of a register; never raises it (`NFT_EXTHDR_OP_TCPOPT`,
+    /// RFC 9293 section 3.7.1).
+    LowerSegment {
+        /// The most that there is to be, in network byte order.
+        from: Register,
+    },
     /// Loads the type of the destination address, seen from this node (`NFT_FIB_RESULT_ADDRTYPE`).
     DestinationType {
         /// Into this register.
@@ -245,6 +269,13 @@ pub enum Expr {
     },
     /// Ends the packet in silence (`NF_DROP`).
     Drop,
+    /// Ends the chain, and lets the packet go on (`NF_ACCEPT`).
+    Accept,
+    /// Goes through another chain, and on behind this rule where that has come to no verdict (`NFT_JUMP`).
+    Jump {
+        /// The chain.
+        chain: String,
+    },
     /// An expression that Towpath does not make: somebody else put it there.
     Foreign {
         /// The kernel's name of it.

@@ -12,8 +12,9 @@ const FIRST: u32 = NexthopId::FIRST;
 /// How many there are.
 const MANY: u32 = 1 << 31;
 
-/// Gives every way to another node a number: the same for equal ways, whatever came before.
-#[derive(Debug, Default)]
+/// Gives every way to another node a number: the same for equal ways, whatever came before but for a way that would have
+/// had the same number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nexthops {
     by_id: BTreeMap<NexthopId, Nexthop>,
 }

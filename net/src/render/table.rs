@@ -1,6 +1,10 @@
 //! The table `inet towpath`.
 
-use std::collections::BTreeMap;
+mod elements;
+mod fences;
+mod tunnels;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -8,15 +12,23 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::family::{Family, PerFamily, host_net};
 use crate::lease::{HostPort, LINK_PREFIX, Lease, Phase};
 use crate::nft::build::{RuleBuilder, Side, filter_chain, nat_chain};
-use crate::nft::{Element, FieldType, Hook, Rule, Set, Table, Value};
+use crate::nft::{Chain, Element, FieldType, Hook, Rule, Set, Table, Value};
 use crate::ranges::{Range, merge};
-use crate::state::{MasqueradeMode, NodeState};
+use crate::state::{MasqueradeMode, NodeName, NodeSpec, Peer};
+
+use super::vantage::Vantage;
+
+pub use elements::{cluster_elements, peer_elements};
 
 /// The name of the table; its family is `inet`.
 pub const TABLE: &str = "towpath";
 
 /// `NF_IP_PRI_RAW`: before connection tracking sees the packet.
 const RAW: i32 = -300;
+/// `NF_IP_PRI_MANGLE`.
+const MANGLE: i32 = -150;
+/// `NF_IP_PRI_FILTER`.
+const FILTER: i32 = 0;
 /// `NF_IP_PRI_NAT_DST` (`linux/netfilter_ipv4.h`).
 const DESTINATION_NAT: i32 = -100;
 /// `NF_IP_PRI_NAT_SRC`.
@@ -41,7 +53,11 @@ pub const HOSTPORT_SETS: PerFamily<HostPortSets> = PerFamily {
 
 /// This node's pods.
 const PODS: PerFamily<&str> = PerFamily { v4: "pods-v4", v6: "pods-v6" };
-/// Destinations that see the pod's own address.
+/// Addresses of nodes, this one's among them.
+const NODES: PerFamily<&str> = PerFamily { v4: "nodes-v4", v6: "nodes-v6" };
+/// Pods of the cluster, where what they are sent must be encrypted.
+const ENCRYPTED: PerFamily<&str> = PerFamily { v4: "encrypted-v4", v6: "encrypted-v6" };
+/// Destinations that see the pod's own address, but for nodes.
 const CLUSTER: PerFamily<&str> = PerFamily { v4: "cluster-v4", v6: "cluster-v6" };
 
 /// Where programs of the node listen for each other: a host port of every address does not cover these.
@@ -56,28 +72,60 @@ fn loopback(family: Family) -> IpNet {
 }
 
 /// Renders the table of a node.
-pub fn render(state: &NodeState, leases: &[Lease]) -> Table {
-    let mut sets = BTreeMap::new();
-    for family in Family::ALL {
-        sets.insert((*PODS.get(family)).to_owned(), Set::of_ranges(family, merge(family, &state.spec.pod_cidrs)));
-        sets.insert((*CLUSTER.get(family)).to_owned(), Set::of_ranges(family, merge(family, &unmasked(state))));
-        sets.insert((*LOOPBACK.get(family)).to_owned(), Set::of_ranges(family, vec![Range::from(&loopback(family))]));
-        sets.extend(hostport_sets(family));
-    }
-    for lease in leases.iter().filter(|l| l.phase == Phase::Ready) {
-        for (name, element) in hostport_elements(lease) {
-            if let Some(set) = sets.get_mut(name) {
-                set.elements.insert(element);
-            }
+pub fn render(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, leases: &[Lease]) -> Table {
+    let shapes = tunnels::shapes(own, peers.values());
+    let mut sets: BTreeMap<String, Set> =
+        Family::ALL.into_iter().flat_map(|f| family_sets(own.spec, peers, f)).collect();
+    sets.extend(tunnels::sets(&shapes));
+    sets.extend(fences::ports(own).map(|set| (fences::PORTS.to_owned(), set)));
+    let nodes = own.spec.addresses.iter().copied().map(elements::node_element);
+    let theirs = peers.values().flat_map(|peer| peer_elements(own, peer));
+    let ready = leases.iter().filter(|lease| lease.phase == Phase::Ready).flat_map(hostport_elements);
+    for (name, element) in nodes.chain(theirs).chain(ready.map(|(name, element)| (name.to_owned(), element))) {
+        if let Some(set) = sets.get_mut(&name) {
+            set.elements.insert(element);
         }
     }
-    let chains = BTreeMap::from([
-        ("guard".to_owned(), filter_chain(Hook::Prerouting, RAW, guard())),
-        ("postrouting".to_owned(), nat_chain(Hook::Postrouting, SOURCE_NAT, postrouting(state.spec.masquerade.mode))),
-        ("prerouting".to_owned(), nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules(Hook::Prerouting))),
-        ("output".to_owned(), nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules(Hook::Output))),
-    ]);
-    Table { flags: 0, sets, chains }
+    Table { flags: 0, sets, chains: chains(own, &shapes) }
+}
+
+fn chains(own: &Vantage<'_>, shapes: &BTreeSet<tunnels::Shape>) -> BTreeMap<String, Chain> {
+    let mode = own.spec.masquerade.mode;
+    let (arriving, mut chains) = tunnels::render(own, shapes);
+    let mut add = |name: &str, chain| _ = chains.insert(name.to_owned(), chain);
+    add("guard", filter_chain(Hook::Prerouting, RAW, guard()));
+    add("postrouting", nat_chain(Hook::Postrouting, SOURCE_NAT, postrouting(mode)));
+    add("prerouting", nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules(Hook::Prerouting)));
+    add("output", nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules(Hook::Output)));
+    add("segments", filter_chain(Hook::Forward, MANGLE, fences::segments().into()));
+    if !arriving.is_empty() {
+        add("tunnels", filter_chain(Hook::Prerouting, RAW, arriving));
+    }
+    let (here, there) = (fences::closed(own, fences::Node::This), fences::closed(own, fences::Node::Another));
+    if !here.is_empty() {
+        add("input", filter_chain(Hook::Input, FILTER, here));
+        add("forward", filter_chain(Hook::Forward, FILTER, there));
+    }
+    if own.spec.transport.is_encrypted() {
+        add("encrypted", filter_chain(Hook::Postrouting, FILTER, fences::encrypted()));
+    }
+    chains
+}
+
+/// The sets of a family that every node has.
+fn family_sets(spec: &NodeSpec, peers: &BTreeMap<NodeName, Peer>, family: Family) -> Vec<(String, Set)> {
+    let ranges = |name: &PerFamily<&str>, ranges| ((*name.get(family)).to_owned(), Set::of_ranges(family, ranges));
+    let mut sets = vec![
+        ranges(&PODS, merge(family, &spec.pod_cidrs)),
+        ranges(&CLUSTER, elements::cluster_ranges(spec, peers, family)),
+        ranges(&LOOPBACK, vec![Range::from(&loopback(family))]),
+        ((*NODES.get(family)).to_owned(), Set::new(&[FieldType::Address(family)], &[])),
+    ];
+    if spec.transport.is_encrypted() {
+        sets.push(ranges(&ENCRYPTED, elements::pod_ranges(spec, peers, family)));
+    }
+    sets.extend(hostport_sets(family));
+    sets
 }
 
 /// What a lease puts into the sets of host ports: the name of the set with each element.
@@ -126,19 +174,6 @@ fn hostport_sets(family: Family) -> [(String, Set); 3] {
     ]
 }
 
-/// Every destination that sees a pod's own address.
-fn unmasked(state: &NodeState) -> Vec<IpNet> {
-    let peers = state.peers.values();
-    let mut nets = state.spec.pod_cidrs.clone();
-    nets.extend(&state.spec.masquerade.excluded);
-    nets.extend(state.spec.addresses.iter().copied().map(host_net));
-    for peer in peers {
-        nets.extend(&peer.pod_cidrs);
-        nets.extend(peer.addresses.iter().copied().map(host_net));
-    }
-    nets
-}
-
 fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
     let mut rules = Vec::new();
     for family in Family::ALL {
@@ -162,6 +197,7 @@ fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
                 RuleBuilder::new(family, format!("{family} packets of pods that leave the cluster"))
                     .address_in(Side::Source, PODS.get(family), false)
                     .address_in(Side::Destination, CLUSTER.get(family), true)
+                    .address_in(Side::Destination, NODES.get(family), true)
                     .masquerade()
                     .done(),
             );
@@ -170,6 +206,12 @@ fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
     rules
 }
 
+/// The number of ICMPv6 in the IP header (RFC 4443), and the type of a router advertisement (RFC 4861, section 4.2).
+const ICMPV6: u8 = 58;
+const ROUTER_ADVERTISEMENT: u8 = 134;
+
+/// No pod is a router, for its node or for other pods on the bridge.
+///
 /// A pod that has a host port on the loopback has a link by which the kernel takes packets from and to loopback addresses
 /// (`route_localnet`). Only answers may use that, and on the wire they have other addresses: whatever else would reach
 /// what listens on the node's loopback (CVE-2020-8558).
@@ -182,7 +224,12 @@ fn guard() -> Vec<Rule> {
             .drop()
             .done()
     };
-    Family::ALL.into_iter().flat_map(|family| sides.map(|side| rule(family, side))).collect()
+    let mut rules: Vec<Rule> =
+        Family::ALL.into_iter().flat_map(|family| sides.map(|side| rule(family, side))).collect();
+    let advertisements = RuleBuilder::new(Family::V6, "routers that pods say they are");
+    let advertisements = advertisements.from_links(LINK_PREFIX).protocol(ICMPV6).behind_ip(0, &[ROUTER_ADVERTISEMENT]);
+    rules.push(advertisements.drop().done());
+    rules
 }
 
 /// What arrives by a link and names a loopback address is not rewritten: the kernel drops it as no host may send it
@@ -193,7 +240,7 @@ fn hostport_rules(hook: Hook) -> Vec<Rule> {
         let names = HOSTPORT_SETS.get(family);
         let (what, arrives) = match hook {
             Hook::Prerouting => ("one address of the node but the loopback", true),
-            Hook::Output | Hook::Postrouting => ("one address of the node", false),
+            Hook::Input | Hook::Forward | Hook::Output | Hook::Postrouting => ("one address of the node", false),
         };
         let one = RuleBuilder::new(family, format!("{family} ports of {what}")).to_this_node();
         let one = if arrives { one.address_in(Side::Destination, LOOPBACK.get(family), true) } else { one };

@@ -3,11 +3,12 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::*;
-use crate::lease::{HostPort, LeasedAddress, Protocol};
+use crate::family::Family;
+use crate::lease::{HostPort, LeasedAddress, Phase, Protocol};
 use crate::nft::{Element, Value};
-use crate::observed::{Observed, Route};
+use crate::observed::{Link, Observed, Route};
 use crate::plan::plan;
-use crate::state::{Attachment, Masquerade, MasqueradeMode, NodeSpec, Revision};
+use crate::state::{Attachment, Masquerade, MasqueradeMode, Mtu, NodeName, NodeSpec, Revision};
 
 fn spec(number: u8) -> NodeSpec {
     let addresses = ["172.16.30.N", "fd00:30::N"].map(|text| text.replace('N', &number.to_string()).parse().unwrap());

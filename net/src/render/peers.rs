@@ -1,0 +1,154 @@
+//! How one node reaches another: everything on the node that is there for one peer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::table::{cluster_elements, peer_elements};
+use super::vantage::{Underlay, Vantage, tunnel_address};
+use super::{Nexthops, Obstacle};
+use crate::device::{GENEVE, IPIP, VXLAN, tunnel_gateway, tunnel_mac, wireguard};
+use crate::family::Family;
+use crate::mac::Mac;
+use crate::nft::Element;
+use crate::observed::{CipherPeer, Desired, Encapsulation, Forwarding, Neighbour, Nexthop, NexthopId, Station, Target};
+use crate::state::{NodeName, Peer};
+use crate::transport::{PublicKey, Slot, Transport};
+
+/// What a node has on behalf of one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerObjects {
+    /// To its pods.
+    pub routes: BTreeMap<IpNet, Target>,
+    /// That stand for it on tunnel devices.
+    pub neighbours: BTreeMap<Neighbour, Mac>,
+    /// Its place behind a VXLAN device.
+    pub stations: BTreeMap<Station, Forwarding>,
+    /// Its part of the WireGuard devices, by device and key.
+    pub ciphers: BTreeMap<(&'static str, PublicKey), CipherPeer>,
+    /// What sets of the table have of it: the set's name, and the element.
+    pub elements: BTreeSet<(String, Element)>,
+    /// What cannot be.
+    pub obstacles: BTreeSet<Obstacle>,
+    /// Whether something else has a part in these objects, so that they cannot come and go by themselves: a range of the
+    /// cluster, or of the node, in or around a CIDR of the peer.
+    pub entangled: bool,
+}
+
+impl PeerObjects {
+    /// Puts these objects beside those of the others.
+    pub fn enter(self, desired: &mut Desired) {
+        desired.routes.extend(self.routes);
+        desired.neighbours.extend(self.neighbours);
+        desired.stations.extend(self.stations);
+        for ((link, key), peer) in self.ciphers {
+            if let Some(cipher) = desired.ciphers.get_mut(link) {
+                cipher.peers.insert(key, peer);
+            }
+        }
+        let Some(table) = &mut desired.table else { return };
+        for (name, element) in self.elements {
+            if let Some(set) = table.sets.get_mut(&name) {
+                set.elements.insert(element);
+            }
+        }
+    }
+}
+
+/// Renders what a node has on behalf of one peer: a function of the two alone, but for the number of a nexthop object
+/// where two ways would have the same.
+pub fn peer_objects(own: &Vantage<'_>, name: &NodeName, peer: &Peer, nexthops: &mut Nexthops) -> PeerObjects {
+    let mut objects = PeerObjects::default();
+    for family in Family::ALL {
+        let mut cidrs = peer.pod_cidrs.iter().filter(|cidr| Family::of_net(cidr) == family).peekable();
+        if cidrs.peek().is_none() {
+            continue;
+        }
+        let target = target_toward(own, name, peer, family, &mut objects, nexthops);
+        let target = target.map_err(|obstacle| objects.obstacles.insert(obstacle)).ok();
+        // What must not be in clear goes nowhere, rather than by a route that somebody else has.
+        let target = target.or_else(|| own.spec.transport.is_encrypted().then_some(Target::Blackhole));
+        if let Some(target) = target {
+            objects.routes.extend(cidrs.map(|cidr| (*cidr, target.clone())));
+        }
+    }
+    if own.uses(Transport::WireGuard) {
+        objects.ciphers = cipher_peers(own, peer);
+    }
+    objects.elements = peer_elements(own, peer);
+    let (elements, entangled) = cluster_elements(own.spec, peer);
+    objects.elements.extend(elements);
+    objects.entangled = entangled;
+    objects
+}
+
+fn target_toward(
+    own: &Vantage<'_>,
+    name: &NodeName,
+    peer: &Peer,
+    family: Family,
+    objects: &mut PeerObjects,
+    nexthops: &mut Nexthops,
+) -> Result<Target, Obstacle> {
+    let (transport, underlay) = own.way(name, peer, family)?;
+    let Underlay { source, destination } = underlay;
+    let outer = underlay.family();
+    let encapsulated = |vni| Some(Encapsulation { vni, source, destination });
+    let mut via = |gateway, link: &str, on_link, encapsulation| {
+        nexthops.target(Nexthop { id: NexthopId(0), gateway, link: link.to_owned(), on_link, encapsulation })
+    };
+    match transport {
+        Transport::Direct => {
+            let not_near = || Obstacle::PeerNotOnLink { peer: name.clone(), address: destination };
+            let link = &own.around.reach(destination).ok_or_else(not_near)?.link;
+            Ok(via(destination, link, false, None))
+        }
+        Transport::Ipip => Ok(match outer {
+            Family::V4 => via(destination, IPIP.v4, true, None),
+            Family::V6 => via(tunnel_gateway(name).into(), IPIP.v6, true, encapsulated(0)),
+        }),
+        Transport::Vxlan => {
+            let (link, gateway) = (*VXLAN.get(outer), gateway(name, peer, family));
+            objects.neighbours.insert(Neighbour { link: link.to_owned(), address: gateway }, tunnel_mac(name));
+            let station = Station { link: link.to_owned(), mac: tunnel_mac(name) };
+            objects.stations.insert(station, Forwarding::To(destination));
+            Ok(via(gateway, link, true, None))
+        }
+        Transport::Geneve => {
+            let gateway = gateway(name, peer, family);
+            objects.neighbours.insert(Neighbour { link: GENEVE.to_owned(), address: gateway }, tunnel_mac(name));
+            Ok(via(gateway, GENEVE, true, encapsulated(own.spec.transport.tunnels.geneve.vni)))
+        }
+        Transport::WireGuard => {
+            let slot = sending_slot(own, name, peer)?;
+            Ok(Target::Link { link: wireguard(slot).to_owned() })
+        }
+    }
+}
+
+/// The address that stands for a node on tunnels with Ethernet inside.
+fn gateway(name: &NodeName, peer: &Peer, family: Family) -> IpAddr {
+    let address = tunnel_address(&peer.pod_cidrs, family).filter(|_| family == Family::V4);
+    address.unwrap_or_else(|| tunnel_gateway(name).into())
+}
+
+/// The WireGuard device by which the peer is sent to.
+fn sending_slot(own: &Vantage<'_>, name: &NodeName, peer: &Peer) -> Result<Slot, Obstacle> {
+    let ours = own.keys.ok_or(Obstacle::NoKey)?;
+    let theirs = peer.keys.and_then(|theirs| ours.toward(&theirs));
+    theirs.ok_or_else(|| Obstacle::PeerWithoutKey { peer: name.clone() })
+}
+
+/// The peer on each WireGuard device: that of one slot here and that of the same slot there talk to each other.
+fn cipher_peers(own: &Vantage<'_>, peer: &Peer) -> BTreeMap<(&'static str, PublicKey), CipherPeer> {
+    let underlay = Family::ALL.into_iter().find_map(|family| own.underlay(peer, family, false));
+    let port = |slot| own.spec.transport.tunnels.wire_guard.port_of(slot);
+    let on = |slot: Slot| {
+        let key = peer.keys.and_then(|keys| keys.of(slot))?;
+        let endpoint = underlay.map(|underlay| SocketAddr::new(underlay.destination, port(slot)));
+        let allowed = peer.pod_cidrs.iter().map(IpNet::trunc).collect();
+        Some(((wireguard(slot), key), CipherPeer { endpoint, allowed }))
+    };
+    Slot::ALL.into_iter().filter_map(on).collect()
+}

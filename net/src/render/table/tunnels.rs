@@ -1,0 +1,174 @@
+//! From whom tunnels take packets.
+//!
+//! A packet in a tunnel is taken where it comes from a node of the cluster, and from an address of that node's pods: where
+//! the pair of (source outside, network of the source inside) is in a set. WireGuard sees to that itself (allowed IPs).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::family::{Family, PerFamily};
+use crate::nft::build::{RuleBuilder, inner_chain};
+use crate::nft::{Chain, FieldType, Rule, Set, Value};
+use crate::render::vantage::Vantage;
+use crate::state::Peer;
+use crate::transport::{Transport, Tunnels};
+
+/// The headers of UDP and of VXLAN or Geneve, which are as long.
+const UDP: u32 = 8;
+/// Where the network identifier stands in the headers of VXLAN and of Geneve (RFC 7348 section 5, RFC 8926 section 3.4).
+const VNI: u32 = UDP + 4;
+/// Where the type of the frame inside stands: behind two Ethernet addresses.
+const ETHER_TYPE: u32 = UDP + 8 + 12;
+/// Where the packet in the frame begins.
+const FRAME: u32 = ETHER_TYPE + 2;
+/// How many options follow the header of Geneve: six bits of its first byte (RFC 8926, section 3.4).
+const GENEVE_OPTIONS: u8 = 0x3f;
+
+/// The type of frames with packets of a family (IANA, EtherTypes).
+const fn ether_type(family: Family) -> [u8; 2] {
+    match family {
+        Family::V4 => [0x08, 0x00],
+        Family::V6 => [0x86, 0xdd],
+    }
+}
+
+/// The number of a packet of a family inside another (IANA, protocol numbers).
+const fn encapsulated(family: Family) -> u8 {
+    match family {
+        Family::V4 => 4,
+        Family::V6 => 41,
+    }
+}
+
+/// The short name of a family in names of chains and sets.
+const SHORT: PerFamily<&str> = PerFamily { v4: "v4", v6: "v6" };
+
+/// What pairs have in common that are in one set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Shape {
+    outer: Family,
+    inner: Family,
+    length: u8,
+}
+
+/// A node's address, and a network of its pods.
+pub(super) struct Pair {
+    pub shape: Shape,
+    pub key: Vec<Value>,
+}
+
+impl Shape {
+    /// The name of the set.
+    pub(super) fn set(self) -> String {
+        format!("tunnels-{}-{}-{}", SHORT.get(self.outer), SHORT.get(self.inner), self.length)
+    }
+}
+
+/// Whether a transport's packets have to be looked at.
+fn is_checked(transport: Transport) -> bool {
+    matches!(transport, Transport::Ipip | Transport::Vxlan | Transport::Geneve)
+}
+
+/// The pairs of a peer.
+pub(super) fn pairs(own: &Vantage<'_>, peer: &Peer) -> impl Iterator<Item = Pair> {
+    let checked = own.transports().any(is_checked);
+    let mixes = own.transports().any(|transport| is_checked(transport) && transport.mixes_families());
+    peer.pod_cidrs.iter().filter(move |_| checked).filter_map(move |cidr| {
+        let inner = Family::of_net(cidr);
+        let address = own.underlay(peer, inner, mixes)?.destination;
+        let shape = Shape { outer: Family::of(address), inner, length: cidr.prefix_len() };
+        Some(Pair { shape, key: vec![Value::Address(address), Value::Address(IpNet::network(cidr))] })
+    })
+}
+
+/// The sets that these peers need, still empty.
+pub(super) fn sets(shapes: &BTreeSet<Shape>) -> impl Iterator<Item = (String, Set)> {
+    shapes.iter().map(|shape| {
+        let key = [FieldType::Address(shape.outer), FieldType::Address(shape.inner)];
+        (shape.set(), Set::new(&key, &[]))
+    })
+}
+
+/// The shapes of all pairs.
+pub(super) fn shapes<'a>(own: &Vantage<'_>, peers: impl Iterator<Item = &'a Peer>) -> BTreeSet<Shape> {
+    peers.flat_map(|peer| pairs(own, peer).map(|pair| pair.shape).collect::<Vec<_>>()).collect()
+}
+
+/// The rules for what arrives by tunnels, and the chains that they jump to; no rules where nothing can arrive so.
+pub(super) fn render(own: &Vantage<'_>, shapes: &BTreeSet<Shape>) -> (Vec<Rule>, BTreeMap<String, Chain>) {
+    let (mut rules, mut chains) = (Vec::new(), BTreeMap::new());
+    for transport in own.transports().filter(|transport| is_checked(*transport)) {
+        let outer = own.outer(transport);
+        for (family, address) in own.addresses.iter().filter(|(family, _)| *outer.get(*family)) {
+            let Some(address) = *address else { continue };
+            let name = format!("from-{}-{}", transport.to_string().to_lowercase(), SHORT.get(family));
+            for arriving in arriving(own, transport, family) {
+                rules.extend(entrance(arriving, address, &name));
+            }
+            let of_family = shapes.iter().copied().filter(|shape| shape.outer == family);
+            let tunnels = &own.spec.transport.tunnels;
+            chains.insert(name, inner_chain(accepting(transport, family, tunnels, of_family)));
+        }
+    }
+    (rules, chains)
+}
+
+/// What a packet that a tunnel device would take looks like from outside.
+fn arriving(own: &Vantage<'_>, transport: Transport, family: Family) -> Vec<RuleBuilder> {
+    let tunnels = own.spec.transport.tunnels;
+    let rule = || RuleBuilder::new(family, format!("{family} packets of {transport}"));
+    match transport {
+        Transport::Vxlan => vec![rule().udp_port(tunnels.vxlan.port).behind_ip(VNI, &vni(tunnels.vxlan.vni))],
+        Transport::Geneve => vec![rule().udp_port(tunnels.geneve.port)],
+        Transport::Ipip => carried(family).iter().map(|inner| rule().protocol(encapsulated(*inner))).collect(),
+        Transport::Direct | Transport::WireGuard => Vec::new(),
+    }
+}
+
+/// What the device of IPIP of a family takes: that of IPv6 takes both.
+pub(super) const fn carried(family: Family) -> &'static [Family] {
+    match family {
+        Family::V4 => &[Family::V4],
+        Family::V6 => &[Family::V4, Family::V6],
+    }
+}
+
+/// The numbers of IPIP in the header of a family.
+pub(super) fn protocols(family: Family) -> impl Iterator<Item = u8> {
+    carried(family).iter().map(|inner| encapsulated(*inner))
+}
+
+/// To the node's own address they are looked into; its others are none that tunnels are to be reached by.
+fn entrance(arriving: RuleBuilder, address: IpAddr, chain: &str) -> [Rule; 2] {
+    let other = arriving.clone().to_this_node().drop().done();
+    [arriving.to_address(address).jump(chain).done(), other]
+}
+
+fn accepting(transport: Transport, outer: Family, tunnels: &Tunnels, shapes: impl Iterator<Item = Shape>) -> Vec<Rule> {
+    let rule = |what: &str| RuleBuilder::new(outer, format!("{outer} {transport} {what}"));
+    let mut rules = Vec::new();
+    if transport == Transport::Geneve {
+        rules.push(rule("with options").any_bit_behind_ip(UDP, GENEVE_OPTIONS).drop().done());
+        rules.push(rule("of another network").not_behind_ip(VNI, &vni(tunnels.geneve.vni)).drop().done());
+    }
+    for shape in shapes {
+        let Shape { inner, length, .. } = shape;
+        let known = rule(&format!("with {inner} from a node's own /{length}"));
+        let (known, at) = match transport {
+            Transport::Vxlan | Transport::Geneve => (known.behind_ip(ETHER_TYPE, &ether_type(inner)), FRAME),
+            Transport::Ipip if inner == outer => (known.protocol(encapsulated(inner)), 0),
+            Transport::Ipip | Transport::Direct | Transport::WireGuard => continue,
+        };
+        rules.push(known.tunnelled_from(inner, at, length, &shape.set()).accept().done());
+    }
+    rules.push(rule("from anybody else").drop().done());
+    rules
+}
+
+/// A network identifier as the headers have it.
+fn vni(number: u32) -> [u8; 3] {
+    let [_, a, b, c] = number.to_be_bytes();
+    [a, b, c]
+}
