@@ -12,7 +12,6 @@ mount -t proc proc proc
 mount -t sysfs sys sys
 mount -t devtmpfs dev dev
 mount -t tmpfs -o mode=755 tmpfs run
-mount -t tmpfs tmpfs tmp
 mkdir run/netns run/guest
 mount -t virtiofs share run/guest
 # The kernel looks for modules that it needs in the root of this process.

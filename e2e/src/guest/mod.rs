@@ -103,7 +103,7 @@ pub struct Guest {
 /// What a guest is given.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'a> {
-    /// A command line for the shell. The host's files have their usual paths; `/run` and `/tmp` are empty.
+    /// A command line for the shell. The host's files have their usual paths; `/run` is empty.
     pub command: &'a str,
     /// How long it may take, with the boot.
     pub limit: Duration,

@@ -1,17 +1,67 @@
 //! What the development kernel lacks, on one that has everything.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+//!
+//! The tests that are named `inside` are those that run in the guest: one test of the host boots it and runs this
+//! program in it once more, for all of them.
 
-use std::time::Duration;
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+mod build;
+mod capture;
+mod features;
+mod ground;
+mod matrix;
+mod network;
+mod node;
+mod probe;
+mod wireguard;
+
+use std::{env, time::Duration};
 
 use towpath_e2e::{
     guest::{Guest, Task},
     progress::Progress,
 };
 
+/// How long all of it may take: more than the emulated processor needs on a host that is busy.
+const LIMIT: Duration = Duration::from_mins(15);
+
 #[test]
-fn a_command_of_the_host_runs_in_the_guest_and_its_end_is_told() {
-    let guest = Guest::prepare(&Progress::shown()).unwrap();
-    let command = "cat /proc/uptime; touch /root/x && id; ip link add a type wireguard && ip link; exit 7";
-    let outcome = guest.run(Task { command, limit: Duration::from_secs(60), shown: true }).unwrap();
-    assert_eq!(outcome.status, 7, "{}", outcome.output);
+fn everything_works_on_a_kernel_that_has_everything() {
+    let progress = Progress::shown();
+    let guest = Guest::prepare(&progress).unwrap();
+    let programs = progress.long_step("build what runs in the guest", build::programs).unwrap();
+    let own = env::current_exe().unwrap();
+    let command = programs.command(&own);
+    let outcome = guest.run(Task { command: &command, limit: LIMIT, shown: true }).unwrap();
+    assert_eq!(outcome.status, 0, "in the guest");
+    let passed = format!("{} passed; 0 failed", programs.count_inside(&own));
+    assert!(outcome.output.contains(&passed), "not all tests ran in the guest: {passed} is not what it says");
+}
+
+#[test]
+fn what_a_command_in_the_guest_changes_is_gone_with_it_and_its_status_comes_back() {
+    let guest = Guest::prepare(&Progress::quiet()).unwrap();
+    let file = env::current_exe().unwrap().with_extension("trace");
+    let command = format!("touch {file} && rm /etc/passwd && echo done; exit 7", file = file.display());
+    let outcome = guest.run(Task { command: &command, limit: Duration::from_mins(2), shown: false }).unwrap();
+    assert_eq!((outcome.status, outcome.output.as_str()), (7, "done\n"));
+    assert!(!file.exists());
+    assert!(std::path::Path::new("/etc/passwd").exists());
+}
+
+/// Run in the guest, by the test above.
+mod inside {
+    use towpath_net::transport::Transport;
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn the_kernel_has_what_is_missing_elsewhere() {
+        crate::features::all_there();
+    }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn every_transport_attachment_and_family_carries_everything_without_a_fragment() {
+        crate::matrix::run(&Transport::ALL);
+    }
 }

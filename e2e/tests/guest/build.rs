@@ -1,0 +1,60 @@
+//! What runs in the guest, built on the host: a compiler would take too long in there.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+use towpath_e2e::run::{RunError, run};
+
+/// Tests of other crates that need links which only the guest's kernel has.
+const TESTS: [&str; 2] = ["devices", "wireguard"];
+/// The kinds of links that those are to try: all.
+const KINDS: &str = "bridge,vxlan,ipip,ip6tnl,geneve,wireguard";
+
+/// What was built.
+pub struct Programs {
+    agent: PathBuf,
+    cni: PathBuf,
+    tests: Vec<PathBuf>,
+}
+
+/// Builds the agent, the CNI binary and the tests of other crates.
+pub fn programs() -> Result<Programs, RunError> {
+    let agent = built(&["build", "-p", "towpath-node-agent", "--bin", "towpath-agent"])?;
+    let cni = built(&["build", "-p", "towpath-cni", "--bin", "towpath"])?;
+    let mut arguments = vec!["test", "--no-run", "-p", "towpath-kernel"];
+    arguments.extend(TESTS.iter().flat_map(|test| ["--test", test]));
+    let first = |paths: Vec<PathBuf>| paths.into_iter().next().unwrap();
+    Ok(Programs { agent: first(agent), cni: first(cni), tests: built(&arguments)? })
+}
+
+/// The programs that one call of Cargo made, as it tells them.
+fn built(arguments: &[&str]) -> Result<Vec<PathBuf>, RunError> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = run(Command::new(cargo).args(arguments).args(["--locked", "--quiet", "--message-format=json"]))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    Ok(messages.filter_map(|message| Some(message["executable"].as_str()?.into())).collect())
+}
+
+impl Programs {
+    /// What the guest is to run: the tests of other crates, then those of `own` that are for it.
+    pub fn command(&self, own: &Path) -> String {
+        let shown = |path: &Path| path.display().to_string();
+        let (agent, cni) = (shown(&self.agent), shown(&self.cni));
+        let mut lines = format!("export TOWPATH_AGENT={agent} TOWPATH_CNI={cni} TOWPATH_KINDS={KINDS}\nset -e\n");
+        for test in &self.tests {
+            lines += &format!("{} --test-threads=1\n", shown(test));
+        }
+        lines + &format!("exec {} --ignored --nocapture --test-threads=1 inside::\n", shown(own))
+    }
+
+    /// How many tests `own` has for the guest.
+    pub fn count_inside(&self, own: &Path) -> usize {
+        let listed = run(Command::new(own).args(["--list", "--ignored", "inside::"])).unwrap();
+        String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.ends_with(": test")).count()
+    }
+}

@@ -1,0 +1,121 @@
+//! Three nodes with their agents, told what to be.
+
+use std::{collections::BTreeMap, fs, time::Instant};
+
+use towpath_net::{
+    state::{NodeName, Peer, Revision},
+    transport::{Keys, Transport},
+};
+
+use crate::{
+    ground::{Named, spots, wire},
+    node::{Node, Setting},
+};
+
+/// Three nodes on one wire.
+pub struct Network {
+    pub nodes: Vec<Node>,
+    pub wire: Named,
+    revisions: u32,
+}
+
+impl Network {
+    pub fn make() -> Self {
+        let wire = wire();
+        let nodes = spots().into_iter().map(|spot| Node::make(&wire, spot)).collect();
+        Self { nodes, wire, revisions: 0 }
+    }
+
+    pub fn start(&mut self) {
+        for node in &mut self.nodes {
+            node.start();
+        }
+    }
+
+    /// Tells all agents a setting, and waits until they have brought it about. Keys go from each node to its peers, as
+    /// they do over the API.
+    pub fn settle(&mut self, setting: &Setting) {
+        let revision = self.tell(setting, &BTreeMap::new());
+        self.wait(&revision);
+        if setting.transport.prefers.contains(&Transport::WireGuard) {
+            let keys = self.keys();
+            let revision = self.tell(setting, &keys);
+            self.wait(&revision);
+        }
+    }
+
+    /// Tells all agents a setting and the keys of their peers.
+    pub fn tell(&mut self, setting: &Setting, keys: &BTreeMap<NodeName, Keys>) -> Revision {
+        self.revisions += 1;
+        let revision = Revision(format!("r{}", self.revisions));
+        let specs: Vec<_> = self.nodes.iter().map(|node| setting.spec(&node.spot, &revision)).collect();
+        for (own, node) in self.nodes.iter().enumerate() {
+            let mut peers = BTreeMap::new();
+            for (other, spec) in specs.iter().enumerate().filter(|(other, _)| *other != own) {
+                // A route without a tunnel leads to neighbours alone.
+                let reached = setting.transport.prefers != [Transport::Direct] || self.near(own, other);
+                if reached {
+                    let name = self.nodes[other].name();
+                    let keys = keys.get(&name).copied();
+                    peers.insert(name, Peer::new(spec, keys));
+                }
+            }
+            node.tell(specs[own].clone(), peers);
+        }
+        revision
+    }
+
+    pub fn wait(&self, revision: &Revision) {
+        for node in &self.nodes {
+            node.wait_applied(revision);
+        }
+    }
+
+    pub fn keys(&self) -> BTreeMap<NodeName, Keys> {
+        self.nodes.iter().map(|node| (node.name(), node.keys())).collect()
+    }
+
+    /// Whether two nodes share a subnet.
+    pub fn near(&self, a: usize, b: usize) -> bool {
+        self.nodes[a].spot.gateways == self.nodes[b].spot.gateways
+    }
+
+    /// Everything, for a test that fails.
+    pub fn tell_all(&self) -> String {
+        self.nodes.iter().map(Node::tell_all).collect()
+    }
+
+    /// How many fragments were made, wanted or put together, by name, on all nodes and on the wire: none, if all is
+    /// well.
+    pub fn fragments(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for ground in self.nodes.iter().map(|node| &node.ground).chain([&self.wire]) {
+            for (name, count) in ground.namespace.run(counters).unwrap() {
+                *all.entry(name).or_default() += count;
+            }
+        }
+        all
+    }
+}
+
+/// Counters of fragments of the calling thread's namespace that are not zero (proc(5), RFC 1213, RFC 2465).
+fn counters() -> Vec<(String, u64)> {
+    let four = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let mut lines = four.lines().filter(|line| line.starts_with("Ip:"));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let pairs = names.split_whitespace().zip(values.split_whitespace());
+    let four = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let six = fs::read_to_string("/proc/thread-self/net/snmp6").unwrap();
+    let six = six.lines().filter_map(|line| line.split_once(char::is_whitespace));
+    let six = six.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
+    let fragments = four.chain(six).filter(|(name, _)| name.contains("Frag") || name.contains("Reasm"));
+    fragments.filter_map(|(name, value)| Some((name, value.parse().ok()?))).filter(|(_, value)| *value > 0).collect()
+}
+
+/// Tells how long something took.
+pub fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    println!("{what}: {:.1} s", start.elapsed().as_secs_f64());
+    result
+}
