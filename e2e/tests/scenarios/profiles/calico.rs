@@ -8,7 +8,7 @@ use towpath_e2e::address::Family;
 
 use super::{
     Place, Sheet, Stage, dual_stack, exactly, has, inet, length, mtu_row, next_address_rows, option, profile,
-    residue_rows, sample, ttl_rows, two_subnets, vxlan, vxlan_rows,
+    residue_rows, sample, ttl_rows, two_subnets, vxlan_rows,
 };
 use crate::crowd::Crowd;
 use crate::profiles::sheet::Expected;
@@ -46,9 +46,8 @@ fn compare(stage: &mut Stage, mtu: u32) {
     for family in stage.families() {
         node_side(&mut sheet, stage, family);
         pod_side(&mut sheet, stage, family);
-        between_nodes(&mut sheet, stage, family);
     }
-    vxlan_rows(&mut sheet, stage, 4096, 4789, &["n2", "n3"]);
+    vxlan_rows(&mut sheet, stage, 4096, 4789);
     mtu_row(&mut sheet, mtu);
     ttl_rows(&mut sheet, stage, 62, 63);
     next_address_rows(&mut sheet, stage, 1);
@@ -90,15 +89,6 @@ fn pod_side(sheet: &mut Sheet<'_>, stage: &Stage, family: Family) {
         Family::V6 => has("default via fe80::1 dev eth0"),
     };
     sheet.row("pod's routes", pod, &format!("ip {ip} route show"), &routes);
-}
-
-fn between_nodes(sheet: &mut Sheet<'_>, stage: &Stage, family: Family) {
-    let ip = option(family);
-    for peer in ["n2", "n3"] {
-        let (block, gateway, device) = (stage.block(peer, family), stage.of_block(peer, family, 0), vxlan(family));
-        let route = exactly([format!("{block} via {gateway} dev {device} proto 117 onlink")]);
-        sheet.row("a route to the peer's block", Place::Node("n1"), &format!("ip {ip} route show {block}"), &route);
-    }
 }
 
 /// What a pod knows of its gateway is set for good; without it the node still answers.

@@ -5,7 +5,7 @@ use towpath_e2e::address::Family;
 
 use super::{
     Place, Sheet, Stage, dual_stack, exactly, has, inet, mtu_row, next_address_rows, option, profile, residue_rows,
-    sample, ttl_rows, two_subnets, vxlan, vxlan_rows,
+    sample, ttl_rows, two_subnets, vxlan_rows,
 };
 use crate::profiles::sheet::Expected;
 
@@ -28,9 +28,8 @@ fn compare(stage: &mut Stage, mtu: u32) {
     for family in stage.families() {
         bridge(&mut sheet, stage, family);
         pod_side(&mut sheet, stage, family);
-        between_nodes(&mut sheet, stage, family);
     }
-    vxlan_rows(&mut sheet, stage, 1, 8472, &["n2", "n3"]);
+    vxlan_rows(&mut sheet, stage, 1, 8472);
     mtu_row(&mut sheet, mtu);
     ttl_rows(&mut sheet, stage, 62, 64);
     next_address_rows(&mut sheet, stage, 2);
@@ -88,13 +87,4 @@ fn pod_side(sheet: &mut Sheet<'_>, stage: &Stage, family: Family) {
         Family::V6 => Expected::Has(routes),
     };
     sheet.row("pod's routes", pod, &format!("ip {ip} route show"), &routes);
-}
-
-fn between_nodes(sheet: &mut Sheet<'_>, stage: &Stage, family: Family) {
-    let ip = option(family);
-    for peer in ["n2", "n3"] {
-        let (block, gateway, device) = (stage.block(peer, family), stage.of_block(peer, family, 0), vxlan(family));
-        let route = exactly([format!("{block} via {gateway} dev {device} proto 117 onlink")]);
-        sheet.row("a route to the peer's CIDR", Place::Node("n1"), &format!("ip {ip} route show {block}"), &route);
-    }
 }

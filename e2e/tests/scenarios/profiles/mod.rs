@@ -17,6 +17,9 @@ use crate::cluster::{Cluster, repository};
 use crate::reach;
 use crate::removal::{all, is_as_before, remove};
 
+/// The nodes that are not `n1`.
+const PEERS: [&str; 2] = ["n2", "n3"];
+
 /// Brings up a lab with a network, compares rows, has everybody talk to everybody, takes Towpath away again and compares
 /// each node with what it was.
 fn profile(name: &str, change: impl FnOnce(&mut LabConfig), network: &str, rows: impl FnOnce(&mut Stage)) {
@@ -71,33 +74,29 @@ fn two_subnets(wire: Wire) -> impl FnOnce(&mut LabConfig) {
     }
 }
 
-/// What VXLAN between nodes is made of, on `n1`: the device, its address, and what it knows of each peer in `peers`.
-fn vxlan_rows(sheet: &mut Sheet<'_>, stage: &Stage, vni: u32, port: u16, peers: &[&str]) {
+/// What VXLAN between nodes is made of, on `n1`: the device, its address, and what it knows of each of the other nodes.
+fn vxlan_rows(sheet: &mut Sheet<'_>, stage: &Stage, vni: u32, port: u16) {
     let node = Place::Node("n1");
     for family in stage.families() {
         let (device, ip) = (vxlan(family), option(family));
-        let local = stage.node_address("n1", family);
-        let mtu = vxlan_mtu(family);
+        let (local, mtu) = (stage.node_address("n1", family), vxlan_mtu(family));
         let kind = format!("mtu {mtu} vxlan id {vni} local {local} dstport {port} nolearning");
         sheet.row("tunnel device", node, &format!("ip -d -o link show dev {device}"), &has(kind));
         let own = format!("{} {}/{}", inet(family), stage.of_block("n1", family, 0), length(family));
         let addresses = format!("ip {ip} -o address show dev {device} scope global");
         sheet.row("tunnel address", node, &addresses, &exactly([own]));
-        let mac = |peer: &str| stage.word_after(peer, &format!("ip -o link show dev {device}"), "link/ether");
-        let macs: Vec<String> = peers.iter().map(|peer| mac(peer)).collect();
-        let neighbour =
-            |(peer, mac): (&&str, &String)| format!("{} lladdr {mac} PERMANENT", stage.of_block(peer, family, 0));
-        let neighbours = exactly(peers.iter().zip(&macs).map(neighbour));
-        sheet.row(
-            "tunnel neighbours",
-            node,
-            &format!("ip {ip} neighbour show dev {device} nud permanent"),
-            &neighbours,
-        );
-        let forward =
-            |(peer, mac): (&&str, &String)| format!("{mac} dst {} self permanent", stage.node_address(peer, family));
-        let forwards = exactly(peers.iter().zip(&macs).map(forward));
-        sheet.row("tunnel FDB, nothing flooded", node, &format!("bridge fdb show dev {device}"), &forwards);
+        let (mut neighbours, mut forwards) = (Vec::new(), Vec::new());
+        for peer in PEERS {
+            let (block, gateway) = (stage.block(peer, family), stage.tunnel_gateway(peer, family));
+            let route = exactly([format!("{block} via {gateway} dev {device} proto 117 onlink")]);
+            sheet.row("a route to the peer's block", node, &format!("ip {ip} route show {block}"), &route);
+            let mac = stage.tunnel_mac(peer, family);
+            neighbours.push(format!("{gateway} lladdr {mac} PERMANENT"));
+            forwards.push(format!("{mac} dst {} self permanent", stage.node_address(peer, family)));
+        }
+        let known = format!("ip {ip} neighbour show dev {device} nud permanent");
+        sheet.row("tunnel neighbours", node, &known, &exactly(neighbours));
+        sheet.row("tunnel FDB, nothing flooded", node, &format!("bridge fdb show dev {device}"), &exactly(forwards));
     }
 }
 

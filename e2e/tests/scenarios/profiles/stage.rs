@@ -1,6 +1,6 @@
 //! A cluster with a profile's network and pods on it, as rows need it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use towpath_e2e::address::{Family, nth};
@@ -65,12 +65,34 @@ impl Stage {
         line.split([':', '@']).nth(1).unwrap().trim().to_owned()
     }
 
+    /// The Ethernet address of a node's VXLAN device.
+    pub fn tunnel_mac(&self, node: &str, family: Family) -> String {
+        self.word_after(node, &format!("ip -o link show dev {}", vxlan(family)), "link/ether")
+    }
+
+    /// What stands for a node on the VXLAN devices of others: its tunnel address, and for IPv6 the link-local address of
+    /// its device.
+    pub fn tunnel_gateway(&self, node: &str, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.of_block(node, family, 0),
+            Family::V6 => link_local(&self.tunnel_mac(node, family)).into(),
+        }
+    }
+
     /// One word of what a command on a node shows: the one after `word`.
     pub fn word_after(&self, node: &str, command: &str, word: &str) -> String {
         let shown = self.cluster.on(node, command);
         let found = shown.split_whitespace().skip_while(|seen| *seen != word).nth(1);
         found.unwrap_or_else(|| panic!("{node}: {command}: no {word} in {shown}")).to_owned()
     }
+}
+
+/// The address that an Ethernet address makes (RFC 4291, appendix A).
+fn link_local(mac: &str) -> Ipv6Addr {
+    let bytes: Vec<u16> = mac.split(':').map(|byte| u16::from_str_radix(byte, 16).unwrap()).collect();
+    let pair = |high: u16, low: u16| high << 8 | low;
+    let [a, b, c, d, e, f] = bytes[..] else { panic!("{mac}") };
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
 }
 
 /// What `ip` is told for a family.
