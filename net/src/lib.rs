@@ -31,6 +31,7 @@ pub mod plan;
 pub mod ranges;
 pub mod render;
 pub mod resolve;
+pub mod rotation;
 pub mod state;
 pub mod sweep;
 pub mod transport;

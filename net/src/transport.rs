@@ -223,7 +223,7 @@ pub struct Keys {
     /// Of the second device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second: Option<PublicKey>,
-    /// The device that peers are to send to; they take packets from both.
+    /// The device that the node sends by; it takes packets by both.
     #[serde(default)]
     pub active: Slot,
 }
@@ -235,6 +235,16 @@ impl Keys {
             Slot::First => self.first,
             Slot::Second => self.second,
         }
+    }
+
+    /// By which device the node of these keys sends to that of others: the active one, or else the one for which both have
+    /// a key.
+    ///
+    /// The sender chooses, for its own key is the one that it knows to be known: it makes the one anew that it does not
+    /// send by, and changes over when the others have taken note ([`crate::rotation`]).
+    pub fn toward(&self, peer: &Self) -> Option<Slot> {
+        let both = |slot: &Slot| self.of(*slot).is_some() && peer.of(*slot).is_some();
+        [self.active, self.active.other()].into_iter().find(both)
     }
 }
 
