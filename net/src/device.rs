@@ -69,9 +69,10 @@ pub fn tunnel_mac(node: &NodeName) -> Mac {
 /// [`tunnel_mac`] (RFC 4291, appendix A). An address of its pods would not do: while routes move from one transport to
 /// another, that leads to another link, and the kernel refuses it (`ip6_route_check_nh_onlink`).
 pub fn tunnel_gateway(node: &NodeName) -> Ipv6Addr {
-    let Mac([a, b, c, d, e, f]) = tunnel_mac(node);
-    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
-    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 0x02, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+    let Mac([first, vendor @ .., x, y, z]) = tunnel_mac(node);
+    let [second, third] = vendor;
+    let identifier = [first ^ 0x02, second, third, 0xff, 0xfe, x, y, z];
+    Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(u64::from_be_bytes(identifier)))
 }
 
 /// A link of the node itself, complete.

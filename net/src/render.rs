@@ -24,13 +24,13 @@ use crate::observed::{Desired, Subnet, Surroundings, Sysctl, Target};
 use crate::state::NodeState;
 use crate::transport::Keys;
 use devices::device_names;
+use nexthops::Nexthops;
+use peers::peer_objects;
+use vantage::Vantage;
 
-pub use nexthops::Nexthops;
 pub use obstacle::Obstacle;
-pub use peers::{PeerObjects, peer_objects};
 pub use settings::settings_of;
 pub use table::{HOSTPORT_SETS, TABLE, hostport_elements};
-pub use vantage::Vantage;
 
 /// What a node should have, and what of the declared cannot be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,6 @@ pub struct Rendered {
     pub mtu: Option<u32>,
     /// What cannot be.
     pub obstacles: Vec<Obstacle>,
-    /// The numbers that were given to nexthop objects, for peers that are rendered later and alone.
-    pub nexthops: Nexthops,
 }
 
 /// Renders the kernel state of a node.
@@ -58,9 +56,9 @@ pub fn render(state: &NodeState, leases: &[Lease], around: &Surroundings, keys: 
     desired.sysctls = settings_of(state, leases);
     desired.table = Some(table::render(&own, &state.peers, leases));
     render_own(&own, state, leases, rendered.mtu, desired);
-    let mut obstacles = BTreeSet::new();
+    let (mut obstacles, mut nexthops) = (BTreeSet::new(), Nexthops::default());
     for (name, peer) in &state.peers {
-        let mut objects = peer_objects(&own, name, peer, &mut rendered.nexthops);
+        let mut objects = peer_objects(&own, name, peer, &mut nexthops);
         obstacles.append(&mut objects.obstacles);
         objects.enter(desired);
     }

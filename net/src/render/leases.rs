@@ -67,8 +67,8 @@ pub fn render_bridge(spec: &NodeSpec, leases: &[Lease], desired: &mut Desired) {
 /// The blocks that pods on the bridge have their addresses of, those that were taken from the node among them.
 fn blocks(spec: &NodeSpec, leases: &[Lease]) -> BTreeSet<IpNet> {
     let new = spec.pod_cidrs.iter().filter(|_| spec.attachment == Attachment::Bridge).copied();
-    let leased = leases.iter().filter(|lease| is_bridged(lease)).flat_map(|lease| &lease.addresses);
-    new.chain(leased.map(|leased| leased.address.trunc())).collect()
+    let held = leases.iter().filter(|lease| is_bridged(lease)).flat_map(|lease| &lease.addresses);
+    new.chain(held.map(|leased| leased.address.trunc())).collect()
 }
 
 /// CIDRs that are not this node's any more, and that pods have addresses of. What these pods have on the node stays.

@@ -14,24 +14,23 @@ const MANY: u32 = 1 << 31;
 
 /// Gives every way to another node a number: the same for equal ways, whatever came before but for a way that would have
 /// had the same number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Nexthops {
     by_id: BTreeMap<NexthopId, Nexthop>,
 }
 
 impl Nexthops {
     /// The target of routes that take `way`, whose own number does not count.
-    pub fn target(&mut self, way: Nexthop) -> Target {
+    pub fn target(&mut self, mut way: Nexthop) -> Target {
         let mut place = place(&way);
         loop {
-            let id = NexthopId(FIRST | place);
-            let nexthop = Nexthop { id, ..way.clone() };
-            match self.by_id.get(&id) {
-                Some(taken) if *taken != nexthop => place = (place + 1) % MANY,
-                Some(_) => return Target::Via(nexthop),
+            way.id = NexthopId(FIRST | place);
+            match self.by_id.get(&way.id) {
+                Some(taken) if *taken != way => place = (place + 1) % MANY,
+                Some(_) => return Target::Via(way),
                 None => {
-                    self.by_id.insert(id, nexthop.clone());
-                    return Target::Via(nexthop);
+                    self.by_id.insert(way.id, way.clone());
+                    return Target::Via(way);
                 }
             }
         }
@@ -79,6 +78,6 @@ mod tests {
         let Target::Via(wanted) = Nexthops::default().target(way(1)) else { unreachable!() };
         nexthops.by_id.insert(wanted.id, Nexthop { id: wanted.id, ..way(9) });
         let Target::Via(given) = nexthops.target(way(1)) else { unreachable!() };
-        assert_eq!(given.id.0, FIRST | ((wanted.id.0 & (MANY - 1)) + 1) % MANY);
+        assert_eq!(given.id.0, FIRST | (((wanted.id.0 & (MANY - 1)) + 1) % MANY));
     }
 }

@@ -5,13 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::table::{cluster_elements, peer_elements};
 use super::vantage::{Underlay, Vantage, tunnel_address};
 use super::{Nexthops, Obstacle};
 use crate::device::{GENEVE, IPIP, VXLAN, tunnel_gateway, tunnel_mac, wireguard};
 use crate::family::Family;
 use crate::mac::Mac;
-use crate::nft::Element;
 use crate::observed::{CipherPeer, Desired, Encapsulation, Forwarding, Neighbour, Nexthop, NexthopId, Station, Target};
 use crate::state::{NodeName, Peer};
 use crate::transport::{PublicKey, Slot, Transport};
@@ -27,13 +25,8 @@ pub struct PeerObjects {
     pub stations: BTreeMap<Station, Forwarding>,
     /// Its part of the WireGuard devices, by device and key.
     pub ciphers: BTreeMap<(&'static str, PublicKey), CipherPeer>,
-    /// What sets of the table have of it: the set's name, and the element.
-    pub elements: BTreeSet<(String, Element)>,
     /// What cannot be.
     pub obstacles: BTreeSet<Obstacle>,
-    /// Whether something else has a part in these objects, so that they cannot come and go by themselves: a range of the
-    /// cluster, or of the node, in or around a CIDR of the peer.
-    pub entangled: bool,
 }
 
 impl PeerObjects {
@@ -45,12 +38,6 @@ impl PeerObjects {
         for ((link, key), peer) in self.ciphers {
             if let Some(cipher) = desired.ciphers.get_mut(link) {
                 cipher.peers.insert(key, peer);
-            }
-        }
-        let Some(table) = &mut desired.table else { return };
-        for (name, element) in self.elements {
-            if let Some(set) = table.sets.get_mut(&name) {
-                set.elements.insert(element);
             }
         }
     }
@@ -76,10 +63,6 @@ pub fn peer_objects(own: &Vantage<'_>, name: &NodeName, peer: &Peer, nexthops: &
     if own.uses(Transport::WireGuard) {
         objects.ciphers = cipher_peers(own, peer);
     }
-    objects.elements = peer_elements(own, peer);
-    let (elements, entangled) = cluster_elements(own.spec, peer);
-    objects.elements.extend(elements);
-    objects.entangled = entangled;
     objects
 }
 

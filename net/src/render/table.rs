@@ -18,8 +18,6 @@ use crate::state::{MasqueradeMode, NodeName, NodeSpec, Peer};
 
 use super::vantage::Vantage;
 
-pub use elements::{cluster_elements, peer_elements};
-
 /// The name of the table; its family is `inet`.
 pub const TABLE: &str = "towpath";
 
@@ -79,7 +77,7 @@ pub fn render(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, leases: &[Lea
     sets.extend(tunnels::sets(&shapes));
     sets.extend(fences::ports(own).map(|set| (fences::PORTS.to_owned(), set)));
     let nodes = own.spec.addresses.iter().copied().map(elements::node_element);
-    let theirs = peers.values().flat_map(|peer| peer_elements(own, peer));
+    let theirs = peers.values().flat_map(|peer| elements::peer_elements(own, peer));
     let ready = leases.iter().filter(|lease| lease.phase == Phase::Ready).flat_map(hostport_elements);
     for (name, element) in nodes.chain(theirs).chain(ready.map(|(name, element)| (name.to_owned(), element))) {
         if let Some(set) = sets.get_mut(&name) {
@@ -206,7 +204,7 @@ fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
     rules
 }
 
-/// The number of ICMPv6 in the IP header (RFC 4443), and the type of a router advertisement (RFC 4861, section 4.2).
+/// The number of `ICMPv6` in the IP header (RFC 4443), and the type of a router advertisement (RFC 4861, section 4.2).
 const ICMPV6: u8 = 58;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 

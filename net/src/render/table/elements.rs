@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::NODES;
 use super::tunnels::{self, Pair};
-use super::{CLUSTER, ENCRYPTED, NODES};
 use crate::family::Family;
 use crate::nft::{Element, Value};
 use crate::ranges::{Range, disjoint, merge};
@@ -21,62 +21,30 @@ fn multicast(family: Family) -> IpNet {
     }
 }
 
-/// Where pods are, as far as that is known without the peers.
-fn pod_nets(spec: &NodeSpec) -> Vec<IpNet> {
-    spec.pod_ranges.iter().chain(&spec.pod_cidrs).copied().collect()
-}
-
-/// Destinations that see a pod's own address, as far as they are known without the peers.
-fn unmasked(spec: &NodeSpec) -> Vec<IpNet> {
-    let mut nets = pod_nets(spec);
-    nets.extend(&spec.masquerade.excluded);
-    nets.extend(Family::ALL.map(multicast));
-    nets
-}
-
-/// The ranges of a family that `nets` and the CIDRs of all peers make up.
-fn ranges<'a>(family: Family, nets: &[IpNet], peers: impl Iterator<Item = &'a Peer>) -> Vec<Range> {
-    let known = merge(family, nets);
-    let theirs = peers.flat_map(|peer| &peer.pod_cidrs).filter(|cidr| Family::of_net(cidr) == family).map(Range::from);
-    let mut all: Vec<Range> = theirs.filter(|range| !is_covered(&known, range)).collect();
-    all.extend(known);
-    disjoint(all)
-}
-
-fn is_covered(known: &[Range], range: &Range) -> bool {
-    let after = known.partition_point(|one| one.first <= range.first);
-    after.checked_sub(1).and_then(|at| known.get(at)).is_some_and(|one| one.covers(range))
+/// Every pod of the cluster.
+pub(super) fn pod_ranges(spec: &NodeSpec, peers: &BTreeMap<NodeName, Peer>, family: Family) -> Vec<Range> {
+    ranges(family, spec.pod_ranges.iter().chain(&spec.pod_cidrs), peers)
 }
 
 /// Destinations of a family that see a pod's own address, but for the nodes.
 pub(super) fn cluster_ranges(spec: &NodeSpec, peers: &BTreeMap<NodeName, Peer>, family: Family) -> Vec<Range> {
-    ranges(family, &unmasked(spec), peers.values())
+    let groups = multicast(family);
+    let known = spec.pod_ranges.iter().chain(&spec.pod_cidrs).chain(&spec.masquerade.excluded);
+    ranges(family, known.chain([&groups]), peers)
 }
 
-/// Every pod of the cluster.
-pub(super) fn pod_ranges(spec: &NodeSpec, peers: &BTreeMap<NodeName, Peer>, family: Family) -> Vec<Range> {
-    ranges(family, &pod_nets(spec), peers.values())
-}
-
-/// What interval sets have of a peer, and whether something else has a part in that.
-pub fn cluster_elements(spec: &NodeSpec, peer: &Peer) -> (BTreeSet<(String, Element)>, bool) {
-    let unmasked = unmasked(spec);
-    let inside = |cidr: &IpNet| unmasked.iter().any(|net| cidr.contains(net));
-    let entangled = peer.pod_cidrs.iter().any(inside);
-    let mut elements = BTreeSet::new();
-    let mut enter = |name: &str, nets: &[IpNet], family: Family| {
-        let known = merge(family, nets);
-        let cidrs = peer.pod_cidrs.iter().filter(|cidr| Family::of_net(cidr) == family).map(Range::from);
-        let own = cidrs.filter(|range| !is_covered(&known, range)).map(Element::Range);
-        elements.extend(own.map(|element| (name.to_owned(), element)));
+/// The ranges of a family that what is known and the CIDRs of all peers make up. Those of peers stay apart, so that each
+/// comes and goes by itself; what lies in something known is not there at all.
+fn ranges<'a>(family: Family, known: impl Iterator<Item = &'a IpNet>, peers: &BTreeMap<NodeName, Peer>) -> Vec<Range> {
+    let known = merge(family, known);
+    let is_covered = |range: &Range| {
+        let after = known.partition_point(|one| one.first <= range.first);
+        after.checked_sub(1).and_then(|at| known.get(at)).is_some_and(|one| one.covers(range))
     };
-    for family in Family::ALL {
-        enter(CLUSTER.get(family), &unmasked, family);
-        if spec.transport.is_encrypted() {
-            enter(ENCRYPTED.get(family), &pod_nets(spec), family);
-        }
-    }
-    (elements, entangled)
+    let theirs = peers.values().flat_map(|peer| &peer.pod_cidrs).filter(|cidr| Family::of_net(cidr) == family);
+    let mut all: Vec<Range> = theirs.map(Range::from).filter(|range| !is_covered(range)).collect();
+    all.extend(&known);
+    disjoint(all)
 }
 
 /// A node's address, as the sets of nodes have it.

@@ -26,7 +26,7 @@ const FRAME: u32 = ETHER_TYPE + 2;
 /// How many options follow the header of Geneve: six bits of its first byte (RFC 8926, section 3.4).
 const GENEVE_OPTIONS: u8 = 0x3f;
 
-/// The type of frames with packets of a family (IANA, EtherTypes).
+/// The type of frames with packets of a family (IANA, `EtherType` numbers).
 const fn ether_type(family: Family) -> [u8; 2] {
     match family {
         Family::V4 => [0x08, 0x00],
