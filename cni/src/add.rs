@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 use towpath_kernel::leases::{Held, Request, Store, Wish};
-use towpath_kernel::link::Index;
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::netns::Namespace;
 use towpath_kernel::{netlink, release, route, shaping};
 use towpath_net::family::host_net;
-use towpath_net::lease::{Ends, Phase};
+use towpath_net::lease::Phase;
 
 use crate::config::Config;
 use crate::environment::Place;
 use crate::error::Error;
+use crate::wire::Links;
 use crate::wish::Asked;
 use crate::{hostports, result, wire};
 
@@ -30,7 +30,7 @@ pub fn add(place: &Place, config: &Config) -> Result<Value, Error> {
     let mut request = request(place, config);
     let attached = match attach(&mut node, config, &request, &namespace) {
         // Something uses the address though no lease says so, as after the leases were lost.
-        Err(Error::Wire(wire::Error::Node(cause))) if cause.is_taken() => {
+        Err(Error::Wire(cause)) if cause.is_taken() => {
             request.wish.in_use = addresses_in_use(&mut node)?;
             attach(&mut node, config, &request, &namespace)
         }
@@ -57,20 +57,22 @@ fn request<'a>(place: &'a Place, config: &'a Config) -> Request<'a> {
 
 fn attach(node: &mut Socket, config: &Config, request: &Request<'_>, pod: &Namespace) -> Result<Held, Error> {
     let mut held = Store::below(&config.state).create(request)?;
-    let ends = match wire::create(node, &held.lease, pod) {
-        Ok(ends) => ends,
+    let links = match wire::create(node, &held.lease, pod) {
+        Ok(links) => links,
         Err(cause) => return Err(undone(cause.into(), held.discard().map_err(Error::from))),
     };
-    match complete(node, &mut held, pod, ends) {
+    match complete(node, &mut held, pod, links) {
         Ok(()) => Ok(held),
         Err(cause) => Err(undone(cause, release::release(held, node).map_err(Error::from))),
     }
 }
 
-/// Every single address that a route of the node leads to.
+/// Every single address that a route of the node leads to, and those of pods behind the bridge.
 fn addresses_in_use(node: &mut Socket) -> Result<BTreeSet<IpAddr>, netlink::Error> {
     let destinations = route::list(node)?.into_iter().map(|route| route.destination);
-    Ok(destinations.filter(|to| *to == host_net(to.addr())).map(|to| to.addr()).collect())
+    let mut addresses = wire::bridge::addresses_in_use(node)?;
+    addresses.extend(destinations.filter(|to| *to == host_net(to.addr())).map(|to| to.addr()));
+    Ok(addresses)
 }
 
 /// The namespace that a runtime names, which must not be the node's.
@@ -82,8 +84,8 @@ pub fn enter(place: &Place) -> Result<Namespace, Error> {
     Ok(namespace)
 }
 
-fn complete(node: &mut Socket, held: &mut Held, namespace: &Namespace, ends: Ends<Index>) -> Result<(), Error> {
-    wire::set_up(node, &held.lease, namespace, ends)?;
+fn complete(node: &mut Socket, held: &mut Held, namespace: &Namespace, links: Links) -> Result<(), Error> {
+    wire::set_up(node, &held.lease, namespace, links)?;
     shaping::apply(node, &held.lease)?;
     hostports::open(&held.lease)?;
     Ok(held.advance(Phase::Ready)?)

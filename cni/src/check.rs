@@ -7,12 +7,14 @@ use ipnet::IpNet;
 use serde_json::Value;
 use towpath_kernel::address::{self, Address};
 use towpath_kernel::leases::{Holder, Store};
-use towpath_kernel::link::{self, Kind, Link, Mac};
+use towpath_kernel::link::{self, Index, Kind, Link, Mac, port};
 use towpath_kernel::neighbour::{self, Neighbour};
 use towpath_kernel::netlink::{self, Protocol, Socket};
 use towpath_kernel::netns::Namespace;
 use towpath_kernel::route::{self, Route};
 use towpath_kernel::shaping::Direction;
+use towpath_kernel::sysctl::{self, Sysctls};
+use towpath_net::Family;
 use towpath_net::lease::{Lease, Phase};
 use towpath_net::observed::Sysctl;
 
@@ -20,7 +22,8 @@ use crate::add::enter;
 use crate::config::Config;
 use crate::environment::Place;
 use crate::error::Error;
-use crate::{bandwidth, hostports, wire};
+use crate::wire::{End, Known, Wiring};
+use crate::{bandwidth, hostports};
 
 /// Where something differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,17 @@ pub enum Mismatch {
     /// An address is not there, or may not be used.
     #[error("{0}: address {1} is missing")]
     Address(Side, IpNet),
+    /// The node's end is not a port of the bridge, or not as such ports are.
+    #[error(
+        "on the node: link {0} is no port of the bridge as those of pods are (hairpin, locked, neither learning nor flooded)"
+    )]
+    Port(String),
+    /// The bridge does not have the pod behind its port.
+    #[error("on the node: the bridge does not have {1} behind its port {0}: it takes no frame of the pod's")]
+    Behind(String, Mac),
+    /// An end answers for addresses of others where it should not, or the other way round.
+    #[error("{0}: link {1} has proxy_arp {found}", found = u8::from(*.2))]
+    Answers(Side, String, bool),
     /// A neighbour is believed to have another Ethernet address than it has.
     #[error("{0}: neighbour {1} is believed to be {2}, which it is not")]
     Neighbour(Side, IpAddr, Mac),
@@ -101,29 +115,21 @@ pub enum Mismatch {
 struct View {
     side: Side,
     link: Option<Link>,
+    /// By which packets to the other side leave: the same, or the bridge.
+    leaving: Option<Index>,
     addresses: Vec<Address>,
     routes: Vec<Route>,
     neighbours: Vec<Neighbour>,
 }
 
 impl View {
-    fn read(side: Side, socket: &mut Socket, name: &str) -> Result<Self, netlink::Error> {
+    fn read(side: Side, socket: &mut Socket, name: &str, leaving: &str) -> Result<Self, netlink::Error> {
         let link = link::find(socket, name)?;
+        let leaving = if leaving == name { link.clone() } else { link::find(socket, leaving)? };
+        let leaving = leaving.map(|link| link.index);
         let (addresses, routes) = (address::list(socket)?, route::list(socket)?);
-        Ok(Self { side, link, addresses, routes, neighbours: neighbour::list(socket)? })
+        Ok(Self { side, link, leaving, addresses, routes, neighbours: neighbour::list(socket)? })
     }
-}
-
-/// What a side should have.
-struct Expected {
-    name: String,
-    mtu: u32,
-    mac: Mac,
-    addresses: Vec<IpNet>,
-    /// Who is at the other end.
-    neighbours: Vec<IpAddr>,
-    /// By which Ethernet address.
-    neighbours_mac: Mac,
 }
 
 /// Compares an attachment with its lease.
@@ -137,9 +143,10 @@ pub fn check(place: &Place, config: &Config) -> Result<(), Error> {
     compare_lease(&store, &lease, &namespace, &mut differences);
     let mut node = Socket::open(Protocol::Route)?;
     let mut pod = namespace.socket(Protocol::Route)??;
-    let views =
-        [View::read(Side::Node, &mut node, &lease.host_interface)?, View::read(Side::Pod, &mut pod, &lease.interface)?];
-    compare(&lease, previous, &views, &mut differences);
+    let outside = View::read(Side::Node, &mut node, &lease.host_interface, lease.node_link())?;
+    let inside = View::read(Side::Pod, &mut pod, &lease.interface, &lease.interface)?;
+    compare(&lease, previous, &[outside, inside], &mut differences);
+    compare_settings(&mut node, &lease, &mut differences)?;
     differences.extend(hostports::check(&lease)?);
     differences.extend(bandwidth::check(&mut node, &lease)?);
     if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch(differences)) }
@@ -163,41 +170,30 @@ fn compare_lease(store: &Store, lease: &Lease, namespace: &Namespace, difference
 }
 
 fn compare(lease: &Lease, previous: &Value, views: &[View; 2], differences: &mut Vec<Mismatch>) {
-    let macs = lease.macs();
-    let pods_mac = returned_mac(previous, lease).unwrap_or(macs.pod);
+    let mut wiring = Wiring::of(lease);
+    if let Some(mac) = returned_mac(previous, lease) {
+        wiring.pod.mac = mac;
+        wiring.node.neighbours.iter_mut().for_each(|pod| pod.mac = mac);
+    }
     let [node, pod] = views;
-    let expected = Expected {
-        name: lease.host_interface.clone(),
-        mtu: lease.mtu,
-        mac: macs.node,
-        addresses: lease.node_addresses(),
-        neighbours: lease.addresses.iter().map(|leased| leased.address.addr()).collect(),
-        neighbours_mac: pods_mac,
-    };
-    compare_side(node, &expected, |link| wire::node_routes(lease, link), differences);
-    let expected = Expected {
-        name: lease.interface.clone(),
-        mtu: lease.mtu,
-        mac: pods_mac,
-        addresses: wire::pod_addresses(lease).collect(),
-        neighbours: lease.addresses.iter().map(|leased| leased.gateway).collect(),
-        neighbours_mac: macs.node,
-    };
-    compare_side(pod, &expected, |link| wire::pod_routes(lease, link), differences);
+    compare_side(node, &lease.host_interface, lease.mtu, &wiring.node, differences);
+    compare_routes(node, |link| wiring.node_routes(link), differences);
+    compare_side(pod, &lease.interface, lease.mtu, &wiring.pod, differences);
+    compare_routes(pod, |link| wiring.pod_routes(link), differences);
     if let (Some(outer), Some(inner)) = (&node.link, &pod.link)
         && outer.peer.map(|peer| peer.index) != Some(inner.index)
     {
         differences.push(Mismatch::NotThePair(Side::Pod, inner.name.clone()));
     }
+    if let (Some(link), Some(port)) = (&node.link, wiring.node.port)
+        && (link.port != Some(port) || link.master != node.leaving)
+    {
+        differences.push(Mismatch::Port(link.name.clone()));
+    }
 }
 
-fn compare_side(
-    view: &View,
-    expected: &Expected,
-    routes: impl Fn(link::Index) -> Vec<Route>,
-    differences: &mut Vec<Mismatch>,
-) {
-    let (side, name) = (view.side, || expected.name.clone());
+fn compare_side(view: &View, name: &str, mtu: u32, expected: &End, differences: &mut Vec<Mismatch>) {
+    let (side, name) = (view.side, || name.to_owned());
     let Some(link) = &view.link else {
         differences.push(Mismatch::LinkMissing(side, name()));
         return;
@@ -208,21 +204,42 @@ fn compare_side(
     if !link.up {
         differences.push(Mismatch::LinkDown(side, name()));
     }
-    if link.mtu != expected.mtu {
-        differences.push(Mismatch::Mtu { side, link: name(), found: link.mtu, expected: expected.mtu });
+    if link.mtu != mtu {
+        differences.push(Mismatch::Mtu { side, link: name(), found: link.mtu, expected: mtu });
     }
     if link.mac != Some(expected.mac) {
         differences.push(Mismatch::Mac(side, name(), expected.mac));
     }
-    let has =
-        |address: &IpNet| view.addresses.iter().any(|a| a.link == link.index && a.address == *address && a.usable);
+    let over = |link| view.leaving == Some(link);
+    let has = |address: &IpNet| view.addresses.iter().any(|a| over(a.link) && a.address == *address && a.usable);
     let missing = expected.addresses.iter().filter(|address| !has(address));
     differences.extend(missing.map(|address| Mismatch::Address(side, *address)));
-    let known = view.neighbours.iter().filter(|n| n.link == link.index && expected.neighbours.contains(&n.address));
-    let wrong = known.filter(|neighbour| neighbour.mac != expected.neighbours_mac);
-    differences.extend(wrong.map(|neighbour| Mismatch::Neighbour(side, neighbour.address, neighbour.mac)));
-    let missing = routes(link.index).into_iter().filter(|route| !view.routes.contains(route));
-    differences.extend(missing.map(|route| Mismatch::Route(side, route.to_string())));
+    for seen in view.neighbours.iter().filter(|seen| over(seen.link)) {
+        let wrong = |known: &&Known| known.address == seen.address && known.mac != seen.mac;
+        differences
+            .extend(expected.neighbours.iter().find(wrong).map(|_| Mismatch::Neighbour(side, seen.address, seen.mac)));
+    }
+}
+
+fn compare_routes(view: &View, routes: impl Fn(Index) -> Vec<Route>, differences: &mut Vec<Mismatch>) {
+    let expected = view.leaving.map(routes).unwrap_or_default();
+    let missing = expected.into_iter().filter(|route| !view.routes.contains(route));
+    differences.extend(missing.map(|route| Mismatch::Route(view.side, route.to_string())));
+}
+
+/// Compares what of the node's end has to be asked for one by one.
+fn compare_settings(node: &mut Socket, lease: &Lease, differences: &mut Vec<Mismatch>) -> Result<(), Error> {
+    let (wiring, name) = (Wiring::of(lease), lease.host_interface.as_str());
+    let Some(link) = link::find(node, name)? else { return Ok(()) };
+    let key = Sysctl::of_link(Family::V4, name, "proxy_arp");
+    let answers = Sysctls::below(sysctl::ROOT).read(&key)?.as_deref() == Some("1");
+    if answers != wiring.node.answers_for_others {
+        differences.push(Mismatch::Answers(Side::Node, name.to_owned(), answers));
+    }
+    if link.port.is_some() && wiring.node.port.is_some() && !port::is_behind(node, link.index, wiring.pod.mac)? {
+        differences.push(Mismatch::Behind(name.to_owned(), wiring.pod.mac));
+    }
+    Ok(())
 }
 
 /// The Ethernet address that the chain's result has for the pod's interface: a plugin behind us may have set another.

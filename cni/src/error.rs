@@ -146,8 +146,10 @@ impl Error {
             Self::Lease(error) => lease_code(error),
             Self::Wire(wire::Error::InterfaceTaken(_)) => Code::InterfaceTaken,
             Self::Wire(wire::Error::LinkTaken(_)) => Code::Attached,
-            // Without the agent's table there is nowhere to put a host port yet.
-            Self::NoTable | Self::Nft(NftError::NoSet(_)) => Code::TryAgain,
+            // Without the agent's table there is nowhere to put a host port yet, without its bridge none for the pod.
+            Self::Wire(wire::Error::NoBridge | wire::Error::NoGateway(_))
+            | Self::NoTable
+            | Self::Nft(NftError::NoSet(_)) => Code::TryAgain,
             Self::Wire(_)
             | Self::Release(_)
             | Self::Netlink(_)

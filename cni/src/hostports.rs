@@ -130,7 +130,7 @@ pub fn open(lease: &Lease) -> Result<(), CallError> {
 /// The setting without which the kernel sends nothing from `127.0.0.0/8` to the pod, where something is to be sent.
 fn loopback_setting(lease: &Lease) -> Option<Sysctl> {
     let needed = lease.loopback(Family::V4).is_some();
-    needed.then(|| Sysctl(format!("net/ipv4/conf/{}/route_localnet", lease.host_interface)))
+    needed.then(|| Sysctl::of_link(Family::V4, lease.node_link(), "route_localnet"))
 }
 
 /// Compares the host ports of a lease with those that are open.

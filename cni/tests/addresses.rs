@@ -11,26 +11,18 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use support::{
-    Call, STATE, add, collect, config_after, del, leases, netns, node, node_json, ping, sh, table, wait_until,
+    Call, STATE, add, collect, config_after, del, leases, netns, node, node_json, ping, sh, sweep, table, wait_until,
     write_node_json,
 };
 use towpath_kernel::leases::Store;
-use towpath_kernel::netlink::{Protocol, Socket};
-use towpath_kernel::release::{Sight, Swept, sweep_node};
 use towpath_kernel::testing::isolated;
 use towpath_net::PerFamily;
 use towpath_net::lease::{Phase, host_interface};
-use towpath_net::sweep::Scope;
 
 const DUAL: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
 
 fn given(result: &Value) -> &str {
     result["ips"][0]["address"].as_str().unwrap()
-}
-
-fn sweep() -> Swept {
-    let mut socket = Socket::open(Protocol::Route).unwrap();
-    sweep_node(&Store::below(Path::new(STATE)), &mut socket, &Scope::Node, Sight::Own).unwrap()
 }
 
 #[test]

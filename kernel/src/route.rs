@@ -1,7 +1,7 @@
 //! Routes of the main table, and of that of the node's own addresses.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -230,10 +230,10 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Route>, Error> {
     Ok(routes)
 }
 
-/// Tells whether the kernel takes packets for an IPv6 address of a link. It does some time after that was given to its
-/// link, when the kernel's own work queue gets to it (`addrconf_dad_work`); for one of IPv4 it does at once.
-pub fn is_local(socket: &mut Socket, link: Index, address: Ipv6Addr) -> Result<bool, Error> {
-    let address = IpAddr::from(address);
+/// Tells whether the kernel takes packets for an address of a link. For one of IPv6 it does some time after that was given
+/// to its link, when the kernel's own work queue gets to it (`addrconf_dad_work`); for one of IPv4 it does at once.
+pub fn is_local(socket: &mut Socket, link: Index, address: impl Into<IpAddr>) -> Result<bool, Error> {
+    let address = address.into();
     let net = host_net(address);
     let family = Family::of(address);
     let header = Header {
@@ -246,7 +246,9 @@ pub fn is_local(socket: &mut Socket, link: Index, address: Ipv6Addr) -> Result<b
     attributes.put_address(RTA_DST, address).put_number(RTA_OIF, link.0);
     match socket.get(&Message { kind: RTM_GETROUTE, body: attributes.into_bytes() }) {
         Ok(reply) => {
-            let route = reply.and_then(|reply| decode(family, RT_TABLE_LOCAL, &reply));
+            // IPv4 calls all tables of a lookup the main one.
+            let mut routes = [RT_TABLE_LOCAL, RT_TABLE_MAIN].into_iter();
+            let route = reply.and_then(|reply| routes.find_map(|table| decode(family, table, &reply)));
             Ok(route.is_some_and(|r| (r.kind, r.destination, r.link) == (Kind::Local, net, Some(link))))
         }
         Err(cause) if cause.errno().is_some_and(is_unreachable) => Ok(false),

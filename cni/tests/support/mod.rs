@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use towpath_kernel::leases::Store;
+use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::nft::Nft;
+use towpath_kernel::release::{Sight, Swept, sweep_node};
 use towpath_net::observed::Surroundings;
 use towpath_net::render::render;
-use towpath_net::state::{NodeName, NodeSpec, NodeState};
+use towpath_net::state::{Attachment, NodeName, NodeSpec, NodeState};
+use towpath_net::sweep::Scope;
 
 /// The folder of the node's state.
 pub const STATE: &str = "/run/towpath";
@@ -42,11 +45,71 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// Makes this namespace a node that the agent has rendered.
+/// Every way to attach pods.
+pub const MODES: [Attachment; 3] = [Attachment::Routed, Attachment::LinkLocal, Attachment::Bridge];
+
+/// Makes a test for each way to attach pods: `$body` gets the way. `$module` is where the tests are, as in their names.
+#[macro_export]
+macro_rules! in_every_mode {
+    ($name:ident, $module:literal, $body:ident) => {
+        mod $name {
+            use towpath_kernel::testing::isolated;
+            use towpath_net::state::Attachment;
+
+            #[test]
+            fn routed() {
+                let name = concat!($module, stringify!($name), "::routed");
+                isolated(name, || super::$body(Attachment::Routed));
+            }
+
+            #[test]
+            fn link_local() {
+                let name = concat!($module, stringify!($name), "::link_local");
+                isolated(name, || super::$body(Attachment::LinkLocal));
+            }
+
+            #[test]
+            fn bridge() {
+                let name = concat!($module, stringify!($name), "::bridge");
+                isolated(name, || super::$body(Attachment::Bridge));
+            }
+        }
+    };
+}
+
+/// Makes this namespace a node that the agent has rendered, with routed pods.
 pub fn node(pod_cidrs: &[&str]) {
-    write_node_json(&node_json(pod_cidrs));
+    node_of(Attachment::Routed, pod_cidrs);
+}
+
+/// Makes this namespace a node that the agent has rendered.
+pub fn node_of(mode: Attachment, pod_cidrs: &[&str]) {
+    let mut content = node_json(pod_cidrs);
+    content["attachment"] = mode.to_string().into();
+    write_node_json(&content);
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    if mode == Attachment::Bridge {
+        converge_to(&node_state_of(mode, pod_cidrs));
+    }
+}
+
+/// What the agent of a node with these blocks is told.
+pub fn node_state_of(mode: Attachment, pod_cidrs: &[&str]) -> NodeState {
+    let blocks = pod_cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+    let spec = NodeSpec { attachment: mode, ..NodeSpec::plain(Vec::new(), blocks) };
+    NodeState { node: NodeName::from("n1"), spec, peers: std::collections::BTreeMap::new() }
+}
+
+/// Gives the kernel what the agent would, and tells what that was.
+pub fn converge_to(state: &NodeState) -> Vec<String> {
+    sh("ip link add towbr0 type bridge nf_call_iptables 1 nf_call_ip6tables 1 mcast_snooping 0; ip link set towbr0 up");
+    for cidr in &state.spec.pod_cidrs {
+        let gateway = towpath_net::pick::gateway(cidr);
+        sh(&format!("ip addr add {gateway}/{} dev towbr0 noprefixroute nodad", cidr.prefix_len()));
+        sh(&format!("ip route replace {cidr} dev towbr0 proto 117"));
+    }
+    Vec::new()
 }
 
 /// What the agent writes for the binary; freed addresses may be given again at once.
@@ -70,9 +133,7 @@ pub fn write_node_json(content: &Value) {
 
 /// What the agent of the node is told.
 pub fn node_state() -> NodeState {
-    let pod_cidrs = ["10.244.1.0/24", "fd00:10:244:1::/64"].map(|cidr| cidr.parse().unwrap());
-    let spec = NodeSpec::plain(Vec::new(), pod_cidrs.into());
-    NodeState { node: NodeName::from("n1"), spec, peers: std::collections::BTreeMap::new() }
+    node_state_of(Attachment::Routed, &["10.244.1.0/24", "fd00:10:244:1::/64"])
 }
 
 /// Makes the agent's table.
@@ -94,10 +155,17 @@ pub fn leases() -> Vec<towpath_net::lease::Lease> {
     listing.leases
 }
 
+/// Sweeps as the agent does.
+pub fn sweep() -> Swept {
+    let mut socket = Socket::open(Protocol::Route).unwrap();
+    sweep_node(&Store::below(Path::new(STATE)), &mut socket, &Scope::Node, Sight::Own).unwrap()
+}
+
 /// Everything that attachments leave traces in.
 pub fn traces() -> String {
     let links = sh("ip -o link | sed 's/.*: \\(.*\\): <.*/\\1/'");
-    let rest = sh("ip route show table all; ip -6 route show table all; ip -o addr; ip rule");
+    // The kernel takes note in its own time that a bridge has lost its last port.
+    let rest = sh("ip route show table all; ip -6 route show table all; ip -o addr; ip rule").replace(" linkdown", "");
     let table = sh("nft list ruleset");
     let leases = sh(&format!("find {STATE} -mindepth 3 -not -path '*/freed/*' 2>/dev/null | sort; true"));
     format!("{links}{rest}{table}{leases}")
