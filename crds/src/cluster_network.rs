@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ipam::Ipam;
-use crate::node_network::Encryption;
+use crate::node_transport::Encryption;
+use crate::transport::{Exception, NodeAddress, Transport};
 use crate::{rules, schema};
 
 /// What the pod network is. Written by users and their tools only; nothing is ever filled in here, what is in
@@ -44,7 +45,25 @@ use crate::{rules, schema};
     validation = rules::nodes_apart_from_pods(),
     validation = rules::nodes_apart_from_services(),
     validation = rules::apart_from_pools("serviceCIDRs"),
-    validation = rules::apart_from_pools("nodeCIDRs")
+    validation = rules::apart_from_pools("nodeCIDRs"),
+    validation = rules::places_apart("ipam.podCIDRs"),
+    validation = rules::places_apart("serviceCIDRs"),
+    validation = rules::found_apart_from_pools("cidrs"),
+    validation = rules::reached_outside("ipam.podCIDRs"),
+    validation = rules::reached_outside("serviceCIDRs"),
+    validation = rules::found_apart_from_pools("canReach"),
+    validation = rules::options_have_effect("VXLAN", "vxlan"),
+    validation = rules::options_have_effect("Geneve", "geneve"),
+    validation = rules::options_have_effect("WireGuard", "wireGuard"),
+    validation = rules::option_stays("VXLAN", ("vxlan", "vni"), 4096),
+    validation = rules::option_stays("VXLAN", ("vxlan", "port"), 4789),
+    validation = rules::option_stays("Geneve", ("geneve", "vni"), 4096),
+    validation = rules::option_stays("Geneve", ("geneve", "port"), 6081),
+    validation = rules::option_stays("WireGuard", ("wireGuard", "port"), 51820),
+    validation = rules::ports_differ(("VXLAN", "vxlan", 4789), ("Geneve", "geneve", 6081), false),
+    validation = rules::ports_differ(("VXLAN", "vxlan", 4789), ("WireGuard", "wireGuard", 51820), true),
+    validation = rules::ports_differ(("Geneve", "geneve", 6081), ("WireGuard", "wireGuard", 51820), true),
+    validation = rules::exceptions_encrypt()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterNetworkSpec {
@@ -63,17 +82,29 @@ pub struct ClusterNetworkSpec {
 
     /// The ranges that a node's address is chosen from, at most 16, as in 172.16.30.0/24. For each family that is
     /// listed, a node's address is its first InternalIP in one of these; for a family that is not, its first
-    /// InternalIP. Not masqueraded towards. Can be changed at any time; nodes follow within a second.
+    /// InternalIP. Where nodeAddress has another mode than InternalIP, that chooses instead. Not masqueraded towards. Can be changed at any time; nodes follow within a second.
     #[serde(rename = "nodeCIDRs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::nodes")]
     #[x_kube(validation = rules::disjoint())]
     pub node_cidrs: Option<Vec<String>>,
 
-    /// How a pod joins its node.
+    /// How a pod joins its node. Can be changed at any time; pods that run stay as they are until they are restarted.
     pub attachment: Attachment,
 
     /// How pod packets cross between nodes.
     pub transport: Transport,
+
+    /// By which addresses other nodes reach a node: its InternalIPs, as nodeCIDRs allows, if left out. Can be changed at
+    /// any time; while a node looks for its address anew, it keeps the one that it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_address: Option<NodeAddress>,
+
+    /// Nodes that are other than the rest, at most 16 kinds: those that are on their way from one network to another,
+    /// or have an older kernel. The first one whose nodeSelector selects a node counts. Can be changed at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub exceptions: Option<Vec<Exception>>,
 
     /// The largest packet of a pod's interface, in bytes: a number from 1280 to 65535, or Auto, which is also what
     /// leaving it out means: the node's uplink less what the transport adds. Can be changed at any time; pods that
@@ -96,7 +127,8 @@ pub struct ClusterNetworkSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// Routed: each pod has a point-to-point veth; the node's end holds the gateway address, and a host route leads
-    /// to the pod.
+    /// to the pod. LinkLocal: the same, but the pod has its address alone (/32 or /128), and its gateway is 169.254.1.1
+    /// and fe80::1 on every link. Bridge: a bridge of the node holds the gateway address, and pods are its ports.
     pub mode: AttachmentMode,
 }
 
@@ -109,28 +141,6 @@ pub enum AttachmentMode {
     LinkLocal,
     /// A veth into a bridge of the node.
     Bridge,
-}
-
-/// How pod packets cross between nodes.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct Transport {
-    /// Direct: plain routes by way of the other node's address, without a tunnel. The nodes share a subnet.
-    pub mode: TransportMode,
-}
-
-/// How pod packets cross between nodes.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TransportMode {
-    /// Plain routes.
-    Direct,
-    /// IP in IP.
-    IPIP,
-    /// Virtual Ethernet over UDP.
-    VXLAN,
-    /// Virtual Ethernet over UDP with room for options.
-    Geneve,
-    /// Encrypted, over UDP.
-    WireGuard,
 }
 
 /// `Auto` or a number of bytes.

@@ -1,25 +1,30 @@
 //! From what the API holds to the domain's inputs, and back.
 
-use std::net::IpAddr;
+mod transport;
 
 use ipnet::IpNet;
 use towpath_net::intent::{self, Draft, DraftIpam, DraftMtu, DraftPool};
 use towpath_net::state::{self, Addressing, NodeSpec, Revision};
-use towpath_net::transport::{Transport, Transports};
-use towpath_net::{PerFamily, intent::parse};
+use towpath_net::transport::Transport;
+use towpath_net::{PerFamily, effect, intent::parse};
+use transport::addresses;
 
 use crate::{
-    Allocation, AttachmentMode, ClusterNetworkSpec, CniConflict, Ipam, IpamMode, MasqueradeMode, Mtu, NodeAddressing,
-    NodeMasquerade, NodeNetworkSpec, NodeRequirement, NodeSelector, NodeTransport, Pool, SelectorOperator,
-    TransportMode,
+    Allocation, AttachmentMode, ClusterNetworkSpec, CniConflict, Encryption, Ipam, IpamMode, MasqueradeMode, Mtu,
+    NodeAddressing, NodeMasquerade, NodeNetworkSpec, NodeRequirement, NodeSelector, Pool, SelectorOperator,
 };
 
 /// Why a `NodeNetwork.spec` is not one that the operator wrote; the schema refuses all of these.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// An address that is none.
-    #[error("spec.addresses {0:?} is not an IP address")]
-    Address(String),
+    #[error("spec.{field} {value:?} is not an IP address")]
+    Address {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// A CIDR that is none.
     #[error("spec.{field} {value:?} {problem}; {}", problem.remedy())]
     Cidr {
@@ -33,6 +38,17 @@ pub enum SpecError {
     /// An MTU that is none.
     #[error("spec.mtu {0:?} is neither Auto nor a number of bytes")]
     Mtu(String),
+    /// A number that cannot be.
+    #[error("spec.transport.tunnels.{field} {value} is out of range")]
+    Number {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: i32,
+    },
+    /// A rule for addresses that says nothing, or several things.
+    #[error("spec.addressRule has not just one of interfaces, cidrs and canReach")]
+    AddressRule,
 }
 
 /// Two enums that say the same, each in its own crate.
@@ -58,31 +74,8 @@ same! {
     AttachmentMode, state::Attachment: Routed | LinkLocal | Bridge;
     MasqueradeMode, state::MasqueradeMode: LeavingCluster | Off;
     CniConflict, state::CniConflict: Report | Rename;
+    Encryption, effect::Encryption: None | Partial | Full;
     SelectorOperator, intent::Operator: In | NotIn | Exists | DoesNotExist;
-}
-
-impl From<TransportMode> for Transport {
-    fn from(mode: TransportMode) -> Self {
-        match mode {
-            TransportMode::Direct => Self::Direct,
-            TransportMode::IPIP => Self::Ipip,
-            TransportMode::VXLAN => Self::Vxlan,
-            TransportMode::Geneve => Self::Geneve,
-            TransportMode::WireGuard => Self::WireGuard,
-        }
-    }
-}
-
-impl From<Transport> for TransportMode {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Direct => Self::Direct,
-            Transport::Ipip => Self::IPIP,
-            Transport::Vxlan => Self::VXLAN,
-            Transport::Geneve => Self::Geneve,
-            Transport::WireGuard => Self::WireGuard,
-        }
-    }
 }
 
 impl From<IpamMode> for intent::IpamMode {
@@ -143,12 +136,10 @@ impl From<&ClusterNetworkSpec> for Draft {
             service_cidrs: list(&spec.service_cidrs),
             node_cidrs: list(&spec.node_cidrs),
             attachment: spec.attachment.mode.into(),
-            transport: spec.transport.mode.into(),
-            mtu: match &spec.mtu {
-                None => DraftMtu::Word("Auto".to_owned()),
-                Some(Mtu::Bytes(bytes)) => DraftMtu::Bytes(*bytes),
-                Some(Mtu::Word(word)) => DraftMtu::Word(word.clone()),
-            },
+            transport: (&spec.transport).into(),
+            node_address: spec.node_address.as_ref().map(Into::into).unwrap_or_default(),
+            exceptions: spec.exceptions.iter().flatten().map(Into::into).collect(),
+            mtu: spec.mtu.as_ref().map_or_else(|| DraftMtu::Word("Auto".to_owned()), Into::into),
             masquerade: spec.masquerade.mode.into(),
             excluded_cidrs: list(&spec.masquerade.excluded_cidrs),
             cni_conflict: spec.cni_config.as_ref().map_or(CniConflict::Report, |config| config.conflict).into(),
@@ -185,18 +176,16 @@ impl NodeAddressing {
 
 impl From<&NodeSpec> for NodeNetworkSpec {
     fn from(spec: &NodeSpec) -> Self {
-        let modes = |list: &[Transport]| list.iter().map(|t| (*t).into()).collect();
         let excluded = &spec.masquerade.excluded;
         Self {
             revision: spec.revision.0.clone(),
             addresses: texts(&spec.addresses),
+            address_rule: spec.address_rule.as_ref().map(Into::into),
+            pod_ranges: listed(&spec.pod_ranges),
             pod_cidrs: texts(&spec.pod_cidrs),
             addressing: NodeAddressing::from(&spec.addressing),
             attachment: spec.attachment.into(),
-            transport: NodeTransport {
-                prefers: modes(&spec.transport.prefers),
-                accepts: modes(&spec.transport.accepts),
-            },
+            transport: (&spec.transport).into(),
             mtu: match spec.mtu {
                 state::Mtu::Auto => Mtu::Word("Auto".to_owned()),
                 state::Mtu::Bytes(bytes) => Mtu::Bytes(bytes.into()),
@@ -211,21 +200,15 @@ impl TryFrom<&NodeNetworkSpec> for NodeSpec {
     type Error = SpecError;
 
     fn try_from(spec: &NodeNetworkSpec) -> Result<Self, SpecError> {
-        let modes = |list: &[TransportMode]| list.iter().map(|t| (*t).into()).collect();
-        let addresses = spec.addresses.iter().map(|text| address(text)).collect::<Result<_, _>>()?;
         Ok(Self {
             revision: Revision(spec.revision.clone()),
-            addresses,
-            address_rule: None,
-            pod_ranges: Vec::new(),
+            addresses: addresses("addresses", &spec.addresses)?,
+            address_rule: spec.address_rule.as_ref().map(TryInto::try_into).transpose()?,
+            pod_ranges: cidrs("podRanges", spec.pod_ranges.as_deref().unwrap_or_default())?,
             pod_cidrs: cidrs("podCIDRs", &spec.pod_cidrs)?,
             addressing: addressing(spec.addressing.as_ref())?,
             attachment: spec.attachment.into(),
-            transport: Transports {
-                prefers: modes(&spec.transport.prefers),
-                accepts: modes(&spec.transport.accepts),
-                ..Transports::only(Transport::Direct)
-            },
+            transport: (&spec.transport).try_into()?,
             mtu: mtu(&spec.mtu)?,
             masquerade: state::Masquerade {
                 mode: spec.masquerade.mode.into(),
@@ -244,10 +227,6 @@ fn addressing(written: Option<&NodeAddressing>) -> Result<Addressing, SpecError>
         growing: written.growing.unwrap_or_default(),
         grace_seconds: written.grace_seconds.and_then(|seconds| u32::try_from(seconds).ok()),
     })
-}
-
-fn address(text: &str) -> Result<IpAddr, SpecError> {
-    text.parse().map_err(|_| SpecError::Address(text.to_owned()))
 }
 
 fn cidrs(field: &'static str, texts: &[String]) -> Result<Vec<IpNet>, SpecError> {

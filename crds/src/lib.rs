@@ -14,19 +14,26 @@ mod convert;
 pub mod generate;
 mod ipam;
 mod node_network;
+mod node_transport;
 pub mod rules;
 mod schema;
+mod transport;
 mod wireguard;
 
 pub use cluster_network::{
     Attachment, AttachmentMode, ClusterNetwork, ClusterNetworkSpec, ClusterNetworkStatus, CniConfig, CniConflict,
-    Masquerade, MasqueradeMode, Mtu, NodeCounts, PoolStatus, Transport, TransportMode,
+    Masquerade, MasqueradeMode, Mtu, NodeCounts, PoolStatus,
 };
 pub use convert::{SpecError, transports};
 pub use ipam::{Allocation, Ipam, IpamMode, NodeMaskSize, NodeRequirement, NodeSelector, Pool, SelectorOperator};
 pub use node_network::{
-    AddressCount, AddressFamily, Drift, Encryption, NodeAddressing, NodeMasquerade, NodeNetwork, NodeNetworkSpec,
-    NodeNetworkStatus, NodeTransport, Path, Routes, Uplink,
+    AddressCount, AddressFamily, Drift, NodeAddressing, NodeMasquerade, NodeNetwork, NodeNetworkSpec,
+    NodeNetworkStatus, Routes, Uplink,
+};
+pub use node_transport::{Encryption, NodeAddressRule, NodeTransport, NodeTunnel, NodeTunnels, NodeWireGuard, Path};
+pub use transport::{
+    Exception, ExceptionTransport, GeneveOptions, NodeAddress, NodeAddressMode, Transport, TransportMode, VxlanOptions,
+    WireGuardOptions,
 };
 pub use wireguard::{KeySlot, WireGuardKey, WireGuardStatus};
 

@@ -8,7 +8,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster_network::{AttachmentMode, CniConflict, MasqueradeMode, Mtu, TransportMode};
+use crate::cluster_network::{AttachmentMode, CniConflict, MasqueradeMode, Mtu};
+use crate::node_transport::{Encryption, NodeAddressRule, NodeTransport, Path};
 use crate::wireguard::WireGuardStatus;
 use crate::{rules, schema};
 
@@ -99,16 +100,26 @@ use crate::{rules, schema};
         description = "Why it is ready or not."
     )
 )]
-#[x_kube(validation = rules::draining_is_held())]
+#[x_kube(validation = rules::draining_is_held(), validation = rules::addresses_or_a_rule())]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkSpec {
     /// Short hash of the ClusterNetwork spec that this came from.
     #[schemars(length(min = 1, max = 12))]
     pub revision: String,
 
-    /// The addresses by which other nodes reach this one, at most one of each family.
+    /// The addresses by which other nodes reach this one, at most one of each family. None while addressRule has not
+    /// found any.
     #[schemars(schema_with = "schema::addresses")]
     pub addresses: Vec<String>,
+
+    /// How the agent finds them; it reports them in status.nodeAddresses. Left out: they come from the Node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_rule: Option<NodeAddressRule>,
+
+    /// The declared ranges of all pods of the cluster: packets to these are never for somebody outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::pod_ranges")]
+    pub pod_ranges: Option<Vec<String>>,
 
     /// What the node's pods get addresses of. More may come; one goes only after the agent has reported it as drained.
     /// Delete the NodeNetwork to have the operator allocate anew.
@@ -120,7 +131,7 @@ pub struct NodeNetworkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addressing: Option<NodeAddressing>,
 
-    /// How pods are attached: Routed.
+    /// How new pods are attached.
     pub attachment: AttachmentMode,
 
     /// By what packets cross to and from other nodes.
@@ -162,20 +173,6 @@ pub struct NodeAddressing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub grace_seconds: Option<i32>,
-}
-
-/// By what packets cross to and from other nodes.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct NodeTransport {
-    /// In the order of preference: a packet goes by the first one that the other node accepts.
-    #[schemars(length(min = 1, max = 8))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub prefers: Vec<TransportMode>,
-
-    /// Everything that the node takes packets by.
-    #[schemars(length(min = 1, max = 8))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub accepts: Vec<TransportMode>,
 }
 
 /// Which packets of pods leave with the node's address.
@@ -294,28 +291,6 @@ pub struct NodeNetworkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub drift_total: Option<i64>,
-}
-
-/// By what packets cross to some of the other nodes.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// The transport.
-    pub transport: TransportMode,
-
-    /// To how many nodes.
-    #[schemars(range(min = 0))]
-    pub nodes: i32,
-}
-
-/// Whether packets to pods of other nodes are encrypted.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encryption {
-    /// None of them.
-    None,
-    /// Those to some nodes.
-    Partial,
-    /// All of them.
-    Full,
 }
 
 /// How many addresses of a family a node has.

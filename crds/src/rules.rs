@@ -3,7 +3,16 @@
 //! Each message names what is wrong and what to do; the API server puts the field's path and value before it.
 //! `net::intent` judges the same, and more; the same words would be used there, for objects that came another way.
 
+mod transport;
+
 use kube::core::{Message, Rule};
+
+pub use transport::{
+    address_mode_has_its_field, address_mode_has_no_other_field, addresses_or_a_rule,
+    apart_from_pools as found_apart_from_pools, bypass_has_a_tunnel, exception_excepts, exceptions_encrypt, mode_stays,
+    one_address_per_family, one_address_rule, option_stays, options_have_effect, places_apart, ports_differ,
+    reached_outside, rotation,
+};
 
 /// CEL for "these two CIDRs share an address"; false where one is no CIDR, which another rule says.
 fn overlap(a: &str, b: &str) -> String {
@@ -19,6 +28,11 @@ const RESERVED: &str = "['0.0.0.0/8','127.0.0.0/8','169.254.0.0/16','224.0.0.0/3
 /// CEL for "this item is a CIDR of that family".
 fn is_family(item: &str, family: u8) -> String {
     format!("(isCIDR({item}) && cidr({item}).ip().family() == {family})")
+}
+
+/// CEL for "this item is an address of that family".
+fn is_ip_family(item: &str, family: u8) -> String {
+    format!("(isIP({item}) && ip({item}).family() == {family})")
 }
 
 fn rule(cel: impl Into<String>, message: impl Into<String>) -> Rule {
@@ -78,6 +92,19 @@ fn unreserved() -> Rule {
 /// A text of a list of addresses is an address.
 pub fn of_address() -> Vec<Rule> {
     vec![rule("isIP(self)", "\"'\" + self + \"' is not an IP address; write one as in 172.16.30.3 or fd00::3\"")]
+}
+
+/// A text of a list of addresses is an address that something can be sent to.
+pub fn of_usable_address() -> Vec<Rule> {
+    let inside = "(isIP(self) && cidr(r).containsIP(ip(self)))";
+    let touches = rule(
+        format!("!{RESERVED}.exists(r, {inside})"),
+        format!(
+            "\"'\" + self + \"' lies in \" + {RESERVED}.filter(r, {inside})[0] + \", where nothing outside of a node is; \
+             write an address as in 192.0.2.1 or 2001:db8::1\""
+        ),
+    );
+    of_address().into_iter().chain([touches]).collect()
 }
 
 /// A text of a list is an address or a CIDR.
@@ -234,10 +261,14 @@ pub fn operator_has_its_values() -> Rule {
 
 /// A time from a second to a week.
 pub fn period() -> Rule {
+    time("1s", "168h", "10m, 90s or 1h30m")
+}
+
+fn time(least: &str, most: &str, example: &str) -> Rule {
     let good = "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$')";
     rule(
-        format!("{good} && duration(self) >= duration('1s') && duration(self) <= duration('168h')"),
-        "\"'\" + self + \"' is not a time from 1s to 168h; write one as in 10m, 90s or 1h30m\"",
+        format!("{good} && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"),
+        format!("\"'\" + self + \"' is not a time from {least} to {most}; write one as in {example}\""),
     )
 }
 

@@ -127,6 +127,29 @@ pub fn addresses(_: &mut SchemaGenerator) -> Schema {
     texts(2, Merge::Atomic, &rules::of_address())
 }
 
+/// Addresses outside of the cluster, one of each family.
+pub fn usable_addresses(_: &mut SchemaGenerator) -> Schema {
+    texts(2, Merge::Atomic, &rules::of_usable_address())
+}
+
+/// Ranges that nodes look for their addresses in, in order.
+pub fn places(_: &mut SchemaGenerator) -> Schema {
+    texts(16, Merge::Atomic, &rules::of_cidr(true))
+}
+
+/// Ranges of pods of the whole cluster.
+pub fn pod_ranges(_: &mut SchemaGenerator) -> Schema {
+    texts(32, Merge::Atomic, &rules::of_cidr(true))
+}
+
+/// Patterns of interface names, in order: what the kernel takes as a name, with `*` for anything.
+pub fn interfaces(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "maxItems": 16, "x-kubernetes-list-type": "atomic",
+        "items": {"type": "string", "minLength": 1, "maxLength": 15, "pattern": "^[^/:\\s]+$"}
+    })
+}
+
 /// Ranges of Services.
 pub fn services(_: &mut SchemaGenerator) -> Schema {
     texts(8, Merge::Set, &rules::of_cidr(true))

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use towpath_net::PerFamily;
 use towpath_net::intent::{
-    Allocation, Draft, DraftIpam, DraftMtu, DraftPool, IpamMode, MTU_RANGE, Selector, overlap, parse, validate,
+    Allocation, Crossing, Draft, DraftIpam, DraftMtu, DraftNodeAddress, DraftPool, IpamMode, MTU_RANGE, Selector,
+    overlap, parse, validate,
 };
 use towpath_net::state::{Attachment, CniConflict, MasqueradeMode, Mtu};
 use towpath_net::transport::Transport;
@@ -48,7 +49,9 @@ fn draft(text: &str) -> Draft {
         service_cidrs: Vec::new(),
         node_cidrs: Vec::new(),
         attachment: Attachment::Routed,
-        transport: Transport::Direct,
+        transport: Crossing::only(Transport::Direct).into(),
+        node_address: DraftNodeAddress::default(),
+        exceptions: Vec::new(),
         mtu: DraftMtu::Word("Auto".to_owned()),
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: Vec::new(),

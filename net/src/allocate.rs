@@ -52,7 +52,7 @@ pub fn allocate(intent: &Intent, facts: &Facts) -> Allocations {
     keep_existing(intent, facts, &mut taken, &mut out);
     for (name, node) in &facts.nodes {
         // A block that holds the address of some node would cut that node off.
-        for address in &node.addresses {
+        for address in node.addresses.iter().chain(&node.reported) {
             taken.take(&host_net(*address), name);
         }
         for cidr in node.promised.iter().chain(&node.report.drained) {

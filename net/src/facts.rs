@@ -27,6 +27,8 @@ pub struct NodeFacts {
     pub draining: Vec<IpNet>,
     /// By which its peers were told to reach it: `NodeNetwork.spec.addresses`.
     pub published: Vec<IpAddr>,
+    /// The addresses that its agent found by the rule of the network: `NodeNetwork.status.nodeAddresses`.
+    pub reported: Vec<IpAddr>,
     /// What its agent said last.
     pub report: Report,
 }

@@ -1,28 +1,36 @@
 //! What users declare, parsed once: only [`validate`] can fail, and nothing after it checks again.
 
 mod cidr;
+mod exceptions;
 mod finding;
 mod pools;
+mod transport;
 mod validate;
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use cidr::{Taken, abridge, join, overlap, parse, reserved};
-pub use finding::{Finding, Problem};
+pub use exceptions::{
+    AddressMode, DraftException, DraftNodeAddress, Exception, MOST_EXCEPTIONS, MOST_PLACES, is_interface_pattern,
+};
+pub use finding::{CrossingProblem, Finding, Problem};
 pub use pools::{
     BlockPool, DEFAULT_GRACE, LONGEST_GRACE, MOST_POOLS, MOST_RESERVED, Operator, Requirement, Selector, is_dns_label,
     is_label_key, is_label_value, seconds,
 };
+pub use transport::{Crossing, DraftTransport, DraftTunnel, DraftWireGuard, MOST_VNI, ROTATION};
 pub use validate::validate;
 
 use crate::family::{Family, PerFamily};
-use crate::state::{Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, Revision};
-use crate::transport::Transport;
+use crate::state::{AddressRule, Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, Revision};
+use crate::transport::{Transport, Tunnels};
 
 /// The node mask where none is given: what `kube-controller-manager` takes too
 /// (`--node-cidr-mask-size-ipv4`, `--node-cidr-mask-size-ipv6`).
@@ -102,7 +110,11 @@ pub struct Draft {
     /// How pods are attached.
     pub attachment: Attachment,
     /// How packets cross between nodes.
-    pub transport: Transport,
+    pub transport: DraftTransport,
+    /// How nodes' addresses are found.
+    pub node_address: DraftNodeAddress,
+    /// Nodes that are to be other than the rest; the first one that selects a node counts.
+    pub exceptions: Vec<DraftException>,
     /// The MTU of pods: a number or the word `Auto`.
     pub mtu: DraftMtu,
     /// When packets are masqueraded.
@@ -111,6 +123,14 @@ pub struct Draft {
     pub excluded_cidrs: Vec<String>,
     /// What becomes of CNI configurations of other networks.
     pub cni_conflict: CniConflict,
+}
+
+impl Draft {
+    /// The transports of the cluster and of its exceptions, as they come.
+    pub fn modes(&self) -> impl Iterator<Item = Transport> {
+        let exceptions = self.exceptions.iter().filter_map(|exception| exception.transport);
+        std::iter::once(self.transport.crossing).chain(exceptions).map(|crossing| crossing.mode)
+    }
 }
 
 /// An MTU as it was written.
@@ -178,7 +198,17 @@ pub struct Intent {
     /// How pods are attached.
     pub attachment: Attachment,
     /// How packets cross between nodes.
-    pub transport: Transport,
+    #[serde(flatten)]
+    pub transport: Crossing,
+    /// What both ends of tunnels agree on; as usual for those that are not used.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub tunnels: Tunnels,
+    /// How nodes find their addresses; nothing where those come from the Nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_rule: Option<AddressRule>,
+    /// Nodes that are other than the rest; the first one that selects a node counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Exception>,
     /// The MTU of pods.
     pub mtu: Mtu,
     /// Which packets are masqueraded, as the user wrote it.
@@ -194,7 +224,22 @@ fn is_report(conflict: &CniConflict) -> bool {
     *conflict == CniConflict::Report
 }
 
+/// What is usual does not show in the revision.
+fn is_usual(tunnels: &Tunnels) -> bool {
+    *tunnels == Tunnels::default()
+}
+
 impl Intent {
+    /// The exception that a node with these labels is under.
+    pub fn exception(&self, labels: &BTreeMap<String, String>) -> Option<&Exception> {
+        self.exceptions.iter().find(|exception| exception.selector.selects(labels))
+    }
+
+    /// How packets cross, in the cluster and in its exceptions.
+    pub fn crossings(&self) -> impl Iterator<Item = Crossing> {
+        std::iter::once(self.transport).chain(self.exceptions.iter().filter_map(|exception| exception.transport))
+    }
+
     /// The first seven digits of the SHA-256 of the canonical JSON of everything in it.
     ///
     /// Field order is that of the type and lists keep theirs, so equal intents have equal revisions.

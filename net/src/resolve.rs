@@ -1,22 +1,22 @@
 //! From a network and the cluster's facts to each node's part.
 
+mod addresses;
+mod transports;
+
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::allocate::Allocations;
 use crate::facts::{Facts, NodeFacts};
-use crate::family::{Family, PerFamily};
-use crate::intent::{Finding, Intent, Problem, join, overlap, reserved};
-use crate::state::{Masquerade, NodeName, NodeSpec};
-use crate::transport::Transports;
-
-/// The field that a node's addresses come from.
-const ADDRESSES: &str = "Node.status.addresses";
+use crate::family::Family;
+use crate::intent::{Exception, Finding, Intent, Problem, join, overlap};
+use crate::state::{Masquerade, NodeName, NodeSpec, Revision};
+use addresses::{addresses, eligible};
+use transports::transports;
 
 /// Each node's part, and what is wrong with some.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Resolved {
     pub specs: BTreeMap<NodeName, NodeSpec>,
     /// What is wrong, by node; such a node may still have a part that works in some family.
     pub findings: BTreeMap<NodeName, Vec<Finding>>,
+    /// Exceptions that no node is under.
+    pub unused: Vec<Finding>,
 }
 
 /// What of a network cannot be in this cluster, whatever its nodes are.
@@ -53,40 +55,65 @@ fn nodes_elsewhere(intent: &Intent, facts: &Facts, family: Family) -> Option<Fin
         facts.nodes.values().flat_map(|n| &n.addresses).filter(|a| Family::of(**a) == family).peekable();
     addresses.peek()?;
     let ranges = of_family(&intent.node_cidrs, family);
-    let elsewhere = !ranges.is_empty() && !addresses.any(|address| eligible(intent, *address));
+    let elsewhere =
+        intent.address_rule.is_none() && !ranges.is_empty() && !addresses.any(|address| eligible(intent, *address));
     elsewhere.then(|| Finding::new("spec.nodeCIDRs", join(&ranges), Problem::NoNodeWithin { family }))
 }
 
 /// Makes each node's part of what it was allocated.
 pub fn resolve(intent: &Intent, facts: &Facts, allocations: &Allocations) -> Resolved {
-    let revision = intent.revision();
-    let masquerade = masquerade(intent);
-    let mut out = Resolved { specs: BTreeMap::new(), findings: allocations.findings.clone() };
+    let common = Common { intent, revision: intent.revision(), masquerade: masquerade(intent) };
+    let mut out =
+        Resolved { specs: BTreeMap::new(), findings: allocations.findings.clone(), unused: unused(intent, facts) };
     for (name, blocks) in &allocations.blocks {
         let Some(node) = facts.nodes.get(name) else { continue };
-        let (addresses, findings) = addresses(intent, node, blocks);
+        let mut spec = common.part(node, blocks);
+        let (addresses, findings) = addresses(intent, node, blocks, &spec.transport);
         if !findings.is_empty() {
             out.findings.entry(name.clone()).or_default().extend(findings);
         }
-        if addresses.is_empty() {
+        if addresses.is_empty() && spec.address_rule.is_none() {
             continue;
         }
-        let spec = NodeSpec {
-            revision: revision.clone(),
-            addresses,
-            address_rule: None,
-            pod_ranges: intent.pod_ranges(),
-            pod_cidrs: blocks.clone(),
-            addressing: allocations.addressing.get(name).cloned().unwrap_or_default(),
-            attachment: intent.attachment,
-            transport: Transports::only(intent.transport),
-            mtu: intent.mtu,
-            masquerade: masquerade.clone(),
-            cni_conflict: intent.cni_conflict,
-        };
+        spec.addresses = addresses;
+        spec.addressing = allocations.addressing.get(name).cloned().unwrap_or_default();
         out.specs.insert(name.clone(), spec);
     }
     out
+}
+
+/// What is the same for every node.
+struct Common<'a> {
+    intent: &'a Intent,
+    revision: Revision,
+    masquerade: Masquerade,
+}
+
+impl Common<'_> {
+    /// A node's part, but for its addresses.
+    fn part(&self, node: &NodeFacts, blocks: &[IpNet]) -> NodeSpec {
+        let intent = self.intent;
+        let exception = intent.exception(&node.labels);
+        NodeSpec {
+            revision: self.revision.clone(),
+            address_rule: intent.address_rule.clone(),
+            pod_ranges: intent.pod_ranges(),
+            attachment: exception.and_then(|e| e.attachment).unwrap_or(intent.attachment),
+            transport: transports(intent, exception.and_then(|e| e.transport)),
+            mtu: exception.and_then(|e| e.mtu).unwrap_or(intent.mtu),
+            masquerade: self.masquerade.clone(),
+            cni_conflict: intent.cni_conflict,
+            ..NodeSpec::plain(Vec::new(), blocks.to_vec())
+        }
+    }
+}
+
+/// That no node is under an exception: none has its labels, or all that do are under an earlier one.
+fn unused(intent: &Intent, facts: &Facts) -> Vec<Finding> {
+    let used: Vec<&Exception> = facts.nodes.values().filter_map(|node| intent.exception(&node.labels)).collect();
+    let listed = intent.exceptions.iter().enumerate();
+    let idle = listed.filter(|(_, exception)| !used.iter().any(|used| std::ptr::eq(*used, *exception)));
+    idle.map(|(index, e)| Finding::new(format!("spec.exceptions[{index}]"), &e.name, Problem::SelectsNoNode)).collect()
 }
 
 /// A node's part without pod CIDRs that it does not have yet: those are given by who makes sure that nobody else is.
@@ -94,41 +121,6 @@ pub fn without_new_blocks(mut spec: NodeSpec, existing: &[IpNet]) -> NodeSpec {
     spec.pod_cidrs.retain(|cidr| existing.contains(cidr));
     spec.addressing.reserved.retain(|reserved| spec.pod_cidrs.iter().any(|cidr| overlap(cidr, reserved)));
     spec
-}
-
-/// The node's address of each family that its pods have.
-///
-/// Where a Node has none that can be used, what the node was told before stays: a running network is not torn down
-/// because somebody erred.
-fn addresses(intent: &Intent, node: &NodeFacts, blocks: &[IpNet]) -> (Vec<IpAddr>, Vec<Finding>) {
-    let before = PerFamily::first_of(node.published.iter().copied());
-    let chosen = PerFamily::first_of(node.addresses.iter().copied().filter(|address| eligible(intent, *address)));
-    let mut addresses = Vec::new();
-    let mut findings = Vec::new();
-    for (family, address) in chosen.iter().filter(|(family, _)| blocks.iter().any(|b| Family::of_net(b) == *family)) {
-        let Some(address) = address else {
-            findings.push(no_address(intent, node, family));
-            addresses.extend(*before.get(family));
-            continue;
-        };
-        if let Some(range) = blocks.iter().find(|block| block.contains(address)) {
-            findings.push(Finding::new(ADDRESSES, address, Problem::AddressOfPods { range: *range }));
-        }
-        addresses.push(*address);
-    }
-    (addresses, findings)
-}
-
-fn no_address(intent: &Intent, node: &NodeFacts, family: Family) -> Finding {
-    let written = node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let within = join(&of_family(&intent.node_cidrs, family));
-    Finding::new(ADDRESSES, written, Problem::NoInternalIp { family, within })
-}
-
-/// Whether others may reach a node by this address: ranges restrict the families that they are of.
-fn eligible(intent: &Intent, address: IpAddr) -> bool {
-    let ranges = of_family(&intent.node_cidrs, Family::of(address));
-    reserved(&IpNet::from(address)).is_none() && (ranges.is_empty() || ranges.iter().any(|r| r.contains(&address)))
 }
 
 fn of_family(cidrs: &[IpNet], family: Family) -> Vec<IpNet> {

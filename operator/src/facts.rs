@@ -33,6 +33,7 @@ pub fn facts(seen: &Seen, pending: &Pending) -> Facts {
             node.existing = all;
             node.draining = cidrs(addressing.iter().flat_map(|addressing| addressing.draining.iter().flatten()));
             node.published = network.spec.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+            node.reported = reported(network);
             node.report = report;
         } else {
             all.extend(report.drained);
@@ -70,6 +71,11 @@ fn report(network: &NodeNetwork) -> Report {
         idle: cidrs(&status.idle),
         drained: cidrs(&status.drained),
     }
+}
+
+/// The addresses that a node's agent found.
+fn reported(network: &NodeNetwork) -> Vec<IpAddr> {
+    network.status.iter().flat_map(|status| &status.node_addresses).filter_map(|text| text.parse().ok()).collect()
 }
 
 fn count(count: &AddressCount) -> Count {
@@ -147,6 +153,7 @@ mod tests {
                 "revision": "1", "addresses": ["172.30.0.9"], "podCIDRs": ["10.2.0.0/24"], "attachment": "Routed",
                 "mtu": "Auto", "transport": {"prefers": [], "accepts": []}, "masquerade": {"mode": "Off"},
             },
+            "status": {"nodeAddresses": ["192.0.2.9"]},
         });
         Arc::new(serde_json::from_value(part).unwrap())
     }
@@ -167,6 +174,7 @@ mod tests {
         let facts_of_mine = facts(&mine, &Pending::default());
         assert_eq!(facts_of_mine.nodes["n1"].existing.len(), 1);
         assert_eq!(facts_of_mine.nodes["n1"].published, ["172.30.0.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(facts_of_mine.nodes["n1"].reported, ["192.0.2.9".parse::<IpAddr>().unwrap()]);
         let mut others = seen();
         others.node_networks = vec![part("old")];
         let facts_of_others = facts(&others, &Pending::default());

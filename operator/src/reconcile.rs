@@ -84,7 +84,8 @@ pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, E
             let settled = settle(&intent, &seen); //                                   resolve;  client: no
             errors.extend(publish(cluster, &seen, &settled.resolved.specs).await); //  publish;  client: yes
             let findings = lasting(settled.resolved.findings, &seen, now); //          ripen;    client: no
-            Judgement::Accepted { intent: Box::new(intent), findings, remarks: settled.remarks }
+            let unused = settled.resolved.unused;
+            Judgement::Accepted { intent: Box::new(intent), findings, unused, remarks: settled.remarks }
         }
     };
     let status = assess(&network, &judgement, &seen, now); //                          assess;   client: no
@@ -118,7 +119,9 @@ fn lasting(mut findings: Findings, seen: &Seen, now: Timestamp) -> Findings {
         let made = nodes.get(&name.0).and_then(|node| node.metadata.creation_timestamp.as_ref());
         made.is_some_and(|made| now.duration_since(made.0) < YOUNG)
     };
-    let mends = |problem: &Problem| matches!(problem, Problem::NothingToAdopt | Problem::NoInternalIp { .. });
+    let mends = |problem: &Problem| {
+        matches!(problem, Problem::NothingToAdopt | Problem::NoInternalIp { .. } | Problem::NoneFound { .. })
+    };
     for (name, list) in &mut findings {
         if is_young(name) {
             list.retain(|finding| !mends(&finding.problem));

@@ -34,7 +34,9 @@ pub enum Judgement {
         intent: Box<Intent>,
         /// What is wrong with some nodes.
         findings: BTreeMap<NodeName, Vec<Finding>>,
-        /// What is odd, and holds nothing up.
+        /// Exceptions that no node is under.
+        unused: Vec<Finding>,
+        /// What else is odd, and holds nothing up.
         remarks: Vec<Finding>,
     },
     /// It does not; nothing of it is done.
@@ -45,6 +47,7 @@ pub enum Judgement {
 struct Census<'a> {
     desired: usize,
     without: Vec<String>,
+    unaddressed: Vec<String>,
     behind: Vec<String>,
     unready: Vec<(String, String)>,
     stalled: Vec<(String, String)>,
@@ -58,6 +61,7 @@ fn census<'a>(seen: &'a Seen, revision: Option<&str>) -> Census<'a> {
     let mut census = Census {
         desired: seen.nodes.len(),
         without: Vec::new(),
+        unaddressed: Vec::new(),
         behind: Vec::new(),
         unready: Vec::new(),
         stalled: Vec::new(),
@@ -80,6 +84,9 @@ fn count<'a>(census: &mut Census<'a>, name: String, part: &'a NodeNetwork, revis
     let status = part.status.as_ref();
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let says = |about| find(conditions, about).map(|c| c.message.clone()).unwrap_or_default();
+    if part.spec.addresses.is_empty() {
+        census.unaddressed.push(name.clone());
+    }
     if status.is_some_and(|s| s.observed_revision.is_some() && s.observed_revision.as_deref() == revision) {
         census.current.push(part);
     } else {
@@ -145,6 +152,7 @@ const fn reason(problem: &Problem) -> &'static str {
         Problem::NoPoolSelects => "NoPoolSelects",
         Problem::NothingToAdopt => "NothingToAdopt",
         Problem::NoInternalIp { .. } => "NoInternalIP",
+        Problem::NoneFound { .. } => "NoNodeAddress",
         Problem::AddressOfPods { .. } => "AddressInPodRange",
         Problem::TakenBy { .. } => "RangesOverlap",
         Problem::OutsideRange { .. } | Problem::FamilyMissing { .. } | Problem::NotAsAdopted { .. } => "RangeMismatch",
@@ -192,8 +200,8 @@ fn verdicts(judgement: &Judgement, census: &Census<'_>, revision: &str) -> Verdi
                 waiting: None,
             }
         }
-        Judgement::Accepted { findings, remarks, .. } => Verdicts {
-            accepted: Claim::new(Accepted, true, "Valid", "the spec makes sense in this cluster"),
+        Judgement::Accepted { findings, unused, remarks, .. } => Verdicts {
+            accepted: Claim::new(Accepted, true, "Valid", with("the spec makes sense in this cluster", unused)),
             allocated: allocated(findings, remarks, census),
             updated,
             uncontested,
@@ -221,9 +229,21 @@ fn allocated(findings: &BTreeMap<NodeName, Vec<Finding>>, remarks: &[Finding], c
         let message = format!("no pod CIDRs or no InternalIP yet: {}", names(refs(&census.without)));
         return Claim::new(about, false, "Allocating", message);
     }
+    if !census.unaddressed.is_empty() {
+        return Claim::new(about, false, "Addressing", unaddressed(census));
+    }
     let all = format!("{} of {0} nodes have pod CIDRs and an address", census.desired);
-    let said = std::iter::once(all).chain(remarks.iter().map(ToString::to_string));
-    Claim::new(about, true, "AllAllocated", said.collect::<Vec<_>>().join(". "))
+    Claim::new(about, true, "AllAllocated", with(&all, remarks))
+}
+
+/// A sentence, and then what is odd.
+fn with(sentence: &str, odd: &[Finding]) -> String {
+    let said = std::iter::once(sentence.to_owned()).chain(odd.iter().map(ToString::to_string));
+    said.collect::<Vec<_>>().join(". ")
+}
+
+fn unaddressed(census: &Census<'_>) -> String {
+    format!("waiting for nodes to find their address by spec.nodeAddress: {}", names(refs(&census.unaddressed)))
 }
 
 fn stalled(findings: &BTreeMap<NodeName, Vec<Finding>>, census: &Census<'_>) -> Option<(&'static str, String)> {
@@ -240,6 +260,9 @@ fn waiting(census: &Census<'_>, revision: &str) -> Option<(&'static str, String)
     let late: Vec<&str> = refs(&census.without).chain(refs(&census.behind)).collect();
     if !late.is_empty() {
         return Some(("NodesUpdating", format!("waiting for nodes to be on revision {revision}: {}", names(late))));
+    }
+    if !census.unaddressed.is_empty() {
+        return Some(("NodesAddressing", unaddressed(census)));
     }
     let unready = || format!("waiting for nodes to be ready: {}", messages(&census.unready));
     (!census.unready.is_empty()).then(|| (NODES_NOT_READY, unready()))

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::facts::HeldCidrs;
 use crate::family::PerFamily;
-use crate::intent::{Allocation, Draft, DraftIpam, DraftMtu, validate};
+use crate::intent::{Allocation, Crossing, Draft, DraftIpam, DraftMtu, DraftNodeAddress, validate};
 use crate::state::{Attachment, CniConflict, MasqueradeMode};
 use crate::transport::Transport;
 
@@ -16,7 +16,9 @@ fn draft(ipam: DraftIpam) -> Draft {
         service_cidrs: Vec::new(),
         node_cidrs: Vec::new(),
         attachment: Attachment::Routed,
-        transport: Transport::Direct,
+        transport: Crossing::only(Transport::Direct).into(),
+        node_address: DraftNodeAddress::default(),
+        exceptions: Vec::new(),
         mtu: DraftMtu::Word("Auto".to_owned()),
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: Vec::new(),

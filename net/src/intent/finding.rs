@@ -1,11 +1,14 @@
 //! What is wrong with a declaration: where, what, and what to do about it.
 
+mod crossing;
+
 use std::fmt;
 
 use ipnet::IpNet;
 
 use crate::family::Family;
 use crate::state::NodeName;
+pub use crossing::CrossingProblem;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,13 +23,13 @@ pub struct Finding {
 
 impl Finding {
     /// A finding about what a field holds.
-    pub fn new(field: impl Into<String>, value: impl fmt::Display, problem: Problem) -> Self {
-        Self { field: field.into(), value: value.to_string(), problem }
+    pub fn new(field: impl Into<String>, value: impl fmt::Display, problem: impl Into<Problem>) -> Self {
+        Self { field: field.into(), value: value.to_string(), problem: problem.into() }
     }
 
     /// A finding about a field that holds nothing.
-    pub fn absent(field: impl Into<String>, problem: Problem) -> Self {
-        Self { field: field.into(), value: String::new(), problem }
+    pub fn absent(field: impl Into<String>, problem: impl Into<Problem>) -> Self {
+        Self { field: field.into(), value: String::new(), problem: problem.into() }
     }
 }
 
@@ -111,8 +114,8 @@ pub enum Problem {
     /// A name that cannot be.
     #[error("is not a name of small letters, digits and dashes")]
     Name,
-    /// Two pools of one name.
-    #[error("is the name of an earlier pool, too")]
+    /// Two entries of a list with one name.
+    #[error("is the name of an earlier one, too")]
     NameTwice,
     /// A reserved address that is none, or none of its pool.
     #[error("is not an address or CIDR of the pool {pool}")]
@@ -129,6 +132,15 @@ pub enum Problem {
     /// A time that cannot be.
     #[error("is not a time from 1s to 168h")]
     Duration,
+    /// Something about how packets are to cross between nodes.
+    #[error(transparent)]
+    Crossing(#[from] CrossingProblem),
+    /// A node found no address of a family by its rule.
+    #[error("holds no {family} address")]
+    NoneFound {
+        /// The family.
+        family: Family,
+    },
     /// Destinations excluded from a masquerading that does not happen.
     #[error("has no effect: nothing is masqueraded with mode Off")]
     ExcludedWithoutEffect,
@@ -245,11 +257,13 @@ impl Problem {
             Self::NoPools => "give at least one pool, as in {name: main, cidr: 10.244.0.0/16, blockSize: 26}".to_owned(),
             Self::TooMany { .. } => "leave some out".to_owned(),
             Self::Name => "write one of 63 characters at most, as in main or zone-a".to_owned(),
-            Self::NameTwice => "give each pool a name of its own".to_owned(),
+            Self::NameTwice => "give each a name of its own".to_owned(),
             Self::NotOfPool { .. } => "write an address as in 10.244.0.9 or a CIDR without host bits as in 10.244.0.16/28, within the pool".to_owned(),
             Self::Label => "write key and value as a Node's metadata.labels have them".to_owned(),
             Self::SelectorValues => "give In and NotIn at least one value, Exists and DoesNotExist none".to_owned(),
             Self::Duration => "write one as in 10m, 90s or 1h30m".to_owned(),
+            Self::Crossing(problem) => problem.remedy(),
+            Self::NoneFound { family } => format!("give the node an {family} address that spec.nodeAddress finds, or correct spec.nodeAddress"),
             Self::ExcludedWithoutEffect => "remove it, or set spec.masquerade.mode to LeavingCluster".to_owned(),
             Self::NoPoolSelects => "add a pool, or correct the nodeSelector of one".to_owned(),
             Self::PoolsExhausted { .. } => "add a pool to spec.ipam.pools, or remove Nodes that are no more".to_owned(),

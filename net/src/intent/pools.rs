@@ -154,6 +154,11 @@ pub fn is_dns_label(text: &str) -> bool {
 /// A time as users write it, as in `10m` or `1h30m`, in seconds; nothing where it is none, or shorter than a second,
 /// or longer than [`LONGEST_GRACE`].
 pub fn seconds(text: &str) -> Option<u32> {
+    period(text).filter(|seconds| (1..=LONGEST_GRACE).contains(seconds))
+}
+
+/// Any such time, in seconds.
+pub(super) fn period(text: &str) -> Option<u32> {
     let mut rest = text;
     let mut sum = 0_u32;
     while !rest.is_empty() {
@@ -168,5 +173,5 @@ pub fn seconds(text: &str) -> Option<u32> {
         sum = number.parse::<u32>().ok()?.checked_mul(unit)?.checked_add(sum)?;
         rest = after.get(1..)?;
     }
-    (1..=LONGEST_GRACE).contains(&sum).then_some(sum)
+    (!text.is_empty()).then_some(sum)
 }

@@ -1,3 +1,4 @@
+mod nodes;
 mod pools;
 
 use super::*;
@@ -14,7 +15,9 @@ fn draft() -> Draft {
         service_cidrs: Vec::new(),
         node_cidrs: Vec::new(),
         attachment: Attachment::Routed,
-        transport: Transport::Direct,
+        transport: Crossing::only(Transport::Direct).into(),
+        node_address: DraftNodeAddress::default(),
+        exceptions: Vec::new(),
         mtu: DraftMtu::Word("Auto".to_owned()),
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: Vec::new(),

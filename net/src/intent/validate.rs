@@ -1,6 +1,8 @@
 //! The step from [`Draft`] to [`Intent`].
 
+mod exceptions;
 mod pools;
+mod transport;
 
 use ipnet::IpNet;
 
@@ -31,7 +33,10 @@ pub fn validate(draft: &Draft) -> Result<Intent, Vec<Finding>> {
     let services = check.usable("spec.serviceCIDRs", &draft.service_cidrs);
     let nodes = check.usable("spec.nodeCIDRs", &draft.node_cidrs);
     check.disjoint(&[&pods, &services, &nodes]);
-    let mtu = check.mtu(&draft.mtu);
+    let tunnels = check.transport(draft);
+    let address_rule = check.node_address(&draft.node_address, &pods, &services);
+    let exceptions = check.exceptions(draft);
+    let mtu = check.mtu("spec.mtu", &draft.mtu);
     let excluded = check.excluded(draft);
     if !check.0.is_empty() {
         return Err(check.0);
@@ -41,7 +46,10 @@ pub fn validate(draft: &Draft) -> Result<Intent, Vec<Finding>> {
         service_cidrs: nets(&services),
         node_cidrs: nets(&nodes),
         attachment: draft.attachment,
-        transport: draft.transport,
+        transport: draft.transport.crossing,
+        tunnels,
+        address_rule,
+        exceptions,
         mtu,
         masquerade: Masquerade { mode: draft.masquerade, excluded: nets(&excluded) },
         cni_conflict: draft.cni_conflict,
@@ -166,7 +174,7 @@ impl Check {
         self.cidrs(field, &draft.excluded_cidrs)
     }
 
-    fn mtu(&mut self, draft: &DraftMtu) -> Mtu {
+    fn mtu(&mut self, field: &str, draft: &DraftMtu) -> Mtu {
         let written = match draft {
             DraftMtu::Word(word) if word == "Auto" => return Mtu::Auto,
             DraftMtu::Word(word) => word.clone(),
@@ -175,7 +183,7 @@ impl Check {
                 _ => bytes.to_string(),
             },
         };
-        self.0.push(Finding::new("spec.mtu", written, Problem::Mtu));
+        self.0.push(Finding::new(field, written, Problem::Mtu));
         Mtu::Auto
     }
 }

@@ -1,9 +1,15 @@
+mod addresses;
+mod transports;
+
+use std::net::IpAddr;
+
 use super::*;
+use crate::PerFamily;
 use crate::allocate::allocate;
 use crate::facts::ServiceRange;
-use crate::intent::{Allocation, Draft, DraftIpam, DraftMtu, validate};
+use crate::intent::{Allocation, Crossing, Draft, DraftIpam, DraftMtu, DraftNodeAddress, validate};
 use crate::state::{Attachment, CniConflict, MasqueradeMode};
-use crate::transport::Transport;
+use crate::transport::{Transport, Transports};
 
 fn draft() -> Draft {
     Draft {
@@ -16,7 +22,9 @@ fn draft() -> Draft {
         service_cidrs: Vec::new(),
         node_cidrs: Vec::new(),
         attachment: Attachment::Routed,
-        transport: Transport::Direct,
+        transport: Crossing::only(Transport::Direct).into(),
+        node_address: DraftNodeAddress::default(),
+        exceptions: Vec::new(),
         mtu: DraftMtu::Word("Auto".to_owned()),
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: vec!["192.168.0.0/16".to_owned()],

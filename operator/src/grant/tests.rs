@@ -1,7 +1,9 @@
 use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 use towpath_net::PerFamily;
-use towpath_net::intent::{Allocation, Draft, DraftIpam, DraftMtu, DraftPool, IpamMode, validate};
+use towpath_net::intent::{
+    Allocation, Crossing, Draft, DraftIpam, DraftMtu, DraftNodeAddress, DraftPool, IpamMode, validate,
+};
 use towpath_net::state::{Attachment, CniConflict, MasqueradeMode};
 use towpath_net::transport::Transport;
 
@@ -18,7 +20,9 @@ fn draft(range: &str) -> Draft {
         service_cidrs: Vec::new(),
         node_cidrs: Vec::new(),
         attachment: Attachment::Routed,
-        transport: Transport::Direct,
+        transport: Crossing::only(Transport::Direct).into(),
+        node_address: DraftNodeAddress::default(),
+        exceptions: Vec::new(),
         mtu: DraftMtu::Word("Auto".to_owned()),
         masquerade: MasqueradeMode::Off,
         excluded_cidrs: Vec::new(),

@@ -20,7 +20,7 @@ fn network() -> ClusterNetwork {
 
 fn accepted() -> Judgement {
     let intent = validate(&Draft::from(&network().spec)).unwrap();
-    Judgement::Accepted { intent: Box::new(intent), findings: BTreeMap::new(), remarks: Vec::new() }
+    Judgement::Accepted { intent: Box::new(intent), findings: BTreeMap::new(), unused: Vec::new(), remarks: Vec::new() }
 }
 
 fn revision() -> String {
@@ -35,7 +35,7 @@ fn seen(nodes: usize, status: &Value) -> Seen {
         serde_json::from_value(json!({
             "apiVersion": "towpath.dev/v1alpha1", "kind": "NodeNetwork", "metadata": {"name": format!("n{n:02}")},
             "spec": {
-                "revision": revision(), "addresses": [], "podCIDRs": [], "attachment": "Routed", "mtu": "Auto",
+                "revision": revision(), "addresses": ["172.30.0.1"], "podCIDRs": [], "attachment": "Routed", "mtu": "Auto",
                 "transport": {"prefers": ["Direct"], "accepts": ["Direct"]}, "masquerade": {"mode": "Off"},
             },
             "status": status,
@@ -133,7 +133,7 @@ fn the_same_finding_about_many_nodes_is_said_once() {
     let exhausted =
         || vec![Finding::new("spec.ipam.podCIDRs[0]", "10.244.0.0/16", Problem::Exhausted { mask: 24, blocks: 256 })];
     let findings = [("n7", exhausted()), ("n8", exhausted())].map(|(name, list)| (NodeName::from(name), list));
-    let judgement = Judgement::Accepted { intent, findings: findings.into(), remarks: Vec::new() };
+    let judgement = Judgement::Accepted { intent, findings: findings.into(), unused: Vec::new(), remarks: Vec::new() };
     let status = assess(&network(), &judgement, &Seen::default(), now());
     let (.., stalled, said) = verdict(&status);
     assert!(stalled);
@@ -165,4 +165,63 @@ fn a_network_that_is_no_more_ready_because_it_was_changed_is_no_bad_news() {
     assert_eq!(told(&seen(2, &report("0000000", &[condition("Ready", "False", "")]))), []);
     let broken = seen(2, &report(&revision(), &[condition("Ready", "False", "the uplink is gone")]));
     assert_eq!(told(&broken), [(true, "NotReady".to_owned())]);
+}
+
+/// A cluster whose nodes have a part each, with this spec and status on top.
+fn differing(parts: &[(Value, Value)]) -> Seen {
+    let mut seen = seen(parts.len(), &report(&revision(), &[condition("Ready", "True", "")]));
+    for (part, (spec, status)) in seen.node_networks.iter_mut().zip(parts) {
+        let mut value = serde_json::to_value(&**part).unwrap();
+        for (name, top) in [("spec", spec), ("status", status)] {
+            value[name].as_object_mut().unwrap().extend(top.as_object().unwrap().clone());
+        }
+        *part = Arc::new(serde_json::from_value(value).unwrap());
+    }
+    seen
+}
+
+#[test]
+fn what_differs_from_node_to_node_is_listed_and_counts_as_what_it_comes_to() {
+    let direct = (json!({"attachment": "Bridge"}), json!({"transport": "Direct", "encryption": "None", "mtu": 1500}));
+    let mixed = (json!({}), json!({"transport": "Direct,WireGuard", "encryption": "Partial", "mtu": 1420}));
+    let sealed = (json!({}), json!({"transport": "WireGuard", "encryption": "Full", "mtu": 1420}));
+    let columns = |parts: &[(Value, Value)]| {
+        let status = assess(&network(), &accepted(), &differing(parts), now());
+        (status.transport.unwrap(), status.attachment.unwrap(), status.encryption.unwrap(), status.mtu.unwrap())
+    };
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        columns(&[sealed.clone(), mixed, direct.clone()]),
+        (text("Direct,WireGuard"), text("Routed,Bridge"), Encryption::Partial, 1420)
+    );
+    assert_eq!(
+        columns(&[sealed.clone(), direct.clone()]),
+        (text("Direct,WireGuard"), text("Routed,Bridge"), Encryption::Partial, 1420)
+    );
+    assert_eq!(columns(&[sealed.clone(), sealed]), (text("WireGuard"), text("Routed"), Encryption::Full, 1420));
+    assert_eq!(columns(&[direct.clone(), direct]), (text("Direct"), text("Bridge"), Encryption::None, 1500));
+}
+
+#[test]
+fn nodes_that_look_for_their_address_are_waited_for() {
+    let rule = json!({"addresses": [], "addressRule": {"interfaces": ["eth1"]}});
+    let status = assess(&network(), &accepted(), &differing(&[(rule, json!({}))]), now());
+    let said = "NodesAddressing: waiting for nodes to find their address by spec.nodeAddress: n00".to_owned();
+    assert_eq!(verdict(&status), (false, true, false, said));
+    let allocated = find(&status.conditions, ConditionType::CIDRsAllocated).unwrap();
+    assert_eq!((allocated.status.as_str(), allocated.reason.as_str()), ("False", "Addressing"));
+}
+
+#[test]
+fn exceptions_that_no_node_is_under_are_told_of_and_hold_nothing_up() {
+    let Judgement::Accepted { intent, .. } = accepted() else { panic!("accepted") };
+    let unused = vec![Finding::new("spec.exceptions[0]", "old", Problem::SelectsNoNode)];
+    let judgement = Judgement::Accepted { intent, findings: BTreeMap::new(), unused, remarks: Vec::new() };
+    let seen = seen(1, &report(&revision(), &[condition("Ready", "True", "")]));
+    let status = assess(&network(), &judgement, &seen, now());
+    let accepted = find(&status.conditions, ConditionType::Accepted).unwrap();
+    assert!(accepted.status == "True" && is_true(&status.conditions, ConditionType::Ready));
+    assert!(accepted.message.ends_with(
+        r#"spec.exceptions[0] "old": selects no node; correct its nodeSelector, unless its nodes are still to come"#
+    ));
 }

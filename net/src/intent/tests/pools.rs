@@ -33,7 +33,7 @@ fn each_wrong_field_of_a_pool_is_named_with_its_value_and_a_remedy() {
         (|d| d.ipam.pod_cidrs = texts(&["10.9.0.0/16"]), "spec.ipam.podCIDRs: belongs to mode NodeCIDR"),
         (|d| d.ipam.node_mask_size.v4 = Some(24), "spec.ipam.nodeMaskSize: belongs to mode NodeCIDR"),
         (|d| d.ipam.mode = IpamMode::NodeCidr, "spec.ipam.pools: belongs to mode Pools"),
-        (|d| d.ipam.pools[1].name = "main".to_owned(), r#"pools[1].name "main": is the name of an earlier pool"#),
+        (|d| d.ipam.pools[1].name = "main".to_owned(), r#"pools[1].name "main": is the name of an earlier one"#),
         (|d| d.ipam.pools[1].name = "Main".to_owned(), "is not a name of small letters"),
         (|d| d.ipam.pools[1].cidr = "10.244.1.0/24".to_owned(), "overlaps 10.244.0.0/16 of spec.ipam.pools[0].cidr"),
         (|d| d.ipam.pools[0].cidr = "10.244.0.1/16".to_owned(), "write 10.244.0.0/16"),

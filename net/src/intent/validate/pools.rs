@@ -24,7 +24,7 @@ impl Check {
         let mut pools = Vec::with_capacity(ipam.pools.len());
         for (index, draft) in ipam.pools.iter().enumerate() {
             let field = format!("spec.ipam.pools[{index}]");
-            self.name(&field, draft, &mut names);
+            self.name(&field, &draft.name, &mut names);
             self.selector(&format!("{field}.nodeSelector"), &draft.selector);
             if let Some(net) = self.pool_cidr(&field, draft) {
                 pools.extend(self.pool(&field, draft, net));
@@ -45,22 +45,22 @@ impl Check {
         self.0.extend(given.map(|(field, _)| Finding::absent(field, Problem::OnlyNodeCidr)));
     }
 
-    fn at_most(&mut self, most: usize, field: &str, count: usize) {
+    pub(super) fn at_most(&mut self, most: usize, field: &str, count: usize) {
         if count > most {
             self.0.push(Finding::new(field, count, Problem::TooMany { most }));
         }
     }
 
-    fn name<'a>(&mut self, field: &str, draft: &'a DraftPool, names: &mut BTreeSet<&'a str>) {
-        if !is_dns_label(&draft.name) {
-            self.0.push(Finding::new(format!("{field}.name"), &draft.name, Problem::Name));
+    pub(super) fn name<'a>(&mut self, field: &str, name: &'a str, names: &mut BTreeSet<&'a str>) {
+        if !is_dns_label(name) {
+            self.0.push(Finding::new(format!("{field}.name"), name, Problem::Name));
         }
-        if !names.insert(&draft.name) {
-            self.0.push(Finding::new(format!("{field}.name"), &draft.name, Problem::NameTwice));
+        if !names.insert(name) {
+            self.0.push(Finding::new(format!("{field}.name"), name, Problem::NameTwice));
         }
     }
 
-    fn selector(&mut self, field: &str, selector: &Selector) {
+    pub(super) fn selector(&mut self, field: &str, selector: &Selector) {
         for (key, value) in &selector.labels {
             if !is_label_key(key) || !is_label_value(value) {
                 let label = format!("{key}={value}");
