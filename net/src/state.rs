@@ -252,6 +252,14 @@ impl NodeState {
         }
         own.map(|spec| Self { node: node.clone(), spec, peers })
     }
+
+    /// Sets what is known of another node, or forgets it; tells what was known before.
+    pub fn set_peer(&mut self, name: NodeName, peer: Option<Peer>) -> Option<Peer> {
+        match peer {
+            Some(peer) => self.peers.insert(name, peer),
+            None => self.peers.remove(&name),
+        }
+    }
 }
 
 impl Peer {
