@@ -55,7 +55,8 @@ pub(super) fn closed(own: &Vantage<'_>, node: Node) -> Vec<Rule> {
             rules.push(rule().udp_port_in(PORTS).drop().done());
         }
         if own.uses(Transport::Ipip) {
-            rules.extend(tunnels::protocols(family).map(|protocol| rule().protocol(protocol).drop().done()));
+            rules
+                .extend(tunnels::protocols(family).into_iter().map(|protocol| rule().protocol(protocol).drop().done()));
         }
     }
     rules
