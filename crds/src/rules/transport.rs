@@ -80,16 +80,15 @@ pub fn ports_differ(one: (&str, &str, u32), other: (&str, &str, u32), two: bool)
 
 /// What is encrypted in the cluster is so on every node.
 pub fn exceptions_encrypt() -> Rule {
-    let clear = "(has(c.transport) && (c.transport.mode != 'WireGuard' || (has(c.transport.crossSubnetOnly) && \
-                 c.transport.crossSubnetOnly && !(has(self.transport.crossSubnetOnly) && self.transport.crossSubnetOnly))))";
-    let mut rule = each(
-        "self.exceptions",
-        clear,
-        "\"the transport of spec.exceptions '\" + c.name + \"' would let packets be seen in clear that the cluster's \
-         mode WireGuard encrypts; remove it\"",
-    );
-    rule.rule = format!("self.transport.mode != 'WireGuard' || !has(self.exceptions) || {}", rule.rule);
-    rule
+    let clear = "has(c.transport) && (c.transport.mode != 'WireGuard' || (has(c.transport.crossSubnetOnly) && \
+                 c.transport.crossSubnetOnly && !(has(self.transport.crossSubnetOnly) && self.transport.crossSubnetOnly)))";
+    Rule::new(format!(
+        "self.transport.mode != 'WireGuard' || !has(self.exceptions) || !self.exceptions.exists(c, {clear})"
+    ))
+    .message(
+        "the transport of an entry of spec.exceptions would let packets be seen in clear that the cluster's mode \
+         WireGuard encrypts; remove it",
+    )
 }
 
 /// An exception says what is other.
