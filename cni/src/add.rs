@@ -57,9 +57,12 @@ fn request<'a>(place: &'a Place, config: &'a Config) -> Request<'a> {
 
 fn attach(node: &mut Socket, config: &Config, request: &Request<'_>, pod: &Namespace) -> Result<Held, Error> {
     let mut held = Store::below(&config.state).create(request)?;
-    let links = match wire::create(node, &held.lease, pod) {
+    let created = hostports::refuse_unreachable(&held.lease)
+        .map_err(Error::from)
+        .and_then(|()| Ok(wire::create(node, &held.lease, pod)?));
+    let links = match created {
         Ok(links) => links,
-        Err(cause) => return Err(undone(cause.into(), held.discard().map_err(Error::from))),
+        Err(cause) => return Err(undone(cause, held.discard().map_err(Error::from))),
     };
     match complete(node, &mut held, pod, links) {
         Ok(()) => Ok(held),

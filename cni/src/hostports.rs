@@ -10,6 +10,7 @@ use towpath_net::Family;
 use towpath_net::lease::{HostPort, Lease, Protocol};
 use towpath_net::observed::Sysctl;
 use towpath_net::render::hostport_elements;
+use towpath_net::state::Attachment;
 
 use crate::check::Mismatch;
 use crate::config::{Error as ConfigError, any_case, field};
@@ -24,6 +25,12 @@ pub enum Error {
          the port from the pod, or run it on another node"
     )]
     NoSctp(HostPort),
+    /// What answers from behind a bridge has its addresses written back before IPv6 sees it, which then takes no packet
+    /// for `::1` from a link.
+    #[error(
+        "{0} cannot be opened: pods of this node are behind a bridge, and no packet for ::1 gets past one; name another address"
+    )]
+    Bridged(HostPort),
     /// Whether the kernel does could not be told.
     #[error(transparent)]
     Sysctl(#[from] sysctl::Error),
@@ -95,6 +102,13 @@ pub fn refuse_unsupported(ports: &[HostPort]) -> Result<(), Error> {
         return Err(Error::NoSctp(port.clone()));
     }
     Ok(())
+}
+
+/// Refuses ports that cannot lead to a pod as it is attached.
+pub fn refuse_unreachable(lease: &Lease) -> Result<(), Error> {
+    let is_loopback = |port: &&HostPort| port.host_ip == Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let bridged = lease.host_ports.iter().filter(|_| lease.mode == Attachment::Bridge);
+    bridged.into_iter().find(is_loopback).map_or(Ok(()), |port| Err(Error::Bridged(port.clone())))
 }
 
 /// The loopback's ports among those that are asked for on every address: all that no program of the node uses. Such a

@@ -39,6 +39,7 @@ use std::time::Duration;
 use towpath_net::bandwidth::Bandwidth;
 use towpath_net::lease::{AttachmentId, HostPort, Lease, Phase, PodReference};
 use towpath_net::mac::Mac;
+use towpath_net::state::Attachment;
 
 use crate::fs::{Error as FileError, Lock, Operation};
 use choose::{Choice, Shortage};
@@ -183,7 +184,7 @@ impl Store {
             mtu: node.mtu,
             mac: request.mac,
             host_ports: request.host_ports.clone(),
-            loopback_ports: request.loopback_ports.clone(),
+            loopback_ports: loopback_ports(mode, &request.loopback_ports),
             bandwidth: request.bandwidth,
             pod: request.pod.clone(),
         };
@@ -328,6 +329,13 @@ impl Held {
         crate::fs::remove(&aside(&record))?;
         crate::fs::remove(&record)
     }
+}
+
+/// The ports of the loopback that can lead to a pod. What answers from behind a bridge has its addresses written back
+/// before IPv6 sees it, which then takes no packet for `::1` from a link.
+fn loopback_ports(mode: Attachment, asked: &[HostPort]) -> Vec<HostPort> {
+    let is_answered = |port: &&HostPort| mode != Attachment::Bridge || !port.host_ip.is_some_and(|at| at.is_ipv6());
+    asked.iter().filter(is_answered).cloned().collect()
 }
 
 /// A colon is in no container id and in no interface name, so no two attachments share a file.

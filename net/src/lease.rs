@@ -287,9 +287,9 @@ impl Lease {
         loopbacks.find(|address| has_address && Family::of(*address) == family)
     }
 
-    /// The addresses that [`Self::node_link`] has for the pod: the gateways, and for IPv6 a link-local one. A bridge has
-    /// its own, and of IPv4 a gateway that is the same on every link is no address of any. Where a port of the loopback
-    /// leads to the pod, `::1` is among them: the kernel takes answers to it only by a link that has it.
+    /// The addresses of the node's end: the gateways, and for IPv6 a link-local one. A gateway of IPv4 that is the same on
+    /// every link is no address of any, and a bridge has its own. Where a port of the loopback leads to the pod, `::1` is
+    /// among them: the kernel takes answers to it only by a link that has it.
     pub fn node_addresses(&self) -> Vec<IpNet> {
         let gateways = self.addresses.iter().map(|leased| leased.gateway);
         let has_ipv6 = self.addresses.iter().any(|leased| Family::of(leased.gateway) == Family::V6);
@@ -297,7 +297,7 @@ impl Lease {
         let mut own: Vec<IpAddr> = match self.mode {
             Attachment::Routed => gateways.chain(link_local).collect(),
             Attachment::LinkLocal => link_local.into_iter().collect(),
-            Attachment::Bridge => Vec::new(),
+            Attachment::Bridge => return Vec::new(),
         };
         // The gateway itself may be the link-local address.
         own.dedup();

@@ -272,13 +272,7 @@ fn set_up_node(node: &mut Socket, lease: &Lease, wiring: &Wiring, links: Links) 
         requests.extend([port.setting(veth), port::placing(veth, wiring.pod.mac)]);
     }
     requests.push(setting_up(veth));
-    if links.bridge.is_some() {
-        // Another pod behind the bridge may need the same.
-        let mut add = |net: &IpNet| address::add(node, link, *net).map_err(Error::Node);
-        wiring.node.addresses.iter().try_for_each(&mut add)?;
-    } else {
-        requests.extend(wiring.node.addresses.iter().map(|net| address::adding(link, *net)));
-    }
+    requests.extend(wiring.node.addresses.iter().map(|net| address::adding(link, *net)));
     requests.extend(meeting(&wiring.node, link));
     requests.extend(wiring.node_routes(link).iter().map(route::adding));
     node.execute_all(&requests).map_err(Error::Node)

@@ -8,7 +8,7 @@ use super::{Obstacle, hostport_elements};
 use crate::device::BRIDGE;
 use crate::family::{Family, host_net};
 use crate::lease::{Lease, NODE_LINK_LOCAL, Phase};
-use crate::observed::{Address, Desired, Forwarding, Link, Station, Target};
+use crate::observed::{Address, Desired, Forwarding, Link, Neighbour, Station, Target};
 use crate::pick::gateway;
 use crate::state::{Attachment, NodeSpec, NodeState};
 
@@ -24,6 +24,11 @@ pub fn has_bridge(state: &NodeState, leases: &[Lease]) -> bool {
 
 /// Renders what the node has of a pod.
 pub fn render_lease(lease: &Lease, desired: &mut Desired) {
+    if is_bridged(lease) && lease.phase != Phase::Leaving {
+        // Also while ADD is at it: it sets them itself, and what is not wanted here would go.
+        let known = |address| (Neighbour { link: BRIDGE.to_owned(), address }, lease.macs().pod);
+        desired.neighbours.extend(lease.addresses.iter().map(|leased| known(leased.address.addr())));
+    }
     if lease.phase != Phase::Ready {
         let elements = hostport_elements(lease).into_iter();
         desired.tolerated.extend(elements.map(|(set, element)| (set.to_owned(), element)));
@@ -49,9 +54,14 @@ pub fn render_lease(lease: &Lease, desired: &mut Desired) {
 /// Renders what leads to the bridge: the gateway of each block, and the block itself.
 pub fn render_bridge(spec: &NodeSpec, leases: &[Lease], desired: &mut Desired) {
     let on_bridge = |address| Address { link: BRIDGE.to_owned(), address };
+    // Where pods had no gateway in their block, one may have that address; while it has, no other pod is on the bridge.
+    let is_pods =
+        |address| leases.iter().flat_map(|lease| &lease.addresses).any(|leased| leased.address.addr() == address);
     let mut has_ipv6 = false;
     for block in blocks(spec, leases) {
-        if let Ok(address) = IpNet::new(gateway(&block), block.prefix_len()) {
+        if let Ok(address) = IpNet::new(gateway(&block), block.prefix_len())
+            && !is_pods(address.addr())
+        {
             desired.addresses.insert(on_bridge(address));
         }
         has_ipv6 |= Family::of_net(&block) == Family::V6;
@@ -60,8 +70,6 @@ pub fn render_bridge(spec: &NodeSpec, leases: &[Lease], desired: &mut Desired) {
     if has_ipv6 {
         desired.addresses.insert(on_bridge(host_net(NODE_LINK_LOCAL.into())));
     }
-    let loopback = leases.iter().filter(|lease| is_bridged(lease)).find_map(|lease| lease.loopback(Family::V6));
-    desired.addresses.extend(loopback.map(host_net).map(on_bridge));
 }
 
 /// The blocks that pods on the bridge have their addresses of, those that were taken from the node among them.
