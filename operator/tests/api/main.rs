@@ -6,6 +6,7 @@ mod agent;
 mod crash;
 mod harness;
 mod pools;
+mod transport;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
