@@ -1,0 +1,181 @@
+//! The table on the real kernel: whatever can be rendered is taken, read back the same, and means what `nft` says.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use ipnet::IpNet;
+use towpath_kernel::nft::Nft;
+use towpath_kernel::testing::isolated;
+use towpath_net::nft::Table;
+use towpath_net::observed::Surroundings;
+use towpath_net::render::render;
+use towpath_net::state::{Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState, Peer};
+use towpath_net::transport::{Transport, Transports};
+
+fn nets(list: &[&str]) -> Vec<IpNet> {
+    list.iter().map(|net| net.parse().unwrap()).collect()
+}
+
+/// A node with two peers, whose CIDRs are of several lengths, and one of which has an IPv6 address alone.
+fn state(transports: Transports) -> NodeState {
+    let masquerade =
+        Masquerade { mode: MasqueradeMode::LeavingCluster, excluded: nets(&["192.168.0.0/16", "fd00:99::/48"]) };
+    let peer = |addresses: &[&str], pod_cidrs: &[&str]| Peer {
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        pod_cidrs: nets(pod_cidrs),
+        accepts: transports.accepts.clone(),
+        keys: None,
+    };
+    let peers = [
+        ("n4", peer(&["172.16.30.4", "fd00:30::4"], &["10.244.4.0/24", "10.244.99.0/27", "fd00:244:0:4::/64"])),
+        ("n5", peer(&["fd00:30::5"], &["10.244.5.0/24", "fd00:244:0:500::/56"])),
+    ];
+    let spec = NodeSpec {
+        masquerade,
+        pod_ranges: nets(&["10.244.0.0/18"]),
+        transport: transports,
+        ..NodeSpec::plain(
+            vec!["172.16.30.3".parse().unwrap(), "fd00:30::3".parse().unwrap()],
+            nets(&["10.244.3.0/24", "fd00:244:0:3::/64"]),
+        )
+    };
+    let peers: BTreeMap<NodeName, Peer> = peers.into_iter().map(|(name, peer)| (name.into(), peer)).collect();
+    NodeState { node: "n3".into(), spec, peers }
+}
+
+fn table(transports: Transports) -> Table {
+    render(&state(transports), &[], &Surroundings::default(), None).desired.table.unwrap()
+}
+
+/// Every transport at once, but for WireGuard.
+fn tunnels() -> Transports {
+    let all = vec![Transport::Vxlan, Transport::Geneve, Transport::Ipip, Transport::Direct];
+    Transports { prefers: all.clone(), accepts: all, ..Transports::only(Transport::Direct) }
+}
+
+fn list(chain: &str) -> String {
+    let output = Command::new("nft").args(["-n", "list", "chain", "inet", "towpath", chain]).output().unwrap();
+    assert!(output.status.success(), "{chain}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The rules of a chain as `nft` shows them, without their comments.
+fn rules(chain: &str) -> Vec<String> {
+    let text = list(chain);
+    let lines = text.lines().filter_map(|line| line.trim().split_once(" comment ")).map(|(rule, _)| rule.to_owned());
+    lines.collect()
+}
+
+/// Also by `nft` itself, which must not fail over anything of ours: others list all there is.
+fn put(table: &Table) {
+    let mut nft = Nft::open().unwrap();
+    nft.replace(table).unwrap();
+    assert_eq!(nft.read().unwrap().as_ref(), Some(table));
+    for arguments in
+        [&["list", "ruleset"][..], &["-j", "list", "ruleset"], &["-n", "-a", "list", "table", "inet", "towpath"]]
+    {
+        let listed = Command::new("nft").args(arguments).output().unwrap();
+        assert!(listed.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&listed.stderr));
+    }
+}
+
+#[test]
+fn every_table_that_can_be_rendered_is_taken_and_read_back_the_same() {
+    isolated("every_table_that_can_be_rendered_is_taken_and_read_back_the_same", || {
+        for transport in Transport::ALL {
+            put(&table(Transports::only(transport)));
+        }
+        put(&table(tunnels()));
+    });
+}
+
+/// The rules of a chain, with what their comments do not say.
+#[track_caller]
+fn assert_rules(chain: &str, expected: &[&str]) {
+    assert_eq!(rules(chain), expected, "{chain}");
+}
+
+#[test]
+fn a_tunnel_takes_packets_of_known_nodes_with_their_own_pods_inside() {
+    isolated("a_tunnel_takes_packets_of_known_nodes_with_their_own_pods_inside", || {
+        put(&table(tunnels()));
+        let arriving = rules("tunnels");
+        assert_eq!(arriving.len(), 13, "{arriving:#?}");
+        for expected in [
+            "udp dport 4789 @th,96,24 0x1000 ip daddr 172.16.30.3 jump from-vxlan-v4",
+            "meta nfproto 2 udp dport 4789 @th,96,24 0x1000 fib daddr type 2 drop",
+            "udp dport 6081 ip6 daddr fd00:30::3 jump from-geneve-v6",
+            "meta l4proto 41 ip6 daddr fd00:30::3 jump from-ipip-v6",
+            "meta nfproto 10 meta l4proto 4 fib daddr type 2 drop",
+        ] {
+            assert!(arriving.iter().any(|rule| rule == expected), "{expected}: {arriving:#?}");
+        }
+        assert_rules(
+            "from-vxlan-v6",
+            &[
+                "@th,224,16 0x800 ip6 saddr . @th,336,32 & 0xffffff00 @tunnels-v6-v4-24 accept",
+                "@th,224,16 0x86dd ip6 saddr . @th,304,128 & 0xffffffffffffff000000000000000000 @tunnels-v6-v6-56 accept",
+                "@th,224,16 0x86dd ip6 saddr . @th,304,128 & 0xffffffffffffffff0000000000000000 @tunnels-v6-v6-64 accept",
+                "meta nfproto 10 drop",
+            ],
+        );
+        assert_rules(
+            "from-geneve-v4",
+            &[
+                "meta nfproto 2 @th,64,8 & 0x3f != 0x0 drop",
+                "meta nfproto 2 @th,96,24 != 0x1000 drop",
+                "@th,224,16 0x800 ip saddr . @th,336,32 & 0xffffff00 @tunnels-v4-v4-24 accept",
+                "@th,224,16 0x800 ip saddr . @th,336,32 & 0xffffffe0 @tunnels-v4-v4-27 accept",
+                "meta nfproto 2 drop",
+            ],
+        );
+        assert_rules(
+            "from-ipip-v4",
+            &[
+                "ip saddr . @th,96,32 & 0xffffff00 @tunnels-v4-v4-24 accept",
+                "ip saddr . @th,96,32 & 0xffffffe0 @tunnels-v4-v4-27 accept",
+                "meta nfproto 2 drop",
+            ],
+        );
+    });
+}
+
+#[test]
+fn pods_reach_no_tunnel_and_begin_connections_that_fit() {
+    isolated("pods_reach_no_tunnel_and_begin_connections_that_fit", || {
+        put(&table(Transports::only(Transport::WireGuard)));
+        let ports = Command::new("nft").args(["list", "set", "inet", "towpath", "tunnel-ports"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&ports.stdout).contains("51820, 51821"));
+        let closed = |family, nodes| format!("{family} iifname \"tow*\"{nodes} udp dport @tunnel-ports drop");
+        assert_eq!(rules("input"), [closed("meta nfproto 2", ""), closed("meta nfproto 10", "")]);
+        assert_rules(
+            "forward",
+            &[
+                "iifname \"tow*\" ip daddr @nodes-v4 udp dport @tunnel-ports drop",
+                "iifname \"tow*\" ip6 daddr @nodes-v6 udp dport @tunnel-ports drop",
+            ],
+        );
+        assert_rules(
+            "segments",
+            &[
+                "meta nfproto 2 iifname \"tow*\" tcp flags 0x2 / 0x2,0x4 tcp option maxseg size set rt mtu",
+                "meta nfproto 10 iifname \"tow*\" tcp flags 0x2 / 0x2,0x4 tcp option maxseg size set rt mtu",
+            ],
+        );
+        assert_rules(
+            "encrypted",
+            &[
+                "oifname != \"tow*\" oifname != \"lo\" ip daddr @encrypted-v4 drop",
+                "oifname \"towip*\" ip daddr @encrypted-v4 drop",
+                "oifname \"towvx*\" ip daddr @encrypted-v4 drop",
+                "oifname \"towge*\" ip daddr @encrypted-v4 drop",
+                "oifname != \"tow*\" oifname != \"lo\" ip6 daddr @encrypted-v6 drop",
+                "oifname \"towip*\" ip6 daddr @encrypted-v6 drop",
+                "oifname \"towvx*\" ip6 daddr @encrypted-v6 drop",
+                "oifname \"towge*\" ip6 daddr @encrypted-v6 drop",
+            ],
+        );
+    });
+}
