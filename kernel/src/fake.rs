@@ -1,12 +1,20 @@
 //! A kernel made up for tests: it refuses what the real one refuses, and fails on demand.
 
+mod devices;
+mod routes;
+
 use std::collections::BTreeSet;
 
+use towpath_net::device::is_device;
+use towpath_net::lease::is_host_interface;
 use towpath_net::nft::Element;
-use towpath_net::observed::{Observed, Route, Sysctl, Target};
+use towpath_net::observed::{Address, Observed, Sysctl};
 use towpath_net::ops::Op;
 
 use crate::kernel::{Kernel, KernelError};
+
+/// What became of an operation.
+type Outcome = Result<(), KernelError>;
 
 /// A kernel in memory.
 #[derive(Clone, Debug, Default)]
@@ -27,41 +35,27 @@ impl FakeKernel {
         Self { state, ..Self::default() }
     }
 
-    fn add_route(&mut self, route: &Route) -> Result<(), KernelError> {
-        let taken = self.state.routes.iter().any(|r| r.destination == route.destination);
-        if taken || self.state.foreign_routes.contains(&route.destination) {
-            return Err(KernelError::Exists(route.to_string()));
-        }
-        self.insert_route(route)
+    /// Whether packets can leave by a link: those that are not Towpath's are taken to be there.
+    fn link_exists(&self, name: &str) -> Outcome {
+        let (links, devices) = (&self.state.links, &self.state.devices);
+        let ours = is_host_interface(name) || is_device(name);
+        let found = !ours || links.contains_key(name) || devices.contains_key(name);
+        found.then_some(()).ok_or_else(|| KernelError::Gone(format!("link {name}")))
     }
 
-    fn insert_route(&mut self, route: &Route) -> Result<(), KernelError> {
-        match &route.target {
-            Target::Link { link } => self.link_exists(link)?,
-            Target::Via(nexthop) if !self.state.nexthops.contains_key(&nexthop.id) => {
-                return Err(KernelError::Gone(format!("nexthop {}", nexthop.id.0)));
-            }
-            Target::Via(_) | Target::Blackhole | Target::Other => {}
-        }
-        self.state.routes.insert(route.clone());
+    fn add_address(&mut self, address: &Address) -> Outcome {
+        self.link_exists(&address.link)?;
+        self.state.addresses.insert(address.clone());
         Ok(())
     }
 
-    fn replace_route(&mut self, route: &Route) -> Result<(), KernelError> {
-        let first = self.state.routes.iter().find(|r| r.destination == route.destination).cloned();
-        self.insert_route(route)?;
-        if let Some(first) = first {
-            self.state.routes.remove(&first);
-        }
+    fn set_sysctl(&mut self, key: &Sysctl, value: &str) -> Outcome {
+        key.link().map_or(Ok(()), |link| self.link_exists(link))?;
+        self.state.sysctls.insert(key.clone(), value.to_owned());
         Ok(())
     }
 
-    fn link_exists(&self, link: &str) -> Result<(), KernelError> {
-        let found = self.state.links.contains_key(link);
-        found.then_some(()).ok_or_else(|| KernelError::Gone(format!("link {link}")))
-    }
-
-    fn change_set(&mut self, name: &str, add: &[Element], remove: &[Element]) -> Result<(), KernelError> {
+    fn change_set(&mut self, name: &str, add: &[Element], remove: &[Element]) -> Outcome {
         let set = self.state.table.as_mut().and_then(|table| table.sets.get_mut(name));
         let set = set.ok_or_else(|| KernelError::Gone(format!("set {name}")))?;
         if let Some(missing) = remove.iter().find(|element| !set.elements.contains(element)) {
@@ -74,7 +68,7 @@ impl FakeKernel {
         Ok(())
     }
 
-    fn apply(&mut self, op: &Op) -> Result<(), KernelError> {
+    fn apply(&mut self, op: &Op) -> Outcome {
         let number = self.tried;
         self.tried += 1;
         if self.fails_at == Some(number) || self.dies_at.is_some_and(|last| number >= last) {
@@ -85,52 +79,34 @@ impl FakeKernel {
         Ok(())
     }
 
-    fn execute(&mut self, op: &Op) -> Result<(), KernelError> {
-        let gone = || KernelError::Gone(op.object());
+    fn execute(&mut self, op: &Op) -> Outcome {
+        let there = |found: bool| found.then_some(()).ok_or_else(|| KernelError::Gone(op.object()));
         match op {
-            Op::DeleteRoute(route) => self.state.routes.remove(route).then_some(()).ok_or_else(gone),
-            Op::DeleteLink(name) => {
-                self.state.addresses.retain(|address| address.link != *name);
-                self.state.routes.retain(|route| route.target != Target::Link { link: name.clone() });
-                self.state.links.remove(name).map(|_| ()).ok_or_else(gone)
-            }
-            Op::DeleteAddress(address) => self.state.addresses.remove(address).then_some(()).ok_or_else(gone),
-            Op::SetSysctl { key, value } => {
-                self.state.sysctls.insert(key.clone(), value.clone());
-                Ok(())
-            }
-            Op::SetLink { name, link } => {
-                self.link_exists(name)?;
-                self.state.links.insert(name.clone(), *link);
-                Ok(())
-            }
-            Op::AddAddress(address) => {
-                self.link_exists(&address.link)?;
-                self.state.addresses.insert(address.clone());
-                Ok(())
-            }
-            Op::SetNexthop(nexthop) => {
-                self.state.nexthops.insert(nexthop.id, nexthop.clone());
-                let leads = |route: &Route| route.target.nexthop().is_some_and(|old| old.id == nexthop.id);
-                let moved: Vec<Route> = self.state.routes.iter().filter(|route| leads(route)).cloned().collect();
-                self.state.routes.retain(|route| !leads(route));
-                let target = Target::Via(nexthop.clone());
-                self.state.routes.extend(moved.into_iter().map(|route| Route { target: target.clone(), ..route }));
-                Ok(())
-            }
-            Op::DeleteNexthop(nexthop) => {
-                self.state.routes.retain(|route| route.target.nexthop().is_none_or(|old| old.id != nexthop.id));
-                self.state.nexthops.remove(&nexthop.id).map(|_| ()).ok_or_else(gone)
-            }
+            Op::DeleteRoute(route) => there(self.state.routes.remove(route)),
             Op::AddRoute(route) => self.add_route(route),
             Op::ReplaceRoute(route) => self.replace_route(route),
+            Op::SetNexthop(nexthop) => self.set_nexthop(nexthop),
+            Op::DeleteNexthop(nexthop) => there(self.remove_nexthop(nexthop.id)),
+            Op::DeleteLink(name) | Op::DeleteDevice(name) => there(self.remove_link(name)),
+            Op::MakeDevice { name, device, anew } => self.make_device(name, device, *anew),
+            Op::SetDevice { name, device } => self.set_device(name, device),
+            Op::SetLink { name, link } => self.set_link(name, *link),
+            Op::DeleteAddress(address) => there(self.state.addresses.remove(address)),
+            Op::AddAddress(address) => self.add_address(address),
+            Op::SetSysctl { key, value } => self.set_sysctl(key, value),
+            Op::SetNeighbour { neighbour, mac } => self.set_neighbour(neighbour, *mac),
+            Op::DeleteNeighbour(neighbour) => there(self.state.neighbours.remove(neighbour).is_some()),
+            Op::SetStation { station, to } => self.set_station(station, *to),
+            Op::DeleteStation { station, .. } => there(self.state.stations.remove(station).is_some()),
+            Op::SetCipher { link, key, port } => self.set_cipher(link, *key, *port),
+            Op::SetCipherPeer { link, key, peer } => self.set_cipher_peer(link, *key, peer),
+            Op::DeleteCipherPeer { link, key } => there(self.remove_cipher_peer(link, *key)),
             Op::ReplaceTable(table) => {
                 self.state.table = Some(table.clone());
                 Ok(())
             }
             Op::ChangeSet { set, add, remove } => self.change_set(set, add, remove),
-            Op::DeleteTable => self.state.table.take().map(|_| ()).ok_or_else(gone),
-            _ => Err(gone()),
+            Op::DeleteTable => there(self.state.table.take().is_some()),
         }
     }
 }

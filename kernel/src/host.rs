@@ -5,9 +5,10 @@ mod observe;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use towpath_net::lease::{Lease, Phase};
-use towpath_net::observed::{NexthopId, Observed, Sysctl};
+use towpath_net::observed::{NexthopId, Observed, Station, Sysctl};
 use towpath_net::ops::Op;
 use towpath_net::sweep::Scope;
 
@@ -19,6 +20,7 @@ use crate::nft::Nft;
 use crate::release::{self, Sight, Swept};
 use crate::shaping::{self, Direction};
 use crate::sysctl::Sysctls;
+use crate::toward;
 use ciphers::Ciphers;
 
 /// The kernel of the network namespace that it was opened in.
@@ -34,6 +36,8 @@ pub struct HostKernel {
     foreign: BTreeSet<NexthopId>,
     /// Nexthop objects of ours that somebody made something of that cannot be put right but by making them anew.
     bent: BTreeSet<NexthopId>,
+    /// Entries of tunnels' forwarding tables that lead to several nodes, or to none by its address: the same.
+    spread: BTreeSet<Station>,
 }
 
 impl HostKernel {
@@ -48,7 +52,18 @@ impl HostKernel {
             indexes: BTreeMap::new(),
             foreign: BTreeSet::new(),
             bent: BTreeSet::new(),
+            spread: BTreeSet::new(),
         })
+    }
+
+    /// The numbers of the sockets that changes are made by: of the routing tables, and of netfilter.
+    pub fn ports(&self) -> Result<[u32; 2], KernelError> {
+        Ok([self.routes.port()?, self.nft.port()?])
+    }
+
+    /// The source address that the kernel would choose for packets to `address`; nothing where no route leads there.
+    pub fn source_toward(&mut self, address: IpAddr) -> Result<Option<IpAddr>, KernelError> {
+        Ok(toward::source(&mut self.routes, address)?)
     }
 
     /// Ends every attachment of this node that nobody needs any more and nobody works on.

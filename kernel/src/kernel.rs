@@ -34,10 +34,18 @@ pub enum KernelError {
     Nft(#[from] NftError),
     /// A WireGuard device.
     #[error(transparent)]
-    WireGuard(#[from] crate::wireguard::Error),
+    WireGuard(crate::wireguard::Error),
     /// A setting.
     #[error(transparent)]
     Sysctl(#[from] crate::sysctl::Error),
+    /// The kernel lacks what an operation needs.
+    #[error("this kernel has no {feature} (module {module})")]
+    Unsupported {
+        /// What it lacks.
+        feature: &'static str,
+        /// The module that has it.
+        module: &'static str,
+    },
     /// An operation names something that is not there (any more).
     #[error("{0} is not there")]
     Gone(String),
@@ -57,7 +65,16 @@ impl KernelError {
             Self::Nft(error) => error.is_missing(),
             Self::WireGuard(error) => error.is_missing(),
             Self::Gone(_) | Self::Exists(_) => true,
-            Self::Sysctl(_) | Self::Injected(_) => false,
+            Self::Sysctl(_) | Self::Unsupported { .. } | Self::Injected(_) => false,
+        }
+    }
+}
+
+impl From<crate::wireguard::Error> for KernelError {
+    fn from(error: crate::wireguard::Error) -> Self {
+        match error {
+            crate::wireguard::Error::Unsupported => Self::Unsupported { feature: "WireGuard", module: "wireguard" },
+            error => Self::WireGuard(error),
         }
     }
 }

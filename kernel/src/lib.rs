@@ -7,6 +7,7 @@ pub mod address;
 pub mod conntrack;
 pub mod events;
 pub mod fake;
+pub mod fdb;
 pub mod fs;
 pub mod host;
 pub mod kernel;
@@ -24,4 +25,5 @@ pub mod shaping;
 pub mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod toward;
 pub mod wireguard;

@@ -1,11 +1,13 @@
 //! Links: what is there, pairs of virtual Ethernet devices, and changes.
 
+pub mod device;
 pub mod port;
 
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use towpath_net::device::DeviceKind;
 use towpath_net::lease::Ends;
 pub use towpath_net::mac::Mac;
 
@@ -110,6 +112,8 @@ pub struct Link {
     pub master: Option<Index>,
     /// What it is like as a port of a bridge, where it is one.
     pub port: Option<Port>,
+    /// What it is, of the kinds that a node's own links have; nothing where it has no kind.
+    pub device: Option<DeviceKind>,
 }
 
 /// A pair of virtual Ethernet devices to be made.
@@ -145,13 +149,17 @@ pub struct Change<'a> {
     pub no_generated_addresses: bool,
     /// Whether the kernel answers for addresses of others that it knows the way to (`proxy_arp`).
     pub proxy_arp: Option<bool>,
+    /// The bridge that it is to be a port of; [`NO_MASTER`] where it is to be none of any.
+    pub master: Option<Index>,
 }
+
+/// Stands for no link at all.
+pub const NO_MASTER: Index = Index(0);
 
 /// Lists the links of the socket's namespace.
 pub fn list(socket: &mut Socket) -> Result<Vec<Link>, Error> {
     let request = message(RTM_GETLINK, query());
-    let replies = socket.dump(&request).map_err(|cause| Error::new(Operation::List, "links", cause))?;
-    Ok(replies.iter().filter_map(decode).collect())
+    socket.dump_with(&request, decode).map_err(|cause| Error::new(Operation::List, "links", cause))
 }
 
 /// Finds a link by its name.
@@ -234,6 +242,9 @@ pub fn changing(index: Index, change: Change<'_>) -> Request {
     if let Some(mtu) = change.mtu {
         attributes.put_number(IFLA_MTU, mtu);
     }
+    if let Some(master) = change.master {
+        attributes.put_number(IFLA_MASTER, master.0);
+    }
     if change.no_generated_addresses || change.proxy_arp.is_some() {
         attributes.nest(IFLA_AF_SPEC, |families| change.put_families(families));
     }
@@ -290,6 +301,7 @@ pub(crate) fn decode(reply: &Message) -> Option<Link> {
         peer: None,
         master: None,
         port: None,
+        device: None,
     };
     let mut namespace = None;
     for attribute in reply.attributes(HEADER) {
@@ -305,6 +317,7 @@ pub(crate) fn decode(reply: &Message) -> Option<Link> {
                 let name = attribute.nested().find(|info| info.kind == IFLA_INFO_KIND).map(|info| info.text());
                 link.kind = name.map_or(Kind::Plain, Kind::named);
                 link.port = Port::decode(attribute.content());
+                link.device = device::kind_of(attribute.content());
             }
             _ => {}
         }

@@ -17,6 +17,7 @@ const RTM_GETNEIGH: u16 = 30;
 /// Attributes (`linux/neighbour.h`, as all that follows).
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_IFINDEX: u16 = 8;
 /// States of an entry that say nothing: nobody answered, or has yet.
 const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_FAILED: u16 = 0x20;
@@ -42,8 +43,18 @@ const HEADER: usize = 12;
 /// Lists the neighbours of the socket's namespace, without those that did not answer.
 pub fn list(socket: &mut Socket) -> Result<Vec<Neighbour>, Error> {
     let request = Message { kind: RTM_GETNEIGH, body: vec![0; HEADER] };
-    let replies = socket.dump(&request).map_err(|cause| Error::new(Operation::List, "neighbours", cause))?;
-    Ok(replies.iter().filter_map(decode).collect())
+    socket.dump_with(&request, decode).map_err(|cause| Error::new(Operation::List, "neighbours", cause))
+}
+
+/// Lists those of a link that somebody set for good.
+pub fn permanent_of(socket: &mut Socket, link: Index) -> Result<Vec<Neighbour>, Error> {
+    let mut attributes = Attributes::after(&[0; HEADER]);
+    attributes.put_number(NDA_IFINDEX, link.0);
+    let request = Message { kind: RTM_GETNEIGH, body: attributes.into_bytes() };
+    // A kernel without the filter answers with all.
+    let read = |reply: &Message| decode(reply).filter(|neighbour| neighbour.permanent && neighbour.link == link);
+    let failed = |cause| Error::new(Operation::List, format!("neighbours of link {link}"), cause);
+    socket.dump_with(&request, read).map_err(failed)
 }
 
 /// Finds a neighbour of a link by its address.
@@ -79,7 +90,7 @@ fn identify(link: Index, address: IpAddr, state: u16) -> Attributes {
     attributes
 }
 
-fn decode(reply: &Message) -> Option<Neighbour> {
+pub(crate) fn decode(reply: &Message) -> Option<Neighbour> {
     let [_, _, _, _, a, b, c, d, state @ .., _, _] = *reply.header::<HEADER>()?;
     let state = u16::from_ne_bytes(state);
     if state & (NUD_INCOMPLETE | NUD_FAILED) != 0 {

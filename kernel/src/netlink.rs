@@ -95,6 +95,15 @@ impl Socket {
         self.writes
     }
 
+    /// The number by which the kernel knows the socket: events name that of whoever made the change (`nlmsg_pid`).
+    pub fn port(&self) -> Result<u32, Error> {
+        let mut address = SocketAddr::new(0, 0);
+        self.inner
+            .get_address(&mut address)
+            .map_err(|source| Error::new(Operation::Open, "the number of a socket", Cause::Io(source)))?;
+        Ok(address.port_number())
+    }
+
     /// Joins a multicast group: its events arrive with [`Socket::receive`].
     pub fn join(&mut self, group: u32) -> Result<(), Error> {
         self.inner
@@ -234,6 +243,11 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
     }
+}
+
+/// Who made the change that a datagram of events tells of (`nlmsg_pid`); 0 where the kernel does not tell.
+pub fn author(datagram: &[u8]) -> u32 {
+    NetlinkBuffer::new_checked(datagram).map_or(0, |message| message.port_number())
 }
 
 /// The messages of a datagram, up to the first that is malformed.

@@ -25,11 +25,8 @@ const READS: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no WireGuard.
-    #[error("wireguard {link}: this kernel has no WireGuard: load module wireguard")]
-    Unknown {
-        /// The device.
-        link: String,
-    },
+    #[error("this kernel has no WireGuard (module wireguard)")]
+    Unsupported,
     /// A public key was named whose private key is not here.
     #[error("wireguard {link}: the private key of {key} is not on this node")]
     NoPrivateKey {
@@ -110,7 +107,7 @@ impl WireGuard {
 
     /// Reads a device.
     pub fn device(&mut self, link: &str) -> Result<Device, Error> {
-        let family = self.family(link)?;
+        let family = self.family()?;
         let failed = |cause| netlink::Error::new(Operation::List, format!("wireguard {link}"), cause).into();
         for _ in 0..READS {
             let mut device = Device::default();
@@ -143,11 +140,14 @@ impl WireGuard {
         self.change_peers(Operation::Delete, link, &[(key, Change::Remove)])
     }
 
-    /// Has peers of a device written to at least this often, in seconds, so that they agree on a session before there is
-    /// anything to send; 0 ends that.
-    pub fn keep_alive(&mut self, link: &str, peers: impl IntoIterator<Item = (PublicKey, u16)>) -> Result<(), Error> {
-        let changes: Vec<_> = peers.into_iter().map(|(key, seconds)| (key, Change::KeepAlive(seconds))).collect();
-        self.change_peers(Operation::Change, link, &changes)
+    /// Invites peers of a device to a session before there is anything to send. The kernel tries for a while.
+    pub fn greet(&mut self, link: &str, peers: &[PublicKey]) -> Result<(), Error> {
+        // It writes to a peer at once when it is told to do so every so often, and it is not to go on.
+        for seconds in [1, 0] {
+            let changes: Vec<_> = peers.iter().map(|key| (*key, Change::KeepAlive(seconds))).collect();
+            self.change_peers(Operation::Change, link, &changes)?;
+        }
+        Ok(())
     }
 
     fn change_peers(
@@ -165,17 +165,17 @@ impl WireGuard {
     }
 
     fn send(&mut self, operation: Operation, link: &str, about: &str, request: Attributes) -> Result<(), Error> {
-        let family = self.family(link)?;
+        let family = self.family()?;
         let sent = self.socket.write(family, request);
         sent.map_err(|cause| netlink::Error::new(operation, format!("wireguard {link}{about}"), cause).into())
     }
 
-    fn family(&mut self, link: &str) -> Result<FamilyId, Error> {
+    fn family(&mut self) -> Result<FamilyId, Error> {
         if let Some(family) = self.family {
             return Ok(family);
         }
         let found = self.socket.family(FAMILY).map_err(|error| match error.is_missing() {
-            true => Error::Unknown { link: link.to_owned() },
+            true => Error::Unsupported,
             false => error.into(),
         })?;
         Ok(*self.family.insert(found))

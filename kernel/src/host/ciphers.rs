@@ -116,13 +116,8 @@ impl HostKernel {
         }
     }
 
-    /// Has peers written to at least this often, in seconds, so that they agree on a session before there is anything to
-    /// send; 0 ends that. No plan holds this: it is for as long as a new key is made known.
-    pub fn keep_alive(
-        &mut self,
-        link: &str,
-        peers: impl IntoIterator<Item = (PublicKey, u16)>,
-    ) -> Result<(), KernelError> {
-        Ok(self.ciphers.socket.keep_alive(link, peers)?)
+    /// Invites peers of a WireGuard device to a session before there is anything to send.
+    pub fn greet(&mut self, link: &str, peers: &[PublicKey]) -> Result<(), KernelError> {
+        Ok(self.ciphers.socket.greet(link, peers)?)
     }
 }

@@ -5,15 +5,21 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use towpath_net::Family;
-use towpath_net::device::{DeviceKind, is_device};
+use towpath_net::device::{BRIDGE, Device, DeviceKind, is_device};
 use towpath_net::lease::{NODE_LINK_LOCAL, is_host_interface};
-use towpath_net::observed::{Address, Link, Nexthop, NexthopId, Observed, Route, Subnet, Surroundings, Sysctl, Target};
+use towpath_net::observed::{
+    Address, Forwarding, Link, Neighbour, Nexthop, NexthopId, Observed, Route, Station, Subnet, Surroundings, Sysctl,
+    Target,
+};
 
 use super::HostKernel;
 use crate::kernel::KernelError;
 use crate::link::Index;
+use crate::link::port::Port;
 use crate::route::{ROUTE_PROTOCOL, default_metric};
-use crate::{address, link, nexthop, route};
+use crate::{address, fdb, link, neighbour, nexthop, route};
+
+type Stations = BTreeMap<Station, Forwarding>;
 
 /// The names of links by their numbers.
 pub(super) type Names<'a> = BTreeMap<Index, &'a str>;
@@ -27,8 +33,14 @@ impl HostKernel {
         for key in sysctls {
             observed.sysctls.extend(self.sysctls.read(key)?.map(|value| (key.clone(), value)));
         }
-        for link in links.iter().filter(|l| is_host_interface(&l.name)) {
-            observed.links.insert(link.name.clone(), Link { up: link.up, mtu: link.mtu, bridged: false });
+        let bridge = links.iter().find(|link| link.name == BRIDGE).map(|link| link.index);
+        for seen in &links {
+            if is_host_interface(&seen.name) {
+                observed.links.insert(seen.name.clone(), link(seen, bridge));
+            } else if is_device(&seen.name) {
+                observed.devices.insert(seen.name.clone(), device(seen));
+                self.read_device(seen, &names, &mut observed)?;
+            }
         }
         observed.addresses = ours(&addresses, &names);
         observed.nexthops = self.read_nexthops(&names)?;
@@ -58,6 +70,55 @@ impl HostKernel {
         Ok(nexthops)
     }
 
+    /// Reads what somebody set on a device that frames pass.
+    fn read_device(
+        &mut self,
+        seen: &link::Link,
+        names: &Names<'_>,
+        observed: &mut Observed,
+    ) -> Result<(), KernelError> {
+        if seen.mac.is_none() {
+            return Ok(());
+        }
+        for neighbour in neighbour::permanent_of(&mut self.routes, seen.index)? {
+            let key = Neighbour { link: seen.name.clone(), address: neighbour.address };
+            observed.neighbours.insert(key, neighbour.mac);
+        }
+        match seen.device {
+            Some(DeviceKind::Vxlan { .. }) => self.read_tunnel(seen, &mut observed.stations),
+            Some(DeviceKind::Bridge) => self.read_ports(seen, names, &mut observed.stations),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_tunnel(&mut self, seen: &link::Link, stations: &mut Stations) -> Result<(), KernelError> {
+        self.spread.retain(|station| station.link != seen.name);
+        for entry in fdb::of_tunnel(&mut self.routes, seen.index)? {
+            let station = Station { link: seen.name.clone(), mac: entry.mac };
+            let to = entry.to.filter(|_| !stations.contains_key(&station)).map(Forwarding::To);
+            if to.is_none() {
+                self.spread.insert(station.clone());
+            }
+            // A tunnel has no ports: equal to nothing that is wanted.
+            stations.insert(station, to.unwrap_or(Forwarding::Port));
+        }
+        Ok(())
+    }
+
+    fn read_ports(
+        &mut self,
+        bridge: &link::Link,
+        names: &Names<'_>,
+        stations: &mut Stations,
+    ) -> Result<(), KernelError> {
+        for entry in fdb::of_bridge(&mut self.routes, bridge.index)? {
+            if let Some(link) = names.get(&entry.link).filter(|link| is_host_interface(link)) {
+                stations.insert(Station { link: (*link).to_owned(), mac: entry.mac }, Forwarding::Port);
+            }
+        }
+        Ok(())
+    }
+
     fn read_routes(&mut self, names: &Names<'_>, observed: &mut Observed) -> Result<(), KernelError> {
         for seen in route::list(&mut self.routes)? {
             if seen.protocol == ROUTE_PROTOCOL {
@@ -74,6 +135,18 @@ impl HostKernel {
 /// The names of all links.
 pub(super) fn names(links: &[link::Link]) -> Names<'_> {
     links.iter().map(|link| (link.index, link.name.as_str())).collect()
+}
+
+/// What a pod's link is. One that somebody made part of something else is of no use, as if it were down: setting it up
+/// takes it out of there.
+fn link(seen: &link::Link, bridge: Option<Index>) -> Link {
+    let bridged = bridge.is_some() && seen.master == bridge && seen.port == Some(Port::OF_POD);
+    Link { up: seen.up && (bridged || seen.master.is_none()), mtu: seen.mtu, bridged }
+}
+
+fn device(seen: &link::Link) -> Device {
+    let kind = seen.device.clone().unwrap_or(DeviceKind::Other);
+    Device { kind, mac: seen.mac, mtu: seen.mtu, up: seen.up }
 }
 
 fn model(id: NexthopId, way: nexthop::Way, link: &str) -> Nexthop {

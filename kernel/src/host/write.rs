@@ -1,7 +1,8 @@
 //! Operations, as requests to the kernel: as many as possible in one system call.
 
 use ipnet::IpNet;
-use towpath_net::observed::{Link, Nexthop, Route, Target};
+use towpath_net::device::{BRIDGE, Device, DeviceKind, is_device};
+use towpath_net::observed::{Forwarding, Link, Nexthop, Route, Station, Sysctl, Target};
 use towpath_net::ops::Op;
 
 use super::HostKernel;
@@ -9,10 +10,14 @@ use super::ciphers::is_cipher;
 use super::observe::{names, target};
 use crate::kernel::KernelError;
 use crate::link::Index;
-use crate::netlink::Request;
+use crate::link::port::Port;
+use crate::netlink::{Error, Request};
 use crate::nexthop::{self, Way};
 use crate::route::ROUTE_PROTOCOL;
-use crate::{address, link, route};
+use crate::{address, fdb, link, neighbour, route};
+
+/// There where the filters of IP can see what passes a bridge.
+const BRIDGE_FILTERS: &str = "net/bridge/bridge-nf-call-iptables";
 
 /// What became of an operation.
 pub(super) type Outcome = Result<(), KernelError>;
@@ -75,6 +80,13 @@ impl HostKernel {
             Op::DeleteAddress(unwanted) => vec![address::deleting(self.index_of(&unwanted.link)?, unwanted.address)],
             Op::AddAddress(wanted) => vec![address::adding(self.index_of(&wanted.link)?, wanted.address)],
             Op::SetLink { name, link } => self.setting_link(name, *link)?,
+            Op::SetDevice { name, device } => vec![self.setting_device(name, device)?],
+            Op::SetNeighbour { neighbour: at, mac } => {
+                vec![neighbour::setting(self.index_of(&at.link)?, at.address, *mac)]
+            }
+            Op::DeleteNeighbour(at) => vec![neighbour::deleting(self.index_of(&at.link)?, at.address)],
+            Op::SetStation { station, to } => self.setting_station(station, *to)?,
+            Op::DeleteStation { station, .. } => vec![self.deleting_station(station)?],
             Op::SetNexthop(wanted) => self.setting_nexthop(wanted)?,
             Op::DeleteNexthop(unwanted) => vec![nexthop::deleting(unwanted.id)],
             _ => Vec::new(),
@@ -83,8 +95,30 @@ impl HostKernel {
 
     fn setting_link(&mut self, name: &str, link: Link) -> Result<Vec<Request>, KernelError> {
         let index = self.index_of(name)?;
-        let change = link::Change { up: Some(link.up), mtu: Some(link.mtu), ..link::Change::default() };
-        Ok(vec![link::changing(index, change)])
+        let master = if link.bridged { self.index_of(BRIDGE)? } else { link::NO_MASTER };
+        let (up, mtu, master) = (Some(link.up), Some(link.mtu), Some(master));
+        let change = link::changing(index, link::Change { up, mtu, master, ..link::Change::default() });
+        // The port is there only when the link belongs to the bridge.
+        let port = link.bridged.then(|| Port::OF_POD.setting(index));
+        Ok([change].into_iter().chain(port).collect())
+    }
+
+    fn setting_device(&mut self, name: &str, device: &Device) -> Result<Request, KernelError> {
+        let seen = link::find(&mut self.routes, name)?.ok_or_else(|| KernelError::Gone(format!("link {name}")))?;
+        Ok(link::device::setting(&seen, device))
+    }
+
+    fn setting_station(&mut self, station: &Station, to: Forwarding) -> Result<Vec<Request>, KernelError> {
+        let link = self.index_of(&station.link)?;
+        let Forwarding::To(node) = to else { return Ok(vec![link::port::placing(link, station.mac)]) };
+        // The kernel would exchange one of the nodes, and leave the others.
+        let spread = self.spread.contains(station).then(|| fdb::deleting(link, station.mac, fdb::Table::Tunnel));
+        Ok(spread.into_iter().chain([fdb::setting(link, station.mac, node)]).collect())
+    }
+
+    fn deleting_station(&mut self, station: &Station) -> Result<Request, KernelError> {
+        let table = if is_device(&station.link) { fdb::Table::Tunnel } else { fdb::Table::Bridge };
+        Ok(fdb::deleting(self.index_of(&station.link)?, station.mac, table))
     }
 
     /// The kernel never makes an ordinary nexthop of one that is a group, say.
@@ -131,6 +165,24 @@ impl HostKernel {
         found.ok_or_else(|| KernelError::Gone(format!("route {to}")))
     }
 
+    fn make_device(&mut self, name: &str, device: &Device, anew: bool) -> Outcome {
+        let is_bridge = device.kind == DeviceKind::Bridge;
+        if is_bridge && self.sysctls.read(&Sysctl(BRIDGE_FILTERS.to_owned()))?.is_none() {
+            return Err(KernelError::Unsupported { feature: "filters for bridges", module: "br_netfilter" });
+        }
+        self.indexes.remove(name);
+        if anew {
+            link::delete(&mut self.routes, name)?;
+        }
+        let made = link::device::making(name, device).ok_or_else(|| KernelError::Gone(format!("link {name}")))?;
+        self.routes.execute(&made).map_err(|error| unsupported(error, &device.kind))?;
+        if is_bridge {
+            let set = self.setting_device(name, device)?;
+            self.routes.execute(&set)?;
+        }
+        Ok(())
+    }
+
     /// Operations that stand alone.
     fn execute(&mut self, op: &Op) -> Outcome {
         match op {
@@ -138,6 +190,7 @@ impl HostKernel {
                 self.indexes.remove(name);
                 link::delete(&mut self.routes, name)?;
             }
+            Op::MakeDevice { name, device, anew } => self.make_device(name, device, *anew)?,
             Op::SetSysctl { key, value } => {
                 self.sysctl_writes += 1;
                 self.sysctls.write(key, value)?;
@@ -151,6 +204,15 @@ impl HostKernel {
     }
 }
 
+/// What the kernel says where it does not know a kind of link.
+fn unsupported(error: Error, kind: &DeviceKind) -> KernelError {
+    let unknown = error.cause.errno() == Some(rustix::io::Errno::OPNOTSUPP);
+    match link::device::module(kind).filter(|_| unknown) {
+        Some((feature, module)) => KernelError::Unsupported { feature, module },
+        None => error.into(),
+    }
+}
+
 /// Whether an operation is a request on the socket for links and routes, and can go with others.
 const fn is_request(op: &Op) -> bool {
     matches!(
@@ -161,6 +223,11 @@ const fn is_request(op: &Op) -> bool {
             | Op::DeleteAddress(_)
             | Op::AddAddress(_)
             | Op::SetLink { .. }
+            | Op::SetDevice { .. }
+            | Op::SetNeighbour { .. }
+            | Op::DeleteNeighbour(_)
+            | Op::SetStation { .. }
+            | Op::DeleteStation { .. }
             | Op::SetNexthop(_)
             | Op::DeleteNexthop(_)
     )

@@ -62,6 +62,9 @@ impl Message {
 pub struct Content<'a>(&'a [u8]);
 
 impl<'a> Content<'a> {
+    /// None at all.
+    pub const EMPTY: Self = Self(&[]);
+
     /// All of them, in order.
     pub fn iter(self) -> impl Iterator<Item = Attribute<'a>> {
         attributes(self.0)

@@ -5,7 +5,7 @@ use towpath_net::nft::{Set, Table};
 
 use crate::netlink::{Content, Message};
 use crate::nft::decode as nft;
-use crate::{address, link, route};
+use crate::{address, fdb, link, neighbour, nexthop, route};
 
 /// `RT_TABLE_MAIN`, `RT_TABLE_LOCAL` (`linux/rtnetlink.h`).
 const TABLES: [u8; 2] = [254, 255];
@@ -16,6 +16,9 @@ const NFTABLES_HEADER: usize = 4;
 pub fn route(message: &Message) {
     link::decode(message);
     address::decode(message);
+    neighbour::decode(message);
+    fdb::decode(message);
+    nexthop::decode(message);
     for family in Family::ALL {
         for table in TABLES {
             route::decode(family, table, message);

@@ -4,18 +4,24 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::{Plan, has_link};
+use crate::device::is_device;
 use crate::observed::{Cipher, Desired, Observed};
 use crate::ops::Op;
 
 /// Plans the devices and what is on them; returns what is left of `observed` once devices that are of another kind than
 /// they should be are made anew: with them goes all that was on them.
 pub(super) fn plan<'a>(desired: &Desired, observed: &'a Observed, plan: &mut Plan) -> Cow<'a, Observed> {
-    let mut remade = BTreeSet::new();
+    let (mut remade, mut readdressed) = (BTreeSet::new(), BTreeSet::new());
     for (name, device) in &desired.devices {
         let (name, device) = (name.clone(), device.clone());
         match observed.devices.get(&name) {
             Some(seen) if *seen == device => {}
-            Some(seen) if seen.kind == device.kind => plan.ops.push(Op::SetDevice { name, device }),
+            Some(seen) if seen.kind == device.kind => {
+                if seen.mac != device.mac {
+                    readdressed.insert(name.clone());
+                }
+                plan.ops.push(Op::SetDevice { name, device });
+            }
             Some(_) => {
                 remade.insert(name.clone());
                 plan.ops.push(Op::MakeDevice { name, device, anew: true });
@@ -26,7 +32,7 @@ pub(super) fn plan<'a>(desired: &Desired, observed: &'a Observed, plan: &mut Pla
     let unwanted = observed.devices.keys().filter(|name| !desired.devices.contains_key(*name));
     plan.ops.extend(unwanted.cloned().map(Op::DeleteDevice));
     let observed = if remade.is_empty() { Cow::Borrowed(observed) } else { Cow::Owned(without(observed, &remade)) };
-    plan_neighbours(desired, &observed, plan);
+    plan_neighbours(desired, &observed, &readdressed, plan);
     plan_stations(desired, &observed, plan);
     plan_ciphers(desired, &observed, plan);
     observed
@@ -46,19 +52,23 @@ fn without(observed: &Observed, gone: &BTreeSet<String>) -> Observed {
     left.sysctls.retain(|key, _| key.link().is_none_or(stays));
     if gone.contains(crate::device::BRIDGE) {
         left.links.values_mut().for_each(|link| link.bridged = false);
+        left.stations.retain(|station, _| is_device(&station.link));
     }
     left
 }
 
-/// What is on a device that goes goes with it.
-fn plan_neighbours(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+/// What is on a device that goes goes with it. The kernel forgets the neighbours of a device whose address changes
+/// (`neigh_changeaddr`).
+fn plan_neighbours(desired: &Desired, observed: &Observed, readdressed: &BTreeSet<String>, plan: &mut Plan) {
     for (neighbour, mac) in &desired.neighbours {
-        if has_link(desired, observed, &neighbour.link) && observed.neighbours.get(neighbour) != Some(mac) {
+        let forgotten = readdressed.contains(&neighbour.link) || observed.neighbours.get(neighbour) != Some(mac);
+        if forgotten && has_link(desired, observed, &neighbour.link) {
             plan.ops.push(Op::SetNeighbour { neighbour: neighbour.clone(), mac: *mac });
         }
     }
     let surplus = observed.neighbours.keys().filter(|neighbour| !desired.neighbours.contains_key(*neighbour));
-    let surplus = surplus.filter(|neighbour| desired.devices.contains_key(&neighbour.link));
+    let stays = |link: &str| desired.devices.contains_key(link) && !readdressed.contains(link);
+    let surplus = surplus.filter(|neighbour| stays(&neighbour.link));
     plan.ops.extend(surplus.cloned().map(Op::DeleteNeighbour));
 }
 
@@ -68,8 +78,11 @@ fn plan_stations(desired: &Desired, observed: &Observed, plan: &mut Plan) {
             plan.ops.push(Op::SetStation { station: station.clone(), to: *to });
         }
     }
+    // What is behind a port goes with the port.
+    let stays =
+        |link: &str| desired.devices.contains_key(link) || desired.links.get(link).is_some_and(|link| link.bridged);
     for (station, to) in observed.stations.iter().filter(|(station, _)| !desired.stations.contains_key(*station)) {
-        if desired.devices.contains_key(&station.link) || desired.links.contains_key(&station.link) {
+        if stays(&station.link) {
             plan.ops.push(Op::DeleteStation { station: station.clone(), to: *to });
         }
     }

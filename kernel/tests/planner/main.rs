@@ -2,138 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod strategies;
+
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use proptest::collection::{btree_map, btree_set, vec};
+use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{select, subsequence};
+use proptest::sample::subsequence;
+use strategies::{desired, observed, own_settings};
 use towpath_kernel::fake::FakeKernel;
 use towpath_kernel::kernel::{Kernel, Report, converge, sysctls_of};
-use towpath_net::Family;
-use towpath_net::nft::build::{RuleBuilder, Side, nat_chain};
-use towpath_net::nft::{Element, FieldType, Hook, Set, Table, Value};
-use towpath_net::observed::{Address, Desired, Link, Nexthop, NexthopId, Observed, Route, Sysctl, Target};
+use towpath_net::observed::{Desired, Observed, Route, Target};
+use towpath_net::ops::Op;
 use towpath_net::plan::plan;
 
-const LINKS: [&str; 4] = ["tow000000000000", "tow000000000001", "tow000000000002", "tow00000000000f"];
-const SETTINGS: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 /// Per property.
-const CASES: u32 = 10_000;
-
-fn net() -> impl Strategy<Value = IpNet> {
-    (0..6u8, any::<bool>()).prop_map(|(n, v6)| {
-        let text = if v6 { format!("fd00:244:0:{n}::/64") } else { format!("10.244.{n}.0/24") };
-        text.parse().unwrap()
-    })
-}
-
-fn link_name() -> impl Strategy<Value = String> {
-    select(&LINKS[..]).prop_map(str::to_owned)
-}
-
-fn way(n: u8) -> Nexthop {
-    let gateway = [172, 16, 30, n].into();
-    Nexthop { id: NexthopId(n.into()), gateway, link: "eth0".to_owned(), on_link: false, encapsulation: None }
-}
-
-fn target() -> impl Strategy<Value = Target> {
-    prop_oneof![
-        Just(Target::Blackhole),
-        link_name().prop_map(|link| Target::Link { link }),
-        (1..4u8).prop_map(|n| Target::Via(way(n))),
-    ]
-}
-
-fn seen_target() -> impl Strategy<Value = Target> {
-    prop_oneof![4 => target(), 1 => Just(Target::Other)]
-}
-
-fn link() -> impl Strategy<Value = Link> {
-    (any::<bool>(), select(vec![1400u32, 1500])).prop_map(|(up, mtu)| Link { up, mtu, bridged: false })
-}
-
-fn address() -> impl Strategy<Value = Address> {
-    (link_name(), 0..3u8)
-        .prop_map(|(link, n)| Address { link, address: IpNet::from(std::net::IpAddr::from([10, 244, n, 1])) })
-}
-
-fn element() -> impl Strategy<Value = Element> {
-    (1..8u16).prop_map(|port| Element::Key { key: vec![Value::Port(port)], data: Vec::new() })
-}
-
-fn table() -> impl Strategy<Value = Table> {
-    let sets = btree_map(select(vec!["a".to_owned(), "b".to_owned()]), btree_set(element(), 0..6), 0..3);
-    (sets, any::<bool>()).prop_map(|(sets, masquerades)| {
-        let rule = RuleBuilder::new(Family::V4, "test").address_in(Side::Source, "a", false).masquerade().done();
-        let rules = if masquerades { vec![rule] } else { Vec::new() };
-        Table {
-            flags: 0,
-            sets: sets
-                .into_iter()
-                .map(|(name, elements)| (name, Set { elements, ..Set::new(&[FieldType::Port], &[]) }))
-                .collect(),
-            chains: BTreeMap::from([("postrouting".to_owned(), nat_chain(Hook::Postrouting, 100, rules))]),
-        }
-    })
-}
-
-fn settings() -> impl Strategy<Value = BTreeMap<Sysctl, String>> {
-    btree_map(
-        select(&SETTINGS[..]).prop_map(|key| Sysctl(key.to_owned())),
-        select(vec!["0", "1"]).prop_map(str::to_owned),
-        0..3,
-    )
-}
-
-/// What a node should have: routes and addresses of pods only on links that are wanted as well.
-fn desired() -> impl Strategy<Value = Desired> {
-    let parts = (
-        settings(),
-        btree_map(link_name(), link(), 0..4),
-        btree_set(address(), 0..4),
-        btree_map(net(), target(), 0..8),
-        proptest::option::of(table()),
-        btree_set((select(vec!["a".to_owned(), "b".to_owned()]), element()), 0..3),
-    );
-    parts.prop_map(|(sysctls, links, addresses, routes, table, tolerated)| Desired {
-        sysctls,
-        addresses: addresses.into_iter().filter(|a| links.contains_key(&a.link)).collect(),
-        routes: routes.into_iter().filter(|(_, t)| t.pod_link().is_none_or(|l| links.contains_key(l))).collect(),
-        links,
-        table,
-        tolerated,
-        ..Desired::default()
-    })
-}
-
-/// What a node has: whatever an earlier agent, a person or chance left there.
-fn observed() -> impl Strategy<Value = Observed> {
-    let parts = (
-        settings(),
-        btree_map(link_name(), link(), 0..5),
-        btree_set(address(), 0..5),
-        btree_set((net(), seen_target()), 0..10),
-        btree_set(net(), 0..3),
-        proptest::option::of(table()),
-    );
-    parts.prop_map(|(sysctls, links, addresses, routes, foreign, table)| {
-        let routes: BTreeSet<Route> = routes
-            .into_iter()
-            .filter(|(_, t)| t.pod_link().is_none_or(|l| links.contains_key(l)))
-            .map(|(destination, target)| Route { destination, target })
-            .collect();
-        Observed {
-            foreign_routes: foreign.into_iter().filter(|n| routes.iter().all(|r| r.destination != *n)).collect(),
-            addresses: addresses.into_iter().filter(|a| links.contains_key(&a.link)).collect(),
-            sysctls,
-            links,
-            routes,
-            table,
-            ..Observed::default()
-        }
-    })
-}
+const CASES: u32 = 3_000;
 
 fn step(kernel: &mut FakeKernel, desired: &Desired) -> Report {
     let seen = kernel.observe(&sysctls_of(desired)).unwrap();
@@ -161,6 +46,15 @@ fn has_arrived(kernel: &FakeKernel, desired: &Desired) -> Result<(), TestCaseErr
     }
     for (name, wanted) in &desired.links {
         prop_assert!(state.links.get(name).is_none_or(|link| link == wanted));
+    }
+    prop_assert_eq!(&state.devices, &desired.devices);
+    prop_assert_eq!(&state.neighbours, &desired.neighbours);
+    for (name, wanted) in &desired.ciphers {
+        let seen = state.ciphers.get(name);
+        prop_assert!(seen.is_some_and(|seen| seen.peers == wanted.peers));
+    }
+    for (station, to) in &desired.stations {
+        prop_assert!(state.stations.get(station) == Some(to) || !state.links.contains_key(&station.link));
     }
     Ok(())
 }
@@ -237,19 +131,44 @@ proptest! {
     }
 
     #[test]
-    fn a_node_that_is_left_keeps_nothing_of_ours(desired in desired(), observed in observed(), before in settings()) {
+    fn a_node_that_is_left_keeps_nothing_of_ours(desired in desired(), observed in observed(), before in own_settings()) {
         let mut kernel = FakeKernel::with(observed);
         step(&mut kernel, &desired);
         let nothing = towpath_net::render::render_nothing(before.clone());
         step(&mut kernel, &nothing);
-        prop_assert!(kernel.state.routes.is_empty() && kernel.state.links.is_empty() && kernel.state.addresses.is_empty());
+        let state = &kernel.state;
+        prop_assert!(state.routes.is_empty() && state.links.is_empty() && state.addresses.is_empty());
+        prop_assert!(state.devices.is_empty() && state.nexthops.is_empty() && state.ciphers.is_empty());
+        prop_assert!(state.neighbours.is_empty() && state.stations.is_empty());
         prop_assert_eq!(&kernel.state.table, &None);
         prop_assert!(before.iter().all(|(key, value)| kernel.state.sysctls.get(key) == Some(value)));
     }
 
     #[test]
-    fn removals_come_before_additions(desired in desired(), observed in observed()) {
-        let ranks: Vec<u8> = plan(&desired, &observed).ops.iter().map(towpath_net::ops::Op::rank).collect();
+    fn no_destination_is_without_a_route_while_routes_move(desired in desired(), observed in observed()) {
+        // What leads to a device that has to be made anew goes with the old one.
+        let plan = plan(&desired, &observed);
+        if plan.ops.iter().any(|op| matches!(op, Op::MakeDevice { anew: true, .. })) {
+            return Ok(());
+        }
+        let mut kernel = FakeKernel::with(observed.clone());
+        let kept: Vec<&IpNet> = observed
+            .routes
+            .iter()
+            .map(|route| &route.destination)
+            .filter(|to| desired.routes.get(*to).is_some_and(|target| target.pod_link().is_none()))
+            .collect();
+        for op in &plan.ops {
+            kernel.apply_all(std::slice::from_ref(op));
+            for to in &kept {
+                prop_assert!(kernel.state.routes.iter().any(|route| route.destination == **to), "{to} after {op}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_is_in_the_order_of_its_operations(desired in desired(), observed in observed()) {
+        let ranks: Vec<u8> = plan(&desired, &observed).ops.iter().map(Op::rank).collect();
         prop_assert!(ranks.is_sorted());
     }
 
