@@ -64,4 +64,16 @@ mod inside {
     fn every_transport_attachment_and_family_carries_everything_without_a_fragment() {
         crate::matrix::run(&Transport::ALL);
     }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn no_packet_of_a_pod_is_seen_in_clear_in_any_phase_of_a_node() {
+        crate::wireguard::sealed_in_every_phase();
+    }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn keys_change_under_traffic_and_no_packet_is_lost() {
+        crate::wireguard::keys_change_without_loss();
+    }
 }

@@ -64,7 +64,7 @@ fn shown(families: [bool; 2]) -> &'static str {
 }
 
 /// Two pods of each node's, of which all pairs are one cell; returns how many cells there were.
-fn cells(network: &mut Network, way: &Way, attachment: Attachment, families: [bool; 2], wire: Wire) -> usize {
+fn cells(network: &Network, way: &Way, attachment: Attachment, families: [bool; 2], wire: Wire) -> usize {
     let setting = Setting { transport: way.transports(), attachment, families };
     timed("  settled", || network.settle(&setting));
     let pods: Vec<_> = timed("  attached", || network.nodes.iter().map(|node| node.attach("pod")).collect());
@@ -102,21 +102,21 @@ fn travelled(capture: &Capture, expected: Transport) -> Result<(), String> {
 
 /// All cells; the count is printed.
 pub fn run(transports: &[Transport]) {
-    let mut network = Network::make();
+    let network = Network::make();
     network.start();
     let mut count = 0;
     for families in FAMILIES {
         for way in transports.iter().copied().map(Way::of) {
             for attachment in ATTACHMENTS {
                 count += timed(&format!("{way}, {attachment}, {}", shown(families)), || {
-                    cells(&mut network, &way, attachment, families, Wire::Clean)
+                    cells(&network, &way, attachment, families, Wire::Clean)
                 });
             }
         }
     }
     for transport in transports.iter().copied().filter(|transport| transport.is_tunnel()) {
         let way = Way { transport, cross_subnet_only: true };
-        count += timed(&way.to_string(), || cells(&mut network, &way, Attachment::Routed, [true, true], Wire::Clean));
+        count += timed(&way.to_string(), || cells(&network, &way, Attachment::Routed, [true, true], Wire::Clean));
     }
     assert_eq!(network.fragments(), BTreeMap::new(), "there were fragments");
     println!("cells: {count}");
@@ -128,7 +128,7 @@ pub fn run(transports: &[Transport]) {
     for (index, way) in transports.iter().copied().map(Way::of).enumerate() {
         let attachment = ATTACHMENTS[index % ATTACHMENTS.len()];
         count += timed(&format!("{way}, {attachment}, with loss and delay"), || {
-            cells(&mut network, &way, attachment, [true, true], Wire::Lossy)
+            cells(&network, &way, attachment, [true, true], Wire::Lossy)
         });
     }
     println!("cells with loss and delay: {count}");

@@ -1,6 +1,11 @@
 //! Three nodes with their agents, told what to be.
 
-use std::{collections::BTreeMap, fs, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
+};
 
 use towpath_net::{
     state::{NodeName, Peer, Revision},
@@ -16,25 +21,25 @@ use crate::{
 pub struct Network {
     pub nodes: Vec<Node>,
     pub wire: Named,
-    revisions: u32,
+    revisions: AtomicU32,
 }
 
 impl Network {
     pub fn make() -> Self {
         let wire = wire();
         let nodes = spots().into_iter().map(|spot| Node::make(&wire, spot)).collect();
-        Self { nodes, wire, revisions: 0 }
+        Self { nodes, wire, revisions: AtomicU32::new(0) }
     }
 
-    pub fn start(&mut self) {
-        for node in &mut self.nodes {
+    pub fn start(&self) {
+        for node in &self.nodes {
             node.start();
         }
     }
 
     /// Tells all agents a setting, and waits until they have brought it about. Keys go from each node to its peers, as
     /// they do over the API.
-    pub fn settle(&mut self, setting: &Setting) {
+    pub fn settle(&self, setting: &Setting) {
         let revision = self.tell(setting, &BTreeMap::new());
         self.wait(&revision);
         if setting.transport.prefers.contains(&Transport::WireGuard) {
@@ -45,9 +50,8 @@ impl Network {
     }
 
     /// Tells all agents a setting and the keys of their peers.
-    pub fn tell(&mut self, setting: &Setting, keys: &BTreeMap<NodeName, Keys>) -> Revision {
-        self.revisions += 1;
-        let revision = Revision(format!("r{}", self.revisions));
+    pub fn tell(&self, setting: &Setting, keys: &BTreeMap<NodeName, Keys>) -> Revision {
+        let revision = Revision(format!("r{}", self.revisions.fetch_add(1, Ordering::Relaxed)));
         let specs: Vec<_> = self.nodes.iter().map(|node| setting.spec(&node.spot, &revision)).collect();
         for (own, node) in self.nodes.iter().enumerate() {
             let mut peers = BTreeMap::new();

@@ -7,6 +7,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -25,13 +26,13 @@ use crate::ground::{Named, Spot, pod_ranges};
 /// How long anything may take: an emulated processor is slow, and the host may be busy.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until `look` finds something; `what` was waited for in vain otherwise.
+/// Waits until `look` finds something; where it does not, `tell` says how things are.
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait_for<T>(what: &str, tell: impl FnOnce() -> String, mut look: impl FnMut() -> Result<T, String>) -> T {
     let looking = || -> Result<Look<T>, WaitError> { Ok(look().map_or_else(Look::NotYet, Look::Found)) };
     match wait::until(what, LIMIT, &Interrupt::default(), looking) {
         Ok(found) => found,
-        Err(error) => panic!("{error}"),
+        Err(error) => panic!("{error}\n{}", tell()),
     }
 }
 
@@ -45,6 +46,11 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// Routed pods with both families.
+    pub const fn of_transport(transport: Transports) -> Self {
+        Self { transport, attachment: Attachment::Routed, families: [true, true] }
+    }
+
     fn of<T: Copy>(&self, both: &[T; 2]) -> Vec<T> {
         both.iter().zip(self.families).filter(|(_, wanted)| *wanted).map(|(item, _)| *item).collect()
     }
@@ -67,7 +73,7 @@ pub struct Node {
     pub spot: Spot,
     pub ground: Named,
     root: PathBuf,
-    agent: Option<Child>,
+    agent: Mutex<Option<Child>>,
 }
 
 impl Node {
@@ -75,7 +81,7 @@ impl Node {
         let ground = crate::ground::connect(wire, &spot);
         let root = PathBuf::from("/run").join(spot.name);
         fs::create_dir(&root).unwrap();
-        Self { ground, root, agent: None, spot }
+        Self { ground, root, agent: Mutex::new(None), spot }
     }
 
     pub fn name(&self) -> NodeName {
@@ -91,19 +97,20 @@ impl Node {
     }
 
     /// Starts the agent, or starts it again.
-    pub fn start(&mut self) {
+    pub fn start(&self) {
         let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new(env::var("TOWPATH_AGENT").unwrap());
         command.args(["run", "--file", &self.text("state.json"), "--state-dir", &self.text("towpath")]);
         command.args(["--cni-conf-dir", &self.text("net.d"), "--cni-bin-dir", &self.text("bin")]);
         command.args(["--cni-binary", &env::var("TOWPATH_CNI").unwrap(), "--listen", "127.0.0.1:9471"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.agent = Some(self.ground.namespace.run(|| command.spawn().unwrap()).unwrap());
+        let agent = self.ground.namespace.run(|| command.spawn().unwrap()).unwrap();
+        *self.agent.lock().unwrap() = Some(agent);
     }
 
     /// Ends the agent at once, as `kill -9` does.
-    pub fn kill(&mut self) {
-        if let Some(mut agent) = self.agent.take() {
+    pub fn kill(&self) {
+        if let Some(mut agent) = self.agent.lock().unwrap().take() {
             agent.kill().unwrap();
             agent.wait().unwrap();
         }
@@ -119,14 +126,18 @@ impl Node {
 
     /// Waits until the agent has brought a revision about.
     #[track_caller]
-    pub fn wait_applied(&self, revision: &Revision) -> NodeFile {
-        wait_for(&format!("{}: revision {revision}", self.spot.name), || {
-            let text = fs::read_to_string(self.path("towpath/node.json")).map_err(|error| error.to_string())?;
-            let file: NodeFile = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-            let ready = self.path("net.d/05-towpath.conflist").exists();
-            let seen = || format!("revision {}, ready for pods: {ready}\n{}", file.revision, self.tell_all());
-            if ready && file.revision == *revision { Ok(file) } else { Err(seen()) }
-        })
+    pub fn wait_applied(&self, revision: &Revision) {
+        wait_for(
+            &format!("{}: revision {revision}", self.spot.name),
+            || self.tell_all(),
+            || {
+                let text = fs::read_to_string(self.path("towpath/node.json")).map_err(|error| error.to_string())?;
+                let file: NodeFile = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+                let ready = self.path("net.d/05-towpath.conflist").exists();
+                let seen = || format!("revision {}, ready for pods: {ready}", file.revision);
+                if ready && file.revision == *revision { Ok(()) } else { Err(seen()) }
+            },
+        );
     }
 
     /// The end of what the agent logged.
@@ -177,14 +188,14 @@ impl Node {
         child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{verb} {container} on {}: {answer}", self.spot.name);
+        assert!(output.status.success(), "{verb} {container}: {answer}\n{}", self.tell_all());
         serde_json::from_str(&answer).unwrap_or_default()
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(mut agent) = self.agent.take() {
+        if let Ok(Some(agent)) = self.agent.get_mut() {
             _ = agent.kill();
             _ = agent.wait();
         }

@@ -4,6 +4,11 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -202,6 +207,82 @@ fn connection(from: &Pod<'_>, to: &Pod<'_>, address: IpAddr) -> io::Result<()> {
         server.read_exact(&mut buffer)?;
         server.write_all(&block)?;
         client.read_exact(&mut buffer)?;
+    }
+    Ok(())
+}
+
+/// What became of a stream of echoes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub sent: usize,
+    pub answered: usize,
+}
+
+/// Echoes from one pod to another, at a steady pace until it is ended.
+pub struct Stream {
+    ending: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    thread: JoinHandle<io::Result<Counts>>,
+}
+
+impl Stream {
+    /// Sends one echo in every `pace`.
+    pub fn begin(from: &Pod<'_>, to: &Pod<'_>, family: Family, pace: Duration) -> Self {
+        let socket = echo_socket(from, family, pace).unwrap();
+        let to = SocketAddr::new(to.addresses.get(family).unwrap(), 0);
+        let (ending, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (end, count) = (Arc::clone(&ending), Arc::clone(&answered));
+        let thread = thread::spawn(move || stream(&socket, to, pace, &end, &count));
+        Self { ending, answered, thread }
+    }
+
+    /// How many answers came so far.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Sends no more, waits for the last answers, and tells how many there were.
+    pub fn end(self) -> Counts {
+        self.ending.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap().unwrap()
+    }
+}
+
+fn stream(
+    socket: &OwnedFd,
+    to: SocketAddr,
+    pace: Duration,
+    ending: &AtomicBool,
+    answered: &AtomicUsize,
+) -> io::Result<Counts> {
+    let family = Family::of(to.ip());
+    let mut sent = Vec::new();
+    while !ending.load(Ordering::Relaxed) {
+        let sequence = u16::try_from(sent.len()).map_err(io::Error::other)?;
+        sendto(socket, &echo(family, sequence, SMALL), SendFlags::empty(), &to)?;
+        sent.push(false);
+        hear(socket, family, Instant::now() + pace, &mut sent, answered)?;
+    }
+    let end = Instant::now() + Wire::Clean.patience();
+    while answered.load(Ordering::Relaxed) < sent.len() && Instant::now() < end {
+        hear(socket, family, Instant::now() + pace, &mut sent, answered)?;
+    }
+    Ok(Counts { sent: sent.len(), answered: answered.load(Ordering::Relaxed) })
+}
+
+/// Takes answers until a time.
+fn hear(socket: &OwnedFd, family: Family, until: Instant, sent: &mut [bool], answered: &AtomicUsize) -> io::Result<()> {
+    while Instant::now() < until {
+        match answer(socket, family) {
+            Ok(Some((sequence, _))) => {
+                if !std::mem::replace(&mut sent[usize::from(sequence)], true) {
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

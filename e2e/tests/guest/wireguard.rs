@@ -1,22 +1,196 @@
-//! The keys that agents made, as the kernel has them.
+//! WireGuard: its keys, what is seen on the wire in any phase of a node's life, and the change of keys.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use towpath_kernel::wireguard::WireGuard;
 use towpath_net::{
     device,
-    transport::{Keys, Slot},
+    family::Family,
+    state::NodeName,
+    transport::{Keys, Slot, Transport, Transports},
 };
 
-use crate::node::{Node, wait_for};
+use crate::{
+    capture::Capture,
+    network::Network,
+    node::{Node, Pod, Setting, wait_for},
+    probe::{self, Counts, Stream},
+};
 
-/// The public keys of a node's devices, once it has both.
+/// The public keys of a node's devices, as the kernel has them, once it has both.
 pub fn keys(node: &Node) -> Keys {
-    wait_for(&format!("{}: keys of its WireGuard devices", node.spot.name), || {
-        let read = |slot| {
-            let name = device::wireguard(slot);
-            let device = node.ground.namespace.run(|| WireGuard::open().map(|mut wireguard| wireguard.device(name)));
-            let device = device.unwrap().map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-            device.public_key.ok_or_else(|| format!("{name} has no key"))
-        };
-        Ok(Keys { first: Some(read(Slot::First)?), second: Some(read(Slot::Second)?), active: Slot::First })
-    })
+    wait_for(
+        &format!("{}: keys of its WireGuard devices", node.spot.name),
+        || node.tell_all(),
+        || {
+            let key = |slot| {
+                let name = device::wireguard(slot);
+                let read = || WireGuard::open().map(|mut wireguard| wireguard.device(name));
+                let device = node.ground.namespace.run(read).map_err(|error| error.to_string())?;
+                let device = device.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+                device.public_key.ok_or_else(|| format!("{name} has no key"))
+            };
+            Ok(Keys { first: Some(key(Slot::First)?), second: Some(key(Slot::Second)?), active: Slot::First })
+        },
+    )
+}
+
+/// The nodes whose pods talk.
+const PAIRS: [(usize, usize); 3] = [(0, 1), (0, 2), (2, 1)];
+
+/// One pod of each node with the others, in both families, all the time.
+struct Talk {
+    streams: Vec<Stream>,
+}
+
+impl Talk {
+    fn begin(pods: &[Pod<'_>], pace: Duration) -> Self {
+        let of =
+            |(from, to): (usize, usize)| Family::ALL.map(|family| Stream::begin(&pods[from], &pods[to], family, pace));
+        Self { streams: PAIRS.into_iter().flat_map(of).collect() }
+    }
+
+    /// Waits until every stream had answers that came after this moment.
+    fn wait_answered(&self, what: &str, network: &Network) {
+        let before: Vec<_> = self.streams.iter().map(Stream::answered).collect();
+        wait_for(
+            &format!("answers after {what}"),
+            || network.tell_all(),
+            || {
+                let silent =
+                    self.streams.iter().zip(&before).filter(|(stream, before)| stream.answered() <= **before + 2);
+                match silent.count() {
+                    0 => Ok(()),
+                    count => Err(format!("{count} of {} are without", self.streams.len())),
+                }
+            },
+        );
+    }
+
+    fn end(self) -> Vec<Counts> {
+        self.streams.into_iter().map(Stream::end).collect()
+    }
+}
+
+/// That nothing was seen in clear since the last look.
+fn assert_sealed(capture: &Capture, phase: &str) {
+    let seen = capture.seen();
+    println!("  {phase}: {seen:?}");
+    let others: BTreeMap<_, _> = seen.iter().filter(|(by, _)| **by != Transport::WireGuard).collect();
+    assert_eq!(others, BTreeMap::new(), "{phase}: packets of pods that are not encrypted");
+}
+
+/// What somebody does to a node whose packets are to be encrypted.
+const ALTERATIONS: [(&str, &str); 5] = [
+    ("the table was deleted", "nft delete table inet towpath"),
+    ("the routes were deleted", "ip route flush proto 117; ip -6 route flush proto 117"),
+    ("a device was deleted", "ip link delete towwg0"),
+    ("both devices were deleted", "ip link delete towwg0; ip link delete towwg1"),
+    ("the devices were set down", "ip link set towwg0 down; ip link set towwg1 down"),
+];
+
+/// How long is watched what must not be there.
+const WATCHED: Duration = Duration::from_secs(1);
+/// One echo of a pair in this time.
+const PACE: Duration = Duration::from_millis(50);
+
+/// No packet between pods is in clear: not before there are keys, not without an agent, and not when somebody takes
+/// away what encrypts them.
+pub fn sealed_in_every_phase() {
+    let network = Network::make();
+    let capture = Capture::begin(&network.wire);
+    network.start();
+    let setting = Setting::of_transport(Transports::only(Transport::WireGuard));
+    let told = network.tell(&setting, &BTreeMap::new());
+    network.wait(&told);
+    let pods: Vec<_> = network.nodes.iter().map(|node| node.attach("pod")).collect();
+    let talk = Talk::begin(&pods, PACE);
+    let watched = |phase: &str| {
+        // What must not come cannot be waited for.
+        std::thread::sleep(WATCHED);
+        assert_sealed(&capture, phase);
+    };
+    let answered = |phase: &str| {
+        talk.wait_answered(phase, &network);
+        assert_sealed(&capture, phase);
+    };
+    watched("no node knows a key of another");
+    let mut keys = network.keys();
+    network.wait(&network.tell(&setting, &keys));
+    answered("keys were told");
+    let first = &network.nodes[0];
+    first.kill();
+    watched("the agent was killed");
+    answered("the agent was killed, later");
+    first.start();
+    for (what, line) in ALTERATIONS {
+        first.ground.sh(line);
+        answered(&format!("{what}, under an agent"));
+        first.kill();
+        first.ground.sh(line);
+        watched(&format!("{what}, without an agent"));
+        first.start();
+        answered(&format!("{what}, and the agent was started again"));
+    }
+    keys.remove(&network.nodes[1].name());
+    network.wait(&network.tell(&setting, &keys));
+    watched("nobody knows the key of one node any more");
+    network.wait(&network.tell(&setting, &network.keys()));
+    answered("the key was told again");
+    talk.end();
+    for pod in pods {
+        pod.detach();
+    }
+}
+
+/// How old keys become, in seconds.
+const ROTATION: u32 = 20;
+/// How often every key is to change.
+const CHANGES: usize = 2;
+
+/// Keys change under steady traffic, and no packet is lost.
+pub fn keys_change_without_loss() {
+    let network = Network::make();
+    network.start();
+    let mut transport = Transports::only(Transport::WireGuard);
+    transport.tunnels.wire_guard.rotation_seconds = Some(ROTATION);
+    let setting = Setting::of_transport(transport);
+    network.settle(&setting);
+    let pods: Vec<_> = network.nodes.iter().map(|node| node.attach("pod")).collect();
+    for (a, b) in PAIRS {
+        for family in Family::ALL {
+            probe::settle(&pods[a], &pods[b], family).unwrap();
+        }
+    }
+    // Six streams: over 200 packets in a second, there and back.
+    let talk = Talk::begin(&pods, PACE);
+    let mut told = network.keys();
+    let mut changes: BTreeMap<(NodeName, Slot), usize> = BTreeMap::new();
+    let every = network.nodes.len() * Slot::ALL.len();
+    let end = Instant::now() + Duration::from_secs(u64::from(ROTATION)) * 10;
+    while changes.len() < every || changes.values().any(|count| *count < CHANGES) {
+        assert!(Instant::now() < end, "keys did not change: {changes:?}\n{}", network.tell_all());
+        std::thread::sleep(PACE * 4);
+        let now = network.keys();
+        for (name, slot) in network.nodes.iter().flat_map(|node| Slot::ALL.map(|slot| (node.name(), slot))) {
+            if now[&name].of(slot) != told[&name].of(slot) {
+                *changes.entry((name, slot)).or_default() += 1;
+            }
+        }
+        if now != told {
+            network.tell(&setting, &now);
+            told = now;
+        }
+    }
+    let counts = talk.end();
+    println!("keys changed: {changes:?}; packets: {counts:?}");
+    for count in counts {
+        assert_eq!(count.answered, count.sent, "packets were lost while keys changed");
+    }
+    for pod in pods {
+        pod.detach();
+    }
 }
