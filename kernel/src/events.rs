@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::netlink::{Error, Message, Protocol, Socket, Wait, messages};
-use crate::{nexthop, nft};
+use crate::link::Mac;
+use crate::netlink::{Error, Message, Protocol, Socket, Wait, author, messages};
+use crate::{fdb, nexthop, nft};
 
 /// Multicast groups of `NETLINK_ROUTE` (`enum rtnetlink_groups`, `linux/rtnetlink.h`).
 mod group {
@@ -24,11 +25,16 @@ mod group {
 pub struct Events {
     routes: Socket,
     nftables: Socket,
+    /// Who makes changes that are of no interest, on each of them.
+    ours: [u32; 2],
+    /// The Ethernet addresses of forwarding entries of which the next word is of no interest.
+    stations: Vec<Mac>,
 }
 
 impl Events {
-    /// Listens in the current network namespace, from now on.
-    pub fn open() -> Result<Self, Error> {
+    /// Listens in the current network namespace, from now on, to changes that are not made by the sockets of these
+    /// numbers, of `NETLINK_ROUTE` and of `NETLINK_NETFILTER`; 0 is nobody's.
+    pub fn open(ours: [u32; 2]) -> Result<Self, Error> {
         let mut routes = Socket::open(Protocol::Route)?;
         for group in [
             group::LINK,
@@ -44,7 +50,7 @@ impl Events {
         }
         let mut nftables = Socket::open(Protocol::Netfilter)?;
         nftables.join(group::NFTABLES)?;
-        Ok(Self { routes, nftables })
+        Ok(Self { routes, nftables, ours, stations: Vec::new() })
     }
 
     /// What to wait on: readable when there is something to drain.
@@ -56,9 +62,18 @@ impl Events {
     ///
     /// Lost events concern it always.
     pub fn drain(&mut self) -> io::Result<bool> {
-        let routes = drain(&mut self.routes, |datagram| messages(datagram).any(|event| concerns(&event)))?;
-        let nftables = drain(&mut self.nftables, nft::concerns)?;
+        let [ours, ours_too] = self.ours;
+        let stations = std::mem::take(&mut self.stations);
+        let foreign = |event: &Message| concerns(event) && !fdb::is_about(event, &stations);
+        let routes = drain(&mut self.routes, ours, |datagram| messages(datagram).any(|event| foreign(&event)))?;
+        let nftables = drain(&mut self.nftables, ours_too, nft::concerns)?;
         Ok(routes || nftables)
+    }
+
+    /// What there is by now of forwarding entries for these Ethernet addresses is of no interest: the kernel does not
+    /// tell by whom they were set.
+    pub fn overlook(&mut self, stations: &[Mac]) {
+        self.stations.extend_from_slice(stations);
     }
 }
 
@@ -66,12 +81,12 @@ fn concerns(event: &Message) -> bool {
     !nexthop::is_event(event) || nexthop::concerns(event)
 }
 
-fn drain(socket: &mut Socket, concerns: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
+fn drain(socket: &mut Socket, ours: u32, concerns: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     let mut found = false;
     loop {
         match socket.receive(Wait::Poll) {
             Ok(None) => return Ok(found),
-            Ok(Some(datagram)) => found |= concerns(datagram),
+            Ok(Some(datagram)) => found |= (author(datagram) != ours || ours == 0) && concerns(datagram),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => found = true,
             Err(error) => return Err(error),
         }

@@ -258,7 +258,7 @@ fn events_tell_of_changes_to_what_is_ours_and_not_of_foreign_tables() {
         let mut node = Node::make();
         node.converge();
         settle(&["tow000000000000", "pod0"]);
-        let mut events = Events::open().unwrap();
+        let mut events = Events::open([0; 2]).unwrap();
         assert!(!events.drain().unwrap());
         for change in [
             "ip route delete 10.244.4.0/24",

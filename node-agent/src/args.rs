@@ -65,7 +65,7 @@ pub struct Place {
     /// The name of this node's Node.
     #[arg(long, env = "NODE_NAME")]
     pub node: Option<String>,
-    /// A file with this node's state, instead of the API server.
+    /// A file with this node's state instead of the API server, or a folder with node.yaml and peers/NAME.yaml.
     #[arg(long)]
     pub file: Option<PathBuf>,
     /// Of the agent and the CNI binary, on tmpfs.

@@ -1,18 +1,24 @@
 //! The node's own WireGuard keys: made here, kept here, and told to the others as public keys.
 
+mod keeper;
+mod store;
+
 use std::time::SystemTime;
 
 use towpath_crds::NodeNetwork;
 use towpath_net::transport::{Keys, PublicKey, Slot};
 use tracing::warn;
 
+pub use keeper::{Keeper, Tended};
+pub use store::KeysError;
+
 /// What everybody may know of the node's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKeys {
     /// By which of them the node sends.
     pub active: Slot,
-    /// One for each device.
-    pub keys: [OwnKey; 2],
+    /// At most one for each device.
+    pub keys: Vec<OwnKey>,
 }
 
 /// What everybody may know of one key.

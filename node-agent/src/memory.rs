@@ -1,5 +1,7 @@
 //! What the agent must still know after it was killed: its last state, and how the node was before.
 
+mod journal;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -11,7 +13,8 @@ use towpath_kernel::fs;
 use towpath_net::observed::Sysctl;
 
 use crate::paths::{Paths, folder};
-use crate::snapshot::Assignment;
+
+pub use journal::Journal;
 
 /// A file of the agent's that could not be read or written.
 #[derive(Debug, Error)]
@@ -27,6 +30,14 @@ pub enum MemoryError {
         /// Why.
         source: io::Error,
     },
+    /// It could not be written to its end.
+    #[error("append to {path}: {source}")]
+    Append {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// It is not what the agent writes.
     #[error("{path} is damaged ({source}): mend or remove it; without it the agent starts from what it sees now")]
     Damaged {
@@ -37,29 +48,16 @@ pub enum MemoryError {
     },
 }
 
-/// The last state that was given, if any.
-pub fn last_state(paths: &Paths) -> Result<Option<Assignment>, MemoryError> {
-    read(&paths.last_state())
-}
-
-/// Keeps the state that was given.
-pub fn keep_state(paths: &Paths, state: &Assignment) -> Result<(), MemoryError> {
-    if matches!(last_state(paths), Ok(Some(kept)) if kept == *state) {
-        return Ok(());
-    }
-    write(&paths.last_state(), state)
-}
-
 /// Settings as they were before the agent first changed them.
 pub fn settings_before(paths: &Paths) -> Result<BTreeMap<Sysctl, String>, MemoryError> {
     let kept: Option<BTreeMap<String, String>> = read(&paths.settings_before())?;
     Ok(kept.unwrap_or_default().into_iter().map(|(key, value)| (Sysctl(key), value)).collect())
 }
 
-/// Keeps how settings are now, but for those that are kept already.
-pub fn keep_settings(paths: &Paths, now: &BTreeMap<Sysctl, String>) -> Result<(), MemoryError> {
+/// Keeps how settings of the node are now, but for those that are kept already.
+pub fn keep_settings(paths: &Paths, now: BTreeMap<Sysctl, String>) -> Result<(), MemoryError> {
     let kept = settings_before(paths)?;
-    let mut all = now.clone();
+    let mut all = now;
     all.extend(kept.clone());
     if all == kept {
         return Ok(());

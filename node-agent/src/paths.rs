@@ -40,6 +40,16 @@ impl Paths {
         self.state.join("agent").join("state.json")
     }
 
+    /// What became of that state since it was written.
+    pub fn journal(&self) -> PathBuf {
+        self.state.join("agent").join("state-changes.json")
+    }
+
+    /// The node's private WireGuard keys.
+    pub fn wireguard_keys(&self) -> PathBuf {
+        self.state.join("agent").join("wireguard.json")
+    }
+
     /// Settings as they were before the agent first changed them.
     pub fn settings_before(&self) -> PathBuf {
         self.state.join("agent").join("settings-before.json")

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use towpath_net::device::{Device, transport_of};
+use towpath_net::effect::Effect;
 use towpath_net::observed::{Observed, Subnet};
 use towpath_net::state::{NodeName, NodeSpec, NodeState, Peer, Revision};
 use towpath_net::transport::Transport;
@@ -64,6 +65,8 @@ pub struct Snapshot {
     pub programmed: bool,
     /// Whether the CNI configuration file is in place.
     pub cni_installed: bool,
+    /// The addresses that the node's own rule finds, where it has one.
+    pub node_addresses: Vec<IpAddr>,
     /// What cannot be, in words; empty when all is well.
     pub obstacles: Vec<String>,
     /// What failed in the last attempt, in words.
@@ -87,18 +90,16 @@ pub struct Applied {
     pub generation: i64,
     /// Its revision.
     pub revision: Revision,
-    /// By which pod packets leave, as the kernel's routes have it.
-    pub transport: Transport,
+    /// By which transports other nodes are reached, as the kernel has it.
+    pub effect: Effect,
+    /// The transport that the node prefers, where the kernel has all that it takes.
+    pub prefers: Option<Transport>,
     /// Of new pods, in bytes.
     pub mtu: Option<u32>,
     /// This node's pod CIDRs.
     pub pod_cidrs: Vec<IpNet>,
     /// The link that holds the node's address.
     pub uplink: Option<Uplink>,
-    /// How many routes of ours the kernel has.
-    pub routes: usize,
-    /// A short hash of those routes.
-    pub digest: String,
 }
 
 /// The link that holds the node's address.
@@ -113,24 +114,33 @@ pub struct Uplink {
 }
 
 impl Applied {
+    /// By what packets leave to other nodes; while there are none, by what they would.
+    pub fn transports(&self) -> Vec<Transport> {
+        let paths = &self.effect.paths;
+        if paths.is_empty() { self.prefers.into_iter().collect() } else { paths.keys().copied().collect() }
+    }
+
     /// What is to be told of `assignment`, given what the kernel has now.
     pub fn new(assignment: &Assignment, mtu: Option<u32>, seen: &Observed) -> Self {
         let spec = &assignment.state.spec;
-        let routes: Vec<String> =
-            seen.routes.iter().filter(|r| r.target.pod_link().is_none()).map(ToString::to_string).collect();
         Self {
             object: assignment.object.clone(),
             generation: assignment.generation,
             revision: spec.revision.clone(),
-            transport: spec.transport.prefers.first().copied().unwrap_or(Transport::Direct),
+            effect: Effect::of(&assignment.state, seen),
+            prefers: spec.transport.prefers.first().copied().filter(|transport| is_there(*transport, seen)),
             mtu,
             pod_cidrs: spec.pod_cidrs.clone(),
             uplink: towpath_net::render::uplink(&assignment.state, &seen.surroundings)
                 .map(|subnet| uplink(subnet, &assignment.state, seen)),
-            routes: routes.len(),
-            digest: digest(&routes),
         }
     }
+}
+
+/// Whether the kernel has what a transport takes.
+fn is_there(transport: Transport, seen: &Observed) -> bool {
+    let up = |(name, device): (&String, &Device)| device.up && transport_of(name) == Some(transport);
+    !transport.is_tunnel() || seen.devices.iter().any(up)
 }
 
 fn uplink(subnet: &Subnet, state: &NodeState, seen: &Observed) -> Uplink {
@@ -140,13 +150,4 @@ fn uplink(subnet: &Subnet, state: &NodeState, seen: &Observed) -> Uplink {
         addresses: state.spec.addresses.iter().filter(here).copied().collect(),
         mtu: subnet.mtu,
     }
-}
-
-fn digest(lines: &[String]) -> String {
-    let mut hash = Sha256::new();
-    for line in lines {
-        hash.update(line);
-        hash.update("\n");
-    }
-    hash.finalize().iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

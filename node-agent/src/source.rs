@@ -2,6 +2,7 @@
 
 mod api;
 mod file;
+mod folder;
 
 use std::path::PathBuf;
 
@@ -9,10 +10,11 @@ use kube::Client;
 use thiserror::Error;
 use towpath_net::state::NodeName;
 
-use crate::snapshot::Assignment;
+use crate::snapshot::{Assignment, Update};
 
 pub use api::ApiSource;
 pub use file::FileSource;
+pub use folder::FolderSource;
 
 /// How long a watch lasts before the API server ends it and it is begun anew, in seconds.
 pub const WATCH_SECONDS: u32 = 30;
@@ -31,11 +33,13 @@ pub enum SourceError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is not a node's state.
-    #[error("{path} is not a node's state: {reason}")]
+    /// The file is not what it should be.
+    #[error("{path} is not {what}: {reason}")]
     Malformed {
         /// The file.
         path: PathBuf,
+        /// What it should be.
+        what: &'static str,
         /// Where and why.
         reason: String,
     },
@@ -63,6 +67,8 @@ pub enum Source {
     Api(ApiSource),
     /// A file, read anew whenever it changes.
     File(FileSource),
+    /// A folder with a file for each node, of which only those are read anew that change.
+    Folder(FolderSource),
 }
 
 impl Source {
@@ -71,9 +77,9 @@ impl Source {
         Self::Api(ApiSource::new(client, node))
     }
 
-    /// The state in a file of YAML or JSON.
-    pub const fn file(path: PathBuf) -> Self {
-        Self::File(FileSource::new(path))
+    /// The state in a file of YAML or JSON, or in a folder of such files.
+    pub fn file(path: PathBuf) -> Self {
+        if path.is_dir() { Self::Folder(FolderSource::new(path)) } else { Self::File(FileSource::new(path)) }
     }
 
     /// The state as it is now; nothing where the node was told nothing yet.
@@ -81,17 +87,19 @@ impl Source {
         match self {
             Self::Api(source) => source.fetch().await,
             Self::File(source) => source.fetch(),
+            Self::Folder(source) => source.fetch(),
         }
     }
 
-    /// Hands each new state to `each`, for ever.
-    pub async fn follow(self, each: impl FnMut(Assignment) + Send) -> Result<(), SourceError> {
+    /// Hands what it is told to `each`, for ever: the whole state before anything else.
+    pub async fn follow(self, each: impl FnMut(Update) + Send) -> Result<(), SourceError> {
         match self {
             Self::Api(source) => {
                 source.follow(each).await;
                 Ok(())
             }
             Self::File(source) => source.follow(each).await,
+            Self::Folder(source) => source.follow(each).await,
         }
     }
 }

@@ -15,12 +15,12 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
-use towpath_crds::{AGENT, Drift, NodeNetwork, NodeNetworkStatus, Routes, Uplink, conditions};
+use towpath_crds::{AGENT, Drift, NodeNetwork, NodeNetworkStatus, Path, Routes, Uplink, conditions};
 use towpath_net::state::NodeName;
 use tracing::{debug, warn};
 
 use crate::drift::KEPT;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Applied, Snapshot};
 use crate::strangers::Strangers;
 use news::Herald;
 
@@ -160,10 +160,10 @@ impl StatusWriter {
                 .filter(|_| snapshot.programmed)
                 .map(|a| a.revision.to_string())
                 .or_else(|| last.observed_revision.clone()),
-            transport: applied.map(|a| towpath_crds::transports([a.transport])),
-            paths: Vec::new(),
-            encryption: None,
-            node_addresses: Vec::new(),
+            transport: applied.map(|a| towpath_crds::transports(a.transports())).filter(|text| !text.is_empty()),
+            paths: applied.map(paths).unwrap_or_default(),
+            encryption: applied.map(|a| a.effect.encryption().into()),
+            node_addresses: snapshot.node_addresses.iter().map(ToString::to_string).collect(),
             mtu: applied.and_then(|a| a.mtu).and_then(|mtu| i32::try_from(mtu).ok()),
             pod_cidrs: applied.map(|a| bounded(&a.pod_cidrs)),
             addresses: counts::of(&snapshot.addresses),
@@ -177,12 +177,20 @@ impl StatusWriter {
             }),
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             wire_guard: snapshot.keys.as_ref().map(wireguard::of),
-            routes: applied
-                .map(|a| Routes { count: i32::try_from(a.routes).unwrap_or(i32::MAX), digest: a.digest.clone() }),
+            routes: applied.map(|a| Routes { count: count(a.effect.routes), digest: a.effect.digest() }),
             drift: snapshot.drift.last().map(drift).chain(earlier.drift).take(KEPT).collect(),
             drift_total: i64::try_from(snapshot.drift.total()).ok().map(|total| total + earlier.total),
         }
     }
+}
+
+fn paths(applied: &Applied) -> Vec<Path> {
+    let paths = applied.effect.paths.iter();
+    paths.map(|(transport, nodes)| Path { transport: (*transport).into(), nodes: count(*nodes) }).collect()
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 fn drift(drift: &crate::drift::Drift) -> Drift {

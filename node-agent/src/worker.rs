@@ -1,15 +1,18 @@
 //! The one thread that owns the kernel.
 //!
 //! Each turn: look, read the leases, render, plan, apply, tell. A turn is due when the kernel, a lease or one of our
-//! files changed, when a new assignment came, and from time to time because an event can be lost.
+//! files changed, when the node's own part did, and from time to time because an event can be lost. What becomes of one
+//! other node is brought about by itself, without a look at everything else.
 
 mod inbox;
+mod pace;
 mod turn;
 mod watch;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::sync::watch::{Receiver, Sender};
 use towpath_kernel::events::Events;
@@ -18,21 +21,15 @@ use towpath_kernel::kernel::{Kernel as _, KernelError};
 use towpath_kernel::leases::Store;
 use towpath_kernel::sysctl::Sysctls;
 
+use crate::memory::MemoryError;
 use crate::paths::Paths;
 use crate::snapshot::Snapshot;
 
-pub use inbox::{Inbox, Task};
-use turn::Turns;
-use watch::Watch;
-
-/// How long a turn may wait for an event: the full comparison that makes up for lost ones.
-const SLOW: Duration = Duration::from_secs(10);
-/// How soon what failed is tried again.
-const RETRY: Duration = Duration::from_millis(250);
-/// How far two turns are apart at least: whatever happens meanwhile is one turn's work.
-const APART: Duration = Duration::from_millis(2);
-/// How far they are apart at most, however long one takes: what is altered is healed well within a second.
-const FAR_APART: Duration = Duration::from_millis(250);
+use inbox::Mail;
+pub use inbox::{End, Inbox, News};
+use pace::Pace;
+use turn::{Heard, Turns};
+use watch::{Watch, Wish};
 
 /// Why the worker cannot go on.
 #[derive(Debug, Error)]
@@ -54,6 +51,9 @@ pub enum WorkerError {
     /// The folders of leases could not be made.
     #[error(transparent)]
     Leases(#[from] towpath_kernel::fs::Error),
+    /// What the agent must remember could not be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The thread ended without a word.
     #[error("the thread that owns the kernel panicked")]
     Panicked,
@@ -73,7 +73,7 @@ pub struct Counts {
 /// A worker that runs.
 pub struct Worker {
     thread: thread::JoinHandle<Result<(), WorkerError>>,
-    /// Where assignments go.
+    /// Where news goes.
     pub inbox: Inbox,
     /// How the node is.
     pub snapshots: Receiver<Snapshot>,
@@ -82,16 +82,17 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker in this network namespace.
+    /// Starts a worker in this network namespace, with the state that an earlier one was given last.
     pub fn start(paths: Paths) -> Result<Self, WorkerError> {
-        let inbox = Inbox::new().map_err(|source| WorkerError::Wait { what: "assignments", source })?;
+        let inbox = Inbox::new().map_err(|source| WorkerError::Wait { what: "news", source })?;
         let (snapshot, snapshots) = tokio::sync::watch::channel(Snapshot::default());
         let (count, counts) = tokio::sync::watch::channel(Counts::default());
         Store::below(&paths.state).make_folders()?;
         let kernel = HostKernel::open(Sysctls::below(&paths.sysctls))?;
-        let watch =
-            Watch::new(Events::open()?, &paths).map_err(|source| WorkerError::Wait { what: "folders", source })?;
-        let mut work = Loop { watch, inbox: inbox.clone(), snapshot, count, turns: Turns::new(kernel, paths) };
+        let events = Events::open(kernel.ports()?)?;
+        let watch = Watch::new(events, &paths).map_err(|source| WorkerError::Wait { what: "folders", source })?;
+        let turns = Turns::remembering(kernel, paths)?;
+        let mut work = Loop { watch, inbox: inbox.clone(), snapshot, count, turns };
         let thread = thread::Builder::new()
             .name("kernel".to_owned())
             .spawn(move || work.run())
@@ -120,25 +121,46 @@ struct Loop {
 
 impl Loop {
     fn run(&mut self) -> Result<(), WorkerError> {
+        let mut pace = Pace::new(Instant::now());
         loop {
-            match self.inbox.take() {
-                Some(Task::Stop) => return Ok(()),
-                Some(Task::Leave) => {
+            let Mail { news, look, end } = self.inbox.take();
+            match end {
+                Some(End::Stop) => return Ok(()),
+                Some(End::Leave) => {
                     self.turns.leave();
                     self.tell();
                     return Ok(());
                 }
-                Some(Task::Assign(assignment)) => self.turns.assign(*assignment),
                 None => {}
             }
-            let start = Instant::now();
-            let settled = self.turns.turn();
-            self.tell();
-            // A long turn means large tables: at least as much time goes to others.
-            thread::sleep((start.elapsed() * 2).clamp(APART, FAR_APART));
-            let wait = if settled { SLOW } else { RETRY };
-            self.watch.wait(&self.inbox, wait).map_err(|source| WorkerError::Wait { what: "events", source })?;
+            let heard = self.turns.hear(news);
+            if heard == Heard::BroughtAbout {
+                self.watch.overlook(self.turns.stations());
+                self.tell();
+            }
+            if look || heard == Heard::TurnDue || self.turns.tend_keys() {
+                pace.hurry();
+            }
+            if pace.next() <= Instant::now() {
+                self.turn(&mut pace);
+            }
+            let wish = if pace.hurries() { Wish::News } else { Wish::Anything };
+            let until = self.turns.keys_due().map_or(pace.next(), |due| due.min(pace.next()));
+            if self.wait(wish, until)? {
+                pace.hurry();
+            }
         }
+    }
+
+    fn turn(&mut self, pace: &mut Pace) {
+        let (start, before) = (Instant::now(), processor_time());
+        let settled = self.turns.turn();
+        self.tell();
+        pace.done(Instant::now(), start.elapsed(), processor_time().saturating_sub(before), settled);
+    }
+
+    fn wait(&mut self, wish: Wish, until: Instant) -> Result<bool, WorkerError> {
+        self.watch.wait(&self.inbox, wish, until).map_err(|source| WorkerError::Wait { what: "events", source })
     }
 
     fn tell(&self) {
@@ -156,4 +178,9 @@ impl Loop {
             pods: self.turns.pods(),
         });
     }
+}
+
+/// What this thread has had of the processor (`CLOCK_THREAD_CPUTIME_ID`).
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }

@@ -1,5 +1,7 @@
 //! `plan` and `dump`: look, and change nothing.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::Kernel as _;
@@ -11,6 +13,7 @@ use towpath_net::render::{Rendered, render, settings_of};
 
 use super::CommandError;
 use crate::args::Place;
+use crate::keys::Keeper;
 
 /// The node as it should be and as it is.
 struct Look {
@@ -24,7 +27,8 @@ async fn look(place: &Place) -> Result<Look, CommandError> {
     let mut kernel = HostKernel::open(Sysctls::below(&place.proc_sys))?;
     let leases = Store::below(&place.state_dir).read_all()?.leases;
     let observed = kernel.observe(&settings_of(&assignment.state, &leases).into_keys().collect())?;
-    let rendered = render(&assignment.state, &leases, &observed.surroundings, None);
+    let keys = Keeper::keys_in(&place.paths(PathBuf::new()).wireguard_keys());
+    let rendered = render(&assignment.state, &leases, &observed.surroundings, keys.as_ref());
     Ok(Look { rendered, observed })
 }
 

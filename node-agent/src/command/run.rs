@@ -4,26 +4,21 @@ mod ending;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::channel;
-use towpath_net::state::NodeName;
-use tracing::{info, warn};
+use tracing::info;
 
 use ending::Removal;
 
 use super::CommandError;
 use crate::args::Run;
-use crate::memory;
-use crate::paths::Paths;
-use crate::snapshot::Assignment;
 use crate::status::StatusWriter;
 use crate::strangers::Search;
-use crate::worker::{Task, Worker};
+use crate::worker::{End, Inbox, Worker};
 use crate::{health, source};
 
 /// Runs until a signal says to end, or something fails for good.
 pub async fn run(args: Run) -> Result<(), CommandError> {
     let paths = args.place.paths(args.cni_binary.clone());
     let worker = Worker::start(paths.clone())?;
-    start_from_memory(&paths, &worker)?;
     let (source, client) = super::source(&args.place).await?;
     let (found, strangers) = channel(None);
     if let (Some(client), Some(node)) = (client.clone(), args.place.node()) {
@@ -51,34 +46,15 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
             None => false,
         };
         info!(leaves, "ending");
-        worker.inbox.put(if leaves { Task::Leave } else { Task::Stop });
+        worker.inbox.end(if leaves { End::Leave } else { End::Stop });
     } else {
-        worker.inbox.put(Task::Stop);
+        worker.inbox.end(End::Stop);
     }
     outcome.and(worker.join().map_err(CommandError::from))
 }
 
-/// The last state is good until a source says otherwise: the node heals before any API server answers.
-fn start_from_memory(paths: &Paths, worker: &Worker) -> Result<(), CommandError> {
-    match memory::last_state(paths) {
-        Ok(Some(last)) => {
-            info!(revision = %last.state.spec.revision, "starting from the last state");
-            worker.inbox.put(Task::Assign(Box::new(last)));
-        }
-        Ok(None) => info!("waiting for this node's state"),
-        Err(error @ memory::MemoryError::Damaged { .. }) => warn!(%error, "waiting for this node's state"),
-        Err(error) => return Err(error.into()),
-    }
-    Ok(())
-}
-
-async fn follow(source: source::Source, inbox: crate::worker::Inbox) -> Result<(), source::SourceError> {
-    let each = |assignment: Assignment| {
-        let node: &NodeName = &assignment.state.node;
-        info!(%node, revision = %assignment.state.spec.revision, peers = assignment.state.peers.len(), "new state");
-        inbox.put(Task::Assign(Box::new(assignment)));
-    };
-    source.follow(each).await
+async fn follow(source: source::Source, inbox: Inbox) -> Result<(), source::SourceError> {
+    source.follow(|update| inbox.put(update)).await
 }
 
 /// Ends when the worker has.

@@ -1,16 +1,19 @@
 //! A node's state from the API server: its own `NodeNetwork`, and what it must know of the others.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::TryStreamExt;
 use kube::api::{Api, ListParams};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
-use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Client, ResourceExt};
 use towpath_crds::NodeNetwork;
-use towpath_net::state::{NodeName, NodeSpec, NodeState};
+use towpath_net::state::{NodeName, NodeSpec, NodeState, Peer};
 use tracing::{info, warn};
 
 use super::{SourceError, WATCH_SECONDS};
-use crate::snapshot::Assignment;
+use crate::keys::told_by;
+use crate::snapshot::{Assignment, Own, Update};
 
 /// Watches every `NodeNetwork`.
 pub struct ApiSource {
@@ -28,61 +31,125 @@ impl ApiSource {
     pub async fn fetch(&self) -> Result<Option<Assignment>, SourceError> {
         let api: Api<NodeNetwork> = Api::all(self.client.clone());
         let list = api.list(&ListParams::default()).await.map_err(|error| SourceError::Api(Box::new(error)))?;
-        assemble(&self.node, list.items.iter())
+        let mut gathered = Gathered::default();
+        for object in list {
+            gathered.take(told(&self.node, &object)?);
+        }
+        Ok(gathered.assignment(&self.node))
     }
 
-    /// Hands each new state to `each`, from the moment that every object was seen once. Nothing is handed on while
-    /// this node has no `NodeNetwork` of its own: what runs, runs on.
-    pub async fn follow(self, mut each: impl FnMut(Assignment) + Send) {
+    /// Hands the whole state to `each` once every object was seen, and then each object that changes. Nothing is handed
+    /// on while this node has no `NodeNetwork` of its own: what runs, runs on.
+    pub async fn follow(self, mut each: impl FnMut(Update) + Send) {
         let api: Api<NodeNetwork> = Api::all(self.client.clone());
-        let (store, writer) = reflector::store();
-        let events = reflector(writer, watcher(api, Config::default().timeout(WATCH_SECONDS))).default_backoff();
+        let events = watcher(api, Config::default().timeout(WATCH_SECONDS)).default_backoff();
         futures::pin_mut!(events);
-        let mut last = None;
-        let mut complete = false;
+        let mut follower = Follower::new(self.node);
         loop {
             match events.try_next().await {
-                Ok(Some(Event::InitDone)) => complete = true,
-                Ok(Some(Event::Init | Event::InitApply(_))) => continue,
-                Ok(Some(Event::Apply(_) | Event::Delete(_))) => {}
+                Ok(Some(event)) => follower.take(event, &mut each),
                 Ok(None) => return,
-                Err(error) => {
-                    info!(%error, "the API server does not answer; what runs, runs on");
-                    continue;
-                }
-            }
-            if !complete {
-                continue;
-            }
-            let objects = store.state();
-            match assemble(&self.node, objects.iter().map(AsRef::as_ref)) {
-                Ok(Some(assignment)) if last.as_ref() != Some(&assignment) => {
-                    last = Some(assignment.clone());
-                    each(assignment);
-                }
-                Ok(_) => {}
-                Err(error) => warn!(%error, "what runs, runs on"),
+                Err(error) => info!(%error, "the API server does not answer; what runs, runs on"),
             }
         }
     }
 }
 
-fn assemble<'a>(
-    node: &NodeName,
-    objects: impl Iterator<Item = &'a NodeNetwork>,
-) -> Result<Option<Assignment>, SourceError> {
-    let (mut uid, mut generation) = (String::new(), 0);
-    let mut specs: Vec<(NodeName, NodeSpec)> = Vec::new();
-    for object in objects {
-        let name = NodeName(object.name_any());
-        if name == *node {
-            uid = object.uid().unwrap_or_default();
-            generation = object.metadata.generation.unwrap_or_default();
-        }
-        let spec =
-            NodeSpec::try_from(&object.spec).map_err(|source| SourceError::Spec { node: name.clone(), source })?;
-        specs.push((name, spec));
+/// What one object tells.
+fn told(node: &NodeName, object: &NodeNetwork) -> Result<Update, SourceError> {
+    let name = NodeName(object.name_any());
+    let spec = NodeSpec::try_from(&object.spec).map_err(|source| SourceError::Spec { node: name.clone(), source })?;
+    Ok(if name == *node {
+        let generation = object.metadata.generation.unwrap_or_default();
+        Update::Own(Box::new(Own { object: object.uid().unwrap_or_default(), generation, spec }))
+    } else {
+        Update::Peer(name, Some(Peer::new(&spec, told_by(object))))
+    })
+}
+
+/// Makes updates of events.
+struct Follower {
+    node: NodeName,
+    /// What was seen so far; nothing once it was handed on.
+    gathered: Option<Gathered>,
+}
+
+/// Objects, until there is a state.
+#[derive(Default)]
+struct Gathered {
+    own: Option<Own>,
+    peers: BTreeMap<NodeName, Peer>,
+    /// Those that cannot be read: while there are any, what is known of them stays in force.
+    unreadable: BTreeSet<NodeName>,
+    complete: bool,
+}
+
+impl Follower {
+    const fn new(node: NodeName) -> Self {
+        Self { node, gathered: None }
     }
-    let state = NodeState::assemble(node, specs.iter().map(|(name, spec)| (name, spec, None)));
-    Ok(state.map(|state| Assignment { object: uid, generation, state }))
+
+    fn take(&mut self, event: Event<NodeNetwork>, each: &mut impl FnMut(Update)) {
+        match event {
+            Event::Init => self.gathered = Some(Gathered::default()),
+            Event::InitDone => {
+                if let Some(gathered) = &mut self.gathered {
+                    gathered.complete = true;
+                }
+            }
+            Event::InitApply(object) | Event::Apply(object) => match told(&self.node, &object) {
+                Ok(update) => self.pass(update, each),
+                Err(error) => {
+                    warn!(%error, "what runs, runs on");
+                    if let Some(gathered) = &mut self.gathered {
+                        gathered.unreadable.insert(NodeName(object.name_any()));
+                    }
+                }
+            },
+            Event::Delete(object) if object.name_any() == self.node.0 => {
+                info!("this node has no NodeNetwork any more; what runs, runs on");
+                if let Some(gathered) = &mut self.gathered {
+                    gathered.own = None;
+                }
+            }
+            Event::Delete(object) => self.pass(Update::Peer(NodeName(object.name_any()), None), each),
+        }
+        self.hand_on(each);
+    }
+
+    fn pass(&mut self, update: Update, each: &mut impl FnMut(Update)) {
+        match &mut self.gathered {
+            Some(gathered) => gathered.take(update),
+            None => each(update),
+        }
+    }
+
+    fn hand_on(&mut self, each: &mut impl FnMut(Update)) {
+        let is_ready =
+            |gathered: &mut Gathered| gathered.complete && gathered.own.is_some() && gathered.unreadable.is_empty();
+        if let Some(assignment) = self.gathered.take_if(is_ready).and_then(|gathered| gathered.assignment(&self.node)) {
+            each(Update::State(Box::new(assignment)));
+        }
+    }
+}
+
+impl Gathered {
+    fn take(&mut self, update: Update) {
+        match update {
+            Update::Own(own) => self.own = Some(*own),
+            Update::Peer(name, peer) => {
+                self.unreadable.remove(&name);
+                match peer {
+                    Some(peer) => _ = self.peers.insert(name, peer),
+                    None => _ = self.peers.remove(&name),
+                }
+            }
+            Update::State(_) => {}
+        }
+    }
+
+    fn assignment(self, node: &NodeName) -> Option<Assignment> {
+        let Own { object, generation, spec } = self.own?;
+        Some(Assignment { object, generation, state: NodeState { node: node.clone(), spec, peers: self.peers } })
+    }
 }

@@ -1,60 +1,119 @@
-//! What the worker is to do next; a new assignment takes the place of one that was not begun.
+//! What the worker is to know next. News that was not looked at yet is one with what came after it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
+use towpath_net::state::{NodeName, Peer};
 
-use crate::snapshot::Assignment;
+use crate::snapshot::{Assignment, Own, Update};
 
-/// What the worker is to do.
-#[derive(Debug)]
-pub enum Task {
-    /// Make the kernel match this, and keep it so.
-    Assign(Box<Assignment>),
-    /// End, and leave everything as it is.
+/// How the worker is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything is left as it is.
     Stop,
-    /// Bring the node back to how it was before, and end.
+    /// The node is brought back to how it was before.
     Leave,
 }
 
-/// A place for one task, and a bell.
+/// What a source told since the worker last asked, in the order in which it holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// The state as a whole.
+    pub whole: Option<Box<Assignment>>,
+    /// The node's own part.
+    pub own: Option<Box<Own>>,
+    /// Other nodes: nothing where one is gone.
+    pub peers: BTreeMap<NodeName, Option<Peer>>,
+}
+
+impl News {
+    fn add(&mut self, update: Update) {
+        match (update, &mut self.whole) {
+            (Update::State(whole), _) => *self = Self { whole: Some(whole), ..Self::default() },
+            (Update::Own(own), Some(whole)) => whole.take_own(*own),
+            (Update::Own(own), None) => self.own = Some(own),
+            (Update::Peer(name, peer), Some(whole)) => _ = whole.state.set_peer(name, peer),
+            (Update::Peer(name, peer), None) => _ = self.peers.insert(name, peer),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A place for news, and a bell.
 #[derive(Clone)]
 pub struct Inbox {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    task: Mutex<Option<Task>>,
+    pending: Mutex<Pending>,
     bell: OwnedFd,
+}
+
+#[derive(Default)]
+struct Pending {
+    news: News,
+    look: bool,
+    end: Option<End>,
+}
+
+/// What was in the inbox.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mail {
+    /// What a source told.
+    pub news: News,
+    /// Whether the kernel is to be looked at now.
+    pub look: bool,
+    /// Whether the worker is to end, before all else.
+    pub end: Option<End>,
 }
 
 impl Inbox {
     /// An empty inbox.
     pub fn new() -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { shared: Arc::new(Shared { task: Mutex::new(None), bell }) })
+        Ok(Self { shared: Arc::new(Shared { pending: Mutex::default(), bell }) })
     }
 
-    /// Gives the worker something to do. Nothing takes the place of an end.
-    pub fn put(&self, task: Task) {
-        let mut place = self.shared.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*place, Some(Task::Stop | Task::Leave)) {
-            *place = Some(task);
-        }
-        drop(place);
+    /// Tells the worker what a source said.
+    pub fn put(&self, update: Update) {
+        self.pending().news.add(update);
         self.ring();
     }
 
-    /// Makes the worker look at the kernel now. The bell can only be full, and then it rings already.
-    pub fn ring(&self) {
-        _ = rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes());
+    /// Makes the worker look at the kernel now.
+    pub fn look(&self) {
+        self.pending().look = true;
+        self.ring();
     }
 
-    /// Takes the task, if there is one.
-    pub fn take(&self) -> Option<Task> {
-        self.shared.task.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Makes the worker end. The first word on how holds.
+    pub fn end(&self, end: End) {
+        self.pending().end.get_or_insert(end);
+        self.ring();
+    }
+
+    /// Takes everything.
+    pub fn take(&self) -> Mail {
+        let Pending { news, look, end } = std::mem::take(&mut *self.pending());
+        Mail { news, look, end }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bell can only be full, and then it rings already.
+    fn ring(&self) {
+        _ = rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes());
     }
 
     /// What to wait on: readable when the bell rings.
@@ -70,14 +129,49 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use towpath_net::state::{NodeSpec, NodeState};
+    use towpath_net::transport::Transport;
+
     use super::*;
 
+    fn peer(address: &str) -> Peer {
+        let addresses = vec![address.parse().unwrap()];
+        Peer { addresses, pod_cidrs: Vec::new(), accepts: vec![Transport::Direct], keys: None }
+    }
+
+    fn assignment(peers: &[&str]) -> Assignment {
+        let peers = peers.iter().map(|name| (NodeName::from(*name), peer("172.16.30.9"))).collect();
+        let state = NodeState { node: "n1".into(), spec: NodeSpec::plain(Vec::new(), Vec::new()), peers };
+        Assignment { object: "a".to_owned(), generation: 1, state }
+    }
+
     #[test]
-    fn nothing_takes_the_place_of_an_end() {
+    fn the_first_end_holds() {
         let inbox = Inbox::new().unwrap();
-        inbox.put(Task::Leave);
-        inbox.put(Task::Stop);
-        assert!(matches!(inbox.take(), Some(Task::Leave)));
-        assert!(inbox.take().is_none());
+        inbox.end(End::Leave);
+        inbox.end(End::Stop);
+        assert_eq!(inbox.take().end, Some(End::Leave));
+        assert_eq!(inbox.take(), Mail { news: News::default(), look: false, end: None });
+    }
+
+    #[test]
+    fn what_comes_after_a_whole_state_goes_into_it_and_a_whole_state_replaces_what_came_before() {
+        let inbox = Inbox::new().unwrap();
+        inbox.put(Update::Peer("n2".into(), Some(peer("172.16.30.2"))));
+        inbox.put(Update::State(Box::new(assignment(&["n3", "n4"]))));
+        inbox.put(Update::Peer("n4".into(), None));
+        inbox.put(Update::Peer("n5".into(), Some(peer("172.16.30.5"))));
+        let News { whole, own, peers } = inbox.take().news;
+        let names: Vec<String> = whole.unwrap().state.peers.into_keys().map(|name| name.0).collect();
+        assert_eq!((names, own, peers.len()), (vec!["n3".to_owned(), "n5".to_owned()], None, 0));
+    }
+
+    #[test]
+    fn of_what_is_told_of_one_node_the_last_holds() {
+        let inbox = Inbox::new().unwrap();
+        inbox.put(Update::Peer("n2".into(), Some(peer("172.16.30.2"))));
+        inbox.put(Update::Peer("n2".into(), None));
+        let news = inbox.take().news;
+        assert_eq!(news.peers.into_iter().collect::<Vec<_>>(), [("n2".into(), None)]);
     }
 }

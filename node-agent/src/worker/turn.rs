@@ -1,46 +1,68 @@
 //! One turn: look, read, render, plan, apply, tell.
 
 mod files;
+mod hear;
+mod keys;
 mod leaving;
 mod limits;
 mod sweep;
+mod tell;
 
 use std::time::{Instant, SystemTime};
 
 use towpath_kernel::host::HostKernel;
-use towpath_kernel::kernel::{Failure, Kernel as _, KernelError, Report, converge, sysctls_of};
+use towpath_kernel::kernel::{Kernel as _, KernelError, Report, converge};
 use towpath_net::lease::Lease;
-use towpath_net::observed::{Desired, Observed};
+use towpath_net::mac::Mac;
+use towpath_net::observed::{Observed, Surroundings};
 use towpath_net::ops::Op;
+use towpath_net::peer_change::Others;
 use towpath_net::render::{Rendered, render, settings_of};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::addresses::Tracker;
 use crate::cni_files::{self, Binaries};
-use crate::memory;
+use crate::keys::Keeper;
+use crate::memory::{self, Journal, MemoryError};
 use crate::paths::Paths;
 use crate::rivals::Asides;
-use crate::snapshot::{Applied, Assignment, Snapshot};
+use crate::snapshot::{Assignment, Snapshot};
+
+pub use hear::Heard;
 
 /// How often a look is repeated because something changed meanwhile.
 const LOOKS: usize = 5;
+/// How many operations are told one by one.
+const TOLD: usize = 32;
 
 /// Does turns, and remembers what the last one left.
 pub struct Turns {
     kernel: HostKernel,
     paths: Paths,
+    journal: Journal,
     assignment: Option<Assignment>,
-    /// What the last turn brought about in full: whatever differs from it now is drift.
-    brought_about: Option<Desired>,
+    /// What the last turn brought about in full rests on this; nothing where it did not, or where anything else that is
+    /// rendered has changed since. Equal input gives an equal desired state: what differs from it now is drift.
+    basis: Option<Basis>,
     leases: Vec<Lease>,
     binaries: Binaries,
     /// Leases that cannot be read, in words.
     damaged: Vec<String>,
     asides: Asides,
     tracker: Tracker,
+    keys: Keeper,
     swept: Option<Instant>,
     snapshot: Snapshot,
+    /// Entries of forwarding tables that were set or removed since the last turn.
+    stations: Vec<Mac>,
     done: u64,
+}
+
+/// What a desired state was rendered from, besides the assignment and the leases.
+struct Basis {
+    around: Surroundings,
+    /// What must be known of all nodes to change one alone; nothing where that cannot be.
+    others: Option<Others>,
 }
 
 /// The node at one moment: the leases are those that the kernel state belongs to.
@@ -50,30 +72,39 @@ struct Look {
 }
 
 impl Turns {
-    /// No turn was done yet.
-    pub fn new(kernel: HostKernel, paths: Paths) -> Self {
-        Self {
+    /// No turn was done yet. The last state is good until a source says otherwise: the node heals before any API server
+    /// answers.
+    pub fn remembering(kernel: HostKernel, paths: Paths) -> Result<Self, MemoryError> {
+        let mut journal = Journal::default();
+        let assignment = match journal.read(&paths) {
+            Ok(assignment) => assignment,
+            Err(error @ MemoryError::Damaged { .. }) => {
+                warn!(%error, "the last state is lost");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        match &assignment {
+            Some(last) => info!(revision = %last.state.spec.revision, "starting from the last state"),
+            None => info!("waiting for this node's state"),
+        }
+        Ok(Self {
             asides: Asides::load(&paths),
+            keys: Keeper::new(paths.wireguard_keys()),
             kernel,
             paths,
-            assignment: None,
-            brought_about: None,
+            journal,
+            assignment,
+            basis: None,
             leases: Vec::new(),
             binaries: Binaries::default(),
             damaged: Vec::new(),
             tracker: Tracker::default(),
             swept: None,
             snapshot: Snapshot::default(),
+            stations: Vec::new(),
             done: 0,
-        }
-    }
-
-    /// What the next turn is to bring about.
-    pub fn assign(&mut self, assignment: Assignment) {
-        if let Err(error) = memory::keep_state(&self.paths, &assignment) {
-            warn!(%error, "cannot keep the state for the next start");
-        }
-        self.assignment = Some(assignment);
+        })
     }
 
     /// How the node is.
@@ -84,6 +115,12 @@ impl Turns {
     /// The kernel.
     pub const fn kernel(&self) -> &HostKernel {
         &self.kernel
+    }
+
+    /// The Ethernet addresses of entries that were set or removed for other nodes alone: the kernel tells of them, and
+    /// does not tell by whom.
+    pub fn stations(&self) -> &[Mac] {
+        &self.stations
     }
 
     /// How many turns were done.
@@ -98,36 +135,48 @@ impl Turns {
 
     /// Does one turn; tells whether nothing is left to be tried again soon.
     pub fn turn(&mut self) -> bool {
-        let Some(assignment) = self.assignment.clone() else { return true };
+        let Some(assignment) = self.assignment.take() else { return true };
         self.done += 1;
-        match self.bring_about(&assignment) {
-            Ok(settled) => settled,
-            Err(error) => {
-                warn!(%error, "cannot look at the kernel");
-                self.snapshot.programmed = false;
-                self.snapshot.failures = vec![error.to_string()];
-                false
-            }
-        }
+        self.stations.clear();
+        let outcome = self.bring_about(&assignment);
+        self.assignment = Some(assignment);
+        outcome.unwrap_or_else(|error| {
+            warn!(%error, "cannot look at the kernel");
+            self.basis = None;
+            self.snapshot.programmed = false;
+            self.snapshot.failures = vec![error.to_string()];
+            false
+        })
     }
 
     fn bring_about(&mut self, assignment: &Assignment) -> Result<bool, KernelError> {
         let Look { seen, mut rendered } = self.look(assignment)?;
-        let kept = memory::keep_settings(&self.paths, &seen.sysctls);
+        let own = seen.sysctls.iter().filter(|(key, _)| key.link().is_none());
+        let kept = memory::keep_settings(&self.paths, own.map(|(key, value)| (key.clone(), value.clone())).collect());
         if kept.is_err() {
             // Without this record the node could not be brought back to how it was: settings wait, the rest does not.
             rendered.desired.sysctls.clear();
         }
         let retracted = cni_files::retract(&self.paths, &assignment.state.spec);
         let report = converge(&mut self.kernel, &rendered.desired, &seen);
-        self.note_drift(&rendered.desired, &report);
-        let after = if report.done.is_empty() { seen } else { self.kernel.observe(&sysctls_of(&rendered.desired))? };
+        self.note_drift(&seen.surroundings, &report);
+        let after = if report.done.is_empty() {
+            seen
+        } else {
+            // Both may be large.
+            drop(seen);
+            self.observe(assignment)?
+        };
         let files = retracted.and_then(|()| self.write_files(assignment, &rendered, &report));
         let others = [kept.err().map(|error| error.to_string()), files.err().map(|error| error.to_string())];
         self.tell(assignment, &rendered, &after, &report, others.into_iter().flatten());
         self.count_addresses(assignment, &after);
         let settled = report.failed.is_empty() && self.snapshot.failures.is_empty();
-        self.brought_about = settled.then_some(rendered.desired);
+        let keys = self.keys.keys();
+        let others = Others::of(&assignment.state, &after.surroundings, keys.as_ref(), &rendered);
+        let others = others.filter(|_| report.conflicts.is_empty());
+        let settled = settled && !self.tend_keys_after(assignment, &report);
+        self.basis = settled.then(|| Basis { around: after.surroundings, others });
         Ok(self.look_for_rivals(assignment) && settled)
     }
 
@@ -136,68 +185,55 @@ impl Turns {
     fn look(&mut self, assignment: &Assignment) -> Result<Look, KernelError> {
         let mut seen = self.observe(assignment)?;
         for _ in 0..LOOKS {
-            let leases = self.read_leases();
-            if leases == self.leases {
+            if !self.learn_leases() {
                 break;
             }
-            self.leases = leases;
             seen = self.observe(assignment)?;
         }
         if self.sweep(&seen) {
-            self.leases = self.read_leases();
+            self.learn_leases();
         }
-        let rendered = render(&assignment.state, &self.leases, &seen.surroundings, None);
+        let keys = self.keys.ready(&mut self.kernel, &assignment.state.spec.transport);
+        let rendered = render(&assignment.state, &self.leases, &seen.surroundings, keys.as_ref());
         Ok(Look { seen, rendered })
+    }
+
+    /// Reads the leases; tells whether they are others than before.
+    fn learn_leases(&mut self) -> bool {
+        let leases = self.read_leases();
+        if leases == self.leases {
+            return false;
+        }
+        self.leases = leases;
+        self.basis = None;
+        true
     }
 
     fn observe(&mut self, assignment: &Assignment) -> Result<Observed, KernelError> {
         self.kernel.observe(&settings_of(&assignment.state, &self.leases).into_keys().collect())
     }
 
-    fn note_drift(&mut self, desired: &Desired, report: &Report) {
-        if self.brought_about.as_ref() != Some(desired) {
-            for op in &report.done {
-                info!(%op, "applied");
-            }
-            return;
+    fn note_drift(&mut self, around: &Surroundings, report: &Report) {
+        let is_drift = self.basis.as_ref().is_some_and(|basis| basis.around == *around);
+        if is_drift {
+            log(&report.done, "put right what was altered by others");
+            self.snapshot.drift.note(SystemTime::now(), &report.done);
+        } else {
+            log(&report.done, "applied");
         }
-        for op in &report.done {
-            info!(%op, "put right what was altered by others");
-        }
-        self.snapshot.drift.note(SystemTime::now(), &report.done);
-    }
-
-    fn tell(
-        &mut self,
-        assignment: &Assignment,
-        rendered: &Rendered,
-        after: &Observed,
-        report: &Report,
-        others: impl Iterator<Item = String>,
-    ) {
-        let failures = report.failed.iter().filter(|failure| !failure.error.is_race()).map(describe);
-        let conflicts = report.conflicts.iter().map(|to| {
-            format!(
-                "route {to}: somebody else has a route to the same destination; remove that route, or move spec.ipam"
-            )
-        });
-        let obstacles = rendered.obstacles.iter().map(ToString::to_string).chain(conflicts);
-        let obstacles: Vec<String> = obstacles.chain(self.damaged.iter().cloned()).collect();
-        let failures: Vec<String> = failures.chain(others).collect();
-        for failure in failures.iter().filter(|f| !self.snapshot.failures.contains(f)) {
-            warn!(failure, "cannot apply");
-        }
-        for obstacle in obstacles.iter().filter(|o| !self.snapshot.obstacles.contains(o)) {
-            warn!(obstacle, "cannot be as declared");
-        }
-        self.snapshot.programmed = report.is_complete() && obstacles.is_empty() && failures.is_empty();
-        self.snapshot.applied = Some(Applied::new(assignment, rendered.mtu, after));
-        self.snapshot.obstacles = obstacles;
-        self.snapshot.failures = failures;
     }
 }
 
-fn describe(Failure { op, error }: &Failure) -> String {
-    let op: &Op = op;
-    format!("{op}: {error}")
+/// Tells what was done; of many operations only how many they were.
+fn log(done: &[Op], what: &'static str) {
+    if done.len() <= TOLD {
+        for op in done {
+            info!(%op, "{what}");
+        }
+        return;
+    }
+    info!(operations = done.len(), "{what}");
+    for op in done {
+        debug!(%op, "{what}");
+    }
 }

@@ -8,10 +8,27 @@ use inotify::{Inotify, WatchMask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use towpath_kernel::events::Events;
 use towpath_kernel::leases::Store;
+use towpath_net::mac::Mac;
 
 use super::Inbox;
 use crate::memory::make_folder;
 use crate::paths::Paths;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Only what comes by the inbox: all else is the next turn's, which waits for its time.
+    News,
+    /// Anything that makes a turn due, as well.
+    Anything,
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug)]
+struct Woken {
+    news: bool,
+    turn_due: bool,
+}
 
 /// The kernel's events, and those of our folders.
 pub struct Watch {
@@ -33,40 +50,51 @@ impl Watch {
         Ok(Self { events, folders })
     }
 
-    /// Waits until a turn is due, or for `longest`.
-    pub fn wait(&mut self, inbox: &Inbox, longest: Duration) -> io::Result<()> {
-        let deadline = Instant::now() + longest;
+    /// Events that only tell of entries that the worker itself set or removed last are of no interest.
+    pub fn overlook(&mut self, stations: &[Mac]) {
+        self.events.overlook(stations);
+    }
+
+    /// Waits for what is wished for until a moment; tells whether a turn is due.
+    pub fn wait(&mut self, inbox: &Inbox, wish: Wish, until: Instant) -> io::Result<bool> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.poll(inbox, left)? {
-                return Ok(());
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let woken = self.poll(inbox, wish, left)?;
+            if woken.turn_due || woken.news {
+                return Ok(woken.turn_due);
             }
         }
     }
 
-    /// Waits for any event; tells whether it concerns us.
-    fn poll(&mut self, inbox: &Inbox, left: Duration) -> io::Result<bool> {
+    /// Waits for any event.
+    fn poll(&mut self, inbox: &Inbox, wish: Wish, left: Duration) -> io::Result<Woken> {
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         let [routes, nftables] = self.events.fds();
         let mut fds =
-            [routes, nftables, self.folders.as_fd(), inbox.fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        match poll(&mut fds, Some(&timeout)) {
+            [inbox.fd(), routes, nftables, self.folders.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let wished = match wish {
+            Wish::News => &mut fds[..1],
+            Wish::Anything => &mut fds[..],
+        };
+        match poll(wished, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [kernel_a, kernel_b, folders, bell] = fds.map(|fd| !fd.revents().is_empty());
-        let mut due = false;
+        let [news, kernel_a, kernel_b, folders] = fds.map(|fd| !fd.revents().is_empty());
+        if news {
+            inbox.silence();
+        }
+        let mut turn_due = false;
         if kernel_a || kernel_b {
-            due |= self.events.drain()?;
+            turn_due |= self.events.drain()?;
         }
         if folders {
-            due |= self.drain_folders()?;
+            turn_due |= self.drain_folders()?;
         }
-        if bell {
-            inbox.silence();
-            due = true;
-        }
-        Ok(due)
+        Ok(Woken { news, turn_due })
     }
 
     fn drain_folders(&mut self) -> io::Result<bool> {

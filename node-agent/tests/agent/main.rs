@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod node;
+mod pair;
+mod tunnels;
 
 use std::fs;
 use std::path::Path;

@@ -130,8 +130,18 @@ pub fn wait_for_metric(name: &str, value: u64, longest: Duration) -> Duration {
     wait_for(&line, longest, || get("/metrics").contains(&line))
 }
 
+/// The routes of ours, without the numbers of the nexthop objects that they lead to.
 pub fn routes() -> String {
-    run("ip route show proto 117") + &run("ip -6 route show proto 117")
+    without_numbers(&(run("ip route show proto 117") + &run("ip -6 route show proto 117")))
+}
+
+/// What `ip` shows, without numbers that say nothing.
+pub fn without_numbers(text: &str) -> String {
+    let mut words = text.split(' ').collect::<Vec<_>>();
+    while let Some(at) = words.iter().position(|word| ["nhid", "id"].contains(word)) {
+        words.drain(at..at + 2);
+    }
+    words.join(" ")
 }
 
 pub fn everything() -> String {
