@@ -120,7 +120,8 @@ const fn kernels_name(kind: &DeviceKind) -> Option<&'static str> {
 fn put_settings(data: &mut Attributes, kind: &DeviceKind) {
     match kind {
         DeviceKind::Bridge => {
-            data.put_number(IFLA_BR_STP_STATE, 0).put(IFLA_BR_VLAN_FILTERING, &[0]).put(IFLA_BR_MCAST_SNOOPING, &[0]);
+            // That VLANs are not told apart is how a bridge is born; a kernel that cannot refuses to be told.
+            data.put_number(IFLA_BR_STP_STATE, 0).put(IFLA_BR_MCAST_SNOOPING, &[0]);
             data.put(IFLA_BR_NF_CALL_IPTABLES, &[1]).put(IFLA_BR_NF_CALL_IP6TABLES, &[1]);
         }
         DeviceKind::Ipip { local } => {
