@@ -8,7 +8,7 @@ use serde_json::Value;
 use towpath_kernel::leases::{Held, Request, Store, Wish};
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::netns::Namespace;
-use towpath_kernel::{netlink, release, route, shaping};
+use towpath_kernel::{netlink, proxies, release, route, shaping};
 use towpath_net::family::host_net;
 use towpath_net::lease::Phase;
 
@@ -56,7 +56,8 @@ fn request<'a>(place: &'a Place, config: &'a Config) -> Request<'a> {
 }
 
 fn attach(node: &mut Socket, config: &Config, request: &Request<'_>, pod: &Namespace) -> Result<Held, Error> {
-    let mut held = Store::below(&config.state).create(request)?;
+    let store = Store::below(&config.state);
+    let mut held = store.create(request)?;
     let created = hostports::refuse_unreachable(&held.lease)
         .map_err(Error::from)
         .and_then(|()| Ok(wire::create(node, &held.lease, pod)?));
@@ -64,7 +65,7 @@ fn attach(node: &mut Socket, config: &Config, request: &Request<'_>, pod: &Names
         Ok(links) => links,
         Err(cause) => return Err(undone(cause, held.discard().map_err(Error::from))),
     };
-    match complete(node, &mut held, pod, links) {
+    match complete(node, &store, &mut held, pod, links) {
         Ok(()) => Ok(held),
         Err(cause) => Err(undone(cause, release::release(held, node).map_err(Error::from))),
     }
@@ -87,7 +88,14 @@ pub fn enter(place: &Place) -> Result<Namespace, Error> {
     Ok(namespace)
 }
 
-fn complete(node: &mut Socket, held: &mut Held, namespace: &Namespace, links: Links) -> Result<(), Error> {
+fn complete(
+    node: &mut Socket,
+    store: &Store,
+    held: &mut Held,
+    namespace: &Namespace,
+    links: Links,
+) -> Result<(), Error> {
+    proxies::introduce(node, store, &held.lease)?;
     wire::set_up(node, &held.lease, namespace, links)?;
     shaping::apply(node, &held.lease)?;
     hostports::open(&held.lease)?;

@@ -19,6 +19,7 @@ pub mod netns;
 pub mod nexthop;
 pub mod nft;
 pub mod ports;
+pub mod proxies;
 pub mod release;
 pub mod route;
 pub mod shaping;

@@ -1,5 +1,6 @@
 //! Neighbours: which Ethernet address the kernel believes an address on a link to have.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
@@ -39,6 +40,9 @@ pub struct Neighbour {
 
 /// `struct ndmsg`: family, padding, link, state, flags, type.
 const HEADER: usize = 12;
+const FLAGS: usize = 10;
+/// The flag of an entry that says for whom this node answers.
+const NTF_PROXY: u8 = 0x08;
 
 /// Lists the neighbours of the socket's namespace, without those that did not answer.
 pub fn list(socket: &mut Socket) -> Result<Vec<Neighbour>, Error> {
@@ -68,6 +72,33 @@ pub fn find(socket: &mut Socket, link: Index, address: IpAddr) -> Result<Option<
     }
 }
 
+/// The addresses that this node answers for on a link, in place of those who have them (`NTF_PROXY`).
+pub fn answered_for(socket: &mut Socket, link: Index) -> Result<BTreeSet<IpAddr>, Error> {
+    let mut header = [0; HEADER];
+    header[FLAGS] = NTF_PROXY;
+    let request = Message { kind: RTM_GETNEIGH, body: header.to_vec() };
+    let read = |reply: &Message| {
+        let [_, _, _, _, a, b, c, d, ..] = *reply.header::<HEADER>()?;
+        let address = reply.attributes(HEADER).find(|attribute| attribute.kind == NDA_DST)?.address()?;
+        (u32::from_ne_bytes([a, b, c, d]) == link.0).then_some(address)
+    };
+    let failed = |cause| Error::new(Operation::List, format!("who is answered for on link {link}"), cause);
+    Ok(socket.dump(&request).map_err(failed)?.iter().filter_map(read).collect())
+}
+
+/// The request that makes this node answer for an address on a link.
+pub fn answering_for(link: Index, address: IpAddr) -> Request {
+    let message = Message { kind: RTM_NEWNEIGH, body: flagged(link, address, NTF_PROXY).into_bytes() };
+    let object = format!("answers for {address} on link {link}");
+    Request::new(Operation::Add, object, message, NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// The request that makes it answer no more.
+pub fn not_answering_for(link: Index, address: IpAddr) -> Request {
+    let message = Message { kind: RTM_DELNEIGH, body: flagged(link, address, NTF_PROXY).into_bytes() };
+    Request::new(Operation::Delete, format!("answers for {address} on link {link}"), message, 0)
+}
+
 /// The request that sets a neighbour for good, whatever was known of it.
 pub fn setting(link: Index, address: IpAddr, mac: Mac) -> Request {
     let mut attributes = identify(link, address, NUD_PERMANENT);
@@ -83,8 +114,16 @@ pub fn deleting(link: Index, address: IpAddr) -> Request {
 }
 
 fn identify(link: Index, address: IpAddr, state: u16) -> Attributes {
+    with_header(link, address, state, 0)
+}
+
+fn flagged(link: Index, address: IpAddr, flags: u8) -> Attributes {
+    with_header(link, address, 0, flags)
+}
+
+fn with_header(link: Index, address: IpAddr, state: u16, flags: u8) -> Attributes {
     let ([a, b, c, d], [low, high]) = (link.0.to_ne_bytes(), state.to_ne_bytes());
-    let header: [u8; HEADER] = [address_family(Family::of(address)), 0, 0, 0, a, b, c, d, low, high, 0, 0];
+    let header: [u8; HEADER] = [address_family(Family::of(address)), 0, 0, 0, a, b, c, d, low, high, flags, 0];
     let mut attributes = Attributes::after(&header);
     attributes.put_address(NDA_DST, address);
     attributes

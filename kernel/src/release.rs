@@ -4,16 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use towpath_net::alias;
-use towpath_net::device::BRIDGE;
 use towpath_net::lease::{AttachmentId, Lease, Phase};
-use towpath_net::state::Attachment;
 use towpath_net::sweep::{Namespace as Seeing, Scope, Seen, sweep};
 
 use crate::leases::{Attempt, Broken, Held, Store};
 use crate::link::{self, Link};
 use crate::netlink::Socket;
 use crate::nft::{Nft, NftError};
-use crate::{conntrack, fs, neighbour, netlink, netns};
+use crate::{conntrack, fs, netlink, netns, proxies};
 
 /// Why an attachment could not be ended; its addresses stay taken.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +36,7 @@ pub fn release(mut held: Held, node: &mut Socket) -> Result<(), Error> {
     }
     let _ports = close_ports(&held.claimed())?;
     delete_link(node, &held.lease.host_interface)?;
-    forget_neighbours(node, &held.lease)?;
+    proxies::forget_pod(node, &held.lease)?;
     if let Some(shaper) = held.lease.shaper() {
         delete_link(node, &shaper)?;
     }
@@ -59,25 +57,10 @@ fn close_ports(lease: &Lease) -> Result<Option<Nft>, Error> {
     Ok(Some(nft))
 }
 
-/// Makes the bridge forget which Ethernet addresses the addresses of a pod have that was one of its ports.
-fn forget_neighbours(node: &mut Socket, lease: &Lease) -> Result<(), netlink::Error> {
-    if lease.mode != Attachment::Bridge {
-        return Ok(());
-    }
-    let Some(bridge) = link::find(node, BRIDGE)? else { return Ok(()) };
-    for leased in &lease.addresses {
-        match node.execute(&neighbour::deleting(bridge.index, leased.address.addr())) {
-            Err(error) if !error.is_missing() => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// Deletes the links of an attachment that has no lease.
 pub fn delete_links(node: &mut Socket, attachment: &AttachmentId) -> Result<(), netlink::Error> {
     if let Some(lease) = link::find(node, &attachment.host_interface())?.as_ref().and_then(told_by) {
-        forget_neighbours(node, &lease)?;
+        proxies::forget_pod(node, &lease)?;
     }
     delete_link(node, &attachment.host_interface())?;
     delete_link(node, &attachment.shaper())
@@ -145,7 +128,8 @@ pub fn sweep_node(store: &Store, node: &mut Socket, scope: &Scope, sight: Sight)
     }
     let adopted = if *scope == Scope::Node { adopt(store, node, &links, &mut swept.adopted) } else { Ok(()) };
     let tidied = store.tidy(|attachment| names.contains(attachment.host_interface().as_str()));
-    swept.untidy = adopted.and(tidied.map_err(Error::from)).err();
+    let answered = if *scope == Scope::Node { proxies::mend(node, &store.read_all()?.leases) } else { Ok(()) };
+    swept.untidy = adopted.and(tidied.map_err(Error::from)).and(answered.map_err(Error::from)).err();
     Ok(swept)
 }
 

@@ -9,12 +9,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use towpath_kernel::host::HostKernel;
+use towpath_kernel::kernel::{Kernel, converge};
 use towpath_kernel::leases::Store;
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::nft::Nft;
 use towpath_kernel::release::{Sight, Swept, sweep_node};
+use towpath_kernel::sysctl::{ROOT, Sysctls};
+use towpath_net::lease::Lease;
 use towpath_net::observed::Surroundings;
-use towpath_net::render::render;
+use towpath_net::render::{render, settings_of};
 use towpath_net::state::{Attachment, NodeName, NodeSpec, NodeState};
 use towpath_net::sweep::Scope;
 
@@ -86,6 +90,10 @@ pub fn node(pod_cidrs: &[&str]) {
 pub fn node_of(mode: Attachment, pod_cidrs: &[&str]) {
     let mut content = node_json(pod_cidrs);
     content["attachment"] = mode.to_string().into();
+    if mode == Attachment::Bridge {
+        // A bridge follows the least MTU of its pods, or the uplink's where there are none: here there is no uplink.
+        content["mtu"] = 1500.into();
+    }
     write_node_json(&content);
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
@@ -101,15 +109,24 @@ pub fn node_state_of(mode: Attachment, pod_cidrs: &[&str]) -> NodeState {
     NodeState { node: NodeName::from("n1"), spec, peers: std::collections::BTreeMap::new() }
 }
 
-/// Gives the kernel what the agent would, and tells what that was.
+/// Gives the kernel what the agent would, until nothing is left to do; tells what was done.
 pub fn converge_to(state: &NodeState) -> Vec<String> {
-    sh("ip link add towbr0 type bridge nf_call_iptables 1 nf_call_ip6tables 1 mcast_snooping 0; ip link set towbr0 up");
-    for cidr in &state.spec.pod_cidrs {
-        let gateway = towpath_net::pick::gateway(cidr);
-        sh(&format!("ip addr add {gateway}/{} dev towbr0 noprefixroute nodad", cidr.prefix_len()));
-        sh(&format!("ip route replace {cidr} dev towbr0 proto 117"));
+    let mut kernel = HostKernel::open(Sysctls::below(ROOT)).unwrap();
+    let mut done = Vec::new();
+    loop {
+        let leases = leases();
+        let keys = settings_of(state, &leases).into_keys().collect();
+        let observed = kernel.observe(&keys).unwrap();
+        let desired = render(state, &leases, &observed.surroundings, None).desired;
+        let report = converge(&mut kernel, &desired, &observed);
+        let failed: Vec<String> = report.failed.iter().map(|f| format!("{}: {}", f.op, f.error)).collect();
+        assert!(report.is_complete(), "{failed:#?} {:?}", report.conflicts);
+        if report.done.is_empty() {
+            return done;
+        }
+        done.extend(report.done.iter().map(ToString::to_string));
+        assert!(done.len() < 1000, "no end of what is to be done: {done:#?}");
     }
-    Vec::new()
 }
 
 /// What the agent writes for the binary; freed addresses may be given again at once.
@@ -149,7 +166,7 @@ pub fn netns(name: &str) -> String {
 }
 
 /// All leases of the node.
-pub fn leases() -> Vec<towpath_net::lease::Lease> {
+pub fn leases() -> Vec<Lease> {
     let listing = Store::below(Path::new(STATE)).read_all().unwrap();
     assert!(listing.broken.is_empty(), "{:?}", listing.broken);
     listing.leases

@@ -38,6 +38,9 @@ pub fn settings_of(state: &NodeState, leases: &[Lease]) -> BTreeMap<Sysctl, Stri
     if leases::has_bridge(state, leases) {
         // Pods on the bridge look there for every pod of their subnet, and some may be attached otherwise.
         of_link(Family::V4, BRIDGE, "proxy_arp", "1");
+        if present.v6 {
+            of_link(Family::V6, BRIDGE, "proxy_ndp", "1");
+        }
         let reached = leases.iter().any(|lease| is_bridged(lease) && lease.loopback(Family::V4).is_some());
         of_link(Family::V4, BRIDGE, "route_localnet", if reached { "1" } else { "0" });
     }
