@@ -60,8 +60,10 @@ pub struct Nexthop {
     pub id: NexthopId,
     /// Who made it.
     pub protocol: Protocol,
-    /// What it stands for; nothing where that is something that Towpath never makes, such as a group.
+    /// What it stands for; nothing where that is something that Towpath never makes.
     pub way: Option<Way>,
+    /// Whether it is for several ways or for a forwarding table: the kernel makes no ordinary one of such.
+    pub special: bool,
 }
 
 /// Lists the nexthop objects of the socket's namespace.
@@ -129,7 +131,7 @@ pub(crate) fn concerns(message: &Message) -> bool {
 pub(crate) fn decode(reply: &Message) -> Option<Nexthop> {
     let [_, _, protocol, _, flags @ ..] = *reply.header::<HEADER>()?;
     let flags = u32::from_ne_bytes(flags);
-    let (mut id, mut link, mut gateway, mut plain) = (None, None, None, true);
+    let (mut id, mut link, mut gateway, mut special, mut blackhole) = (None, None, None, false, false);
     let (mut kind, mut outer) = (None, None);
     for attribute in reply.attributes(HEADER) {
         match attribute.kind {
@@ -138,19 +140,20 @@ pub(crate) fn decode(reply: &Message) -> Option<Nexthop> {
             NHA_GATEWAY => gateway = attribute.address(),
             NHA_ENCAP_TYPE => kind = attribute.value.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)),
             NHA_ENCAP => outer = Some(attribute.content()),
-            NHA_GROUP | NHA_BLACKHOLE | NHA_FDB => plain = false,
+            NHA_GROUP | NHA_FDB => special = true,
+            NHA_BLACKHOLE => blackhole = true,
             _ => {}
         }
     }
     let encapsulation = kind.zip(outer).map(|(kind, outer)| decode_encapsulation(kind, outer));
     let way = match (link, gateway, encapsulation) {
-        (Some(link), Some(gateway), None | Some(Some(_))) if plain => {
+        (Some(link), Some(gateway), None | Some(Some(_))) if !special && !blackhole => {
             let on_link = flags & RTNH_F_ONLINK != 0;
             Some(Way { link, gateway, on_link, encapsulation: encapsulation.flatten() })
         }
         _ => None,
     };
-    Some(Nexthop { id: NexthopId(id?), protocol: Protocol(protocol), way })
+    Some(Nexthop { id: NexthopId(id?), protocol: Protocol(protocol), way, special })
 }
 
 fn decode_encapsulation(kind: u16, outer: Content<'_>) -> Option<Encapsulation> {

@@ -29,6 +29,7 @@ impl HostKernel {
         let links = link::list(&mut self.routes)?;
         let addresses = address::list(&mut self.routes)?;
         let names = names(&links);
+        self.spread.clear();
         let mut observed = Observed { table: self.nft.read()?, ..Observed::default() };
         for key in sysctls {
             observed.sysctls.extend(self.sysctls.read(key)?.map(|value| (key.clone(), value)));
@@ -43,31 +44,29 @@ impl HostKernel {
             }
         }
         observed.addresses = ours(&addresses, &names);
-        observed.nexthops = self.read_nexthops(&names)?;
-        self.read_routes(&names, &mut observed)?;
+        let mut ways = self.read_nexthops(&names)?;
+        self.read_routes(&names, &mut ways, &mut observed)?;
+        (observed.nexthops, self.foreign, self.bent) = (ways.ours, ways.foreign, ways.bent);
         let ciphers = observed.devices.iter().filter(|(_, device)| device.kind == DeviceKind::WireGuard);
         observed.ciphers = self.ciphers.read(ciphers.map(|(name, _)| name.as_str()))?;
         observed.surroundings = surroundings(&links, &addresses);
         Ok(observed)
     }
 
-    /// Our nexthop objects; takes note of those of others, and of those that need to be made anew.
-    pub(super) fn read_nexthops(&mut self, names: &Names<'_>) -> Result<BTreeMap<NexthopId, Nexthop>, KernelError> {
-        self.foreign.clear();
-        self.bent.clear();
-        let mut nexthops = BTreeMap::new();
+    pub(super) fn read_nexthops(&mut self, names: &Names<'_>) -> Result<Ways, KernelError> {
+        let mut ways = Ways::default();
         for seen in nexthop::list(&mut self.routes)? {
             if seen.protocol != ROUTE_PROTOCOL {
-                self.foreign.insert(seen.id);
+                ways.foreign.insert(seen.id);
                 continue;
             }
-            let way = seen.way.and_then(|way| Some((way, *names.get(&way.link)?)));
-            if way.is_none() {
-                self.bent.insert(seen.id);
+            if seen.special {
+                ways.bent.insert(seen.id);
             }
-            nexthops.insert(seen.id, way.map_or_else(|| bent(seen.id), |(way, link)| model(seen.id, way, link)));
+            let way = seen.way.and_then(|way| Some((way, *names.get(&way.link)?)));
+            ways.ours.insert(seen.id, way.map_or_else(|| bent(seen.id), |(way, link)| model(seen.id, way, link)));
         }
-        Ok(nexthops)
+        Ok(ways)
     }
 
     /// Reads what somebody set on a device that frames pass.
@@ -92,7 +91,6 @@ impl HostKernel {
     }
 
     fn read_tunnel(&mut self, seen: &link::Link, stations: &mut Stations) -> Result<(), KernelError> {
-        self.spread.retain(|station| station.link != seen.name);
         for entry in fdb::of_tunnel(&mut self.routes, seen.index)? {
             let station = Station { link: seen.name.clone(), mac: entry.mac };
             let to = entry.to.filter(|_| !stations.contains_key(&station)).map(Forwarding::To);
@@ -119,16 +117,49 @@ impl HostKernel {
         Ok(())
     }
 
-    fn read_routes(&mut self, names: &Names<'_>, observed: &mut Observed) -> Result<(), KernelError> {
+    fn read_routes(&mut self, names: &Names<'_>, ways: &mut Ways, observed: &mut Observed) -> Result<(), KernelError> {
         for seen in route::list(&mut self.routes)? {
             if seen.protocol == ROUTE_PROTOCOL {
-                let target = target(&seen, names, &observed.nexthops);
+                // Somebody wrote over one of ours: no route of ours leads to another's.
+                if let Some(id) = seen.nexthop.filter(|id| id.is_ours() && ways.foreign.remove(id)) {
+                    ways.ours.insert(id, bent(id));
+                }
+                let target = ways.target(&seen, names);
                 observed.routes.insert(Route { destination: seen.destination, target });
             } else if seen.metric == default_metric(Family::of_net(&seen.destination)) {
                 observed.foreign_routes.insert(seen.destination);
             }
         }
         Ok(())
+    }
+}
+
+/// The nexthop objects of a node.
+#[derive(Default)]
+pub(super) struct Ways {
+    ours: BTreeMap<NexthopId, Nexthop>,
+    foreign: BTreeSet<NexthopId>,
+    /// Those of ours that have to be made anew, and take their routes with them.
+    bent: BTreeSet<NexthopId>,
+}
+
+impl Ways {
+    /// Where a route of ours leads.
+    pub(super) fn target(&self, seen: &route::Route, names: &Names<'_>) -> Target {
+        let plain = seen.metric == default_metric(Family::of_net(&seen.destination)) && !seen.complex;
+        if !plain || seen.source.is_some() {
+            return Target::Other;
+        }
+        if let Some(id) = seen.nexthop {
+            let nexthop = self.ours.get(&id).filter(|_| !self.bent.contains(&id));
+            return nexthop.map_or(Target::Other, |nexthop| Target::Via(nexthop.clone()));
+        }
+        let link = seen.link.and_then(|index| names.get(&index)).map(|name| (*name).to_owned());
+        match (seen.kind, seen.gateway, link) {
+            (route::Kind::Unicast, None, Some(link)) => Target::Link { link },
+            (route::Kind::Blackhole, None, None) => Target::Blackhole,
+            _ => Target::Other,
+        }
     }
 }
 
@@ -173,23 +204,6 @@ fn ours(addresses: &[address::Address], names: &Names<'_>) -> BTreeSet<Address> 
 /// The kernel may give a link such an address by itself.
 fn is_link_local(address: IpNet) -> bool {
     matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local())
-}
-
-/// Where a route of ours leads, given our nexthop objects.
-pub(super) fn target(seen: &route::Route, names: &Names<'_>, nexthops: &BTreeMap<NexthopId, Nexthop>) -> Target {
-    let plain = seen.metric == default_metric(Family::of_net(&seen.destination)) && !seen.complex;
-    if !plain || seen.source.is_some() {
-        return Target::Other;
-    }
-    if let Some(id) = seen.nexthop {
-        return nexthops.get(&id).map_or(Target::Other, |nexthop| Target::Via(nexthop.clone()));
-    }
-    let link = seen.link.and_then(|index| names.get(&index)).map(|name| (*name).to_owned());
-    match (seen.kind, seen.gateway, link) {
-        (route::Kind::Unicast, None, Some(link)) => Target::Link { link },
-        (route::Kind::Blackhole, None, None) => Target::Blackhole,
-        _ => Target::Other,
-    }
 }
 
 /// The subnets of links that are up and not Towpath's.

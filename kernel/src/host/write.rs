@@ -7,11 +7,11 @@ use towpath_net::ops::Op;
 
 use super::HostKernel;
 use super::ciphers::is_cipher;
-use super::observe::{names, target};
+use super::observe::names;
 use crate::kernel::KernelError;
 use crate::link::Index;
 use crate::link::port::Port;
-use crate::netlink::{Error, Request};
+use crate::netlink::{Cause, Error, Request};
 use crate::nexthop::{self, Way};
 use crate::route::ROUTE_PROTOCOL;
 use crate::{address, fdb, link, neighbour, route};
@@ -158,10 +158,10 @@ impl HostKernel {
     fn find_other(&mut self, to: IpNet) -> Result<route::Route, KernelError> {
         let links = link::list(&mut self.routes)?;
         let names = names(&links);
-        let nexthops = self.read_nexthops(&names)?;
-        let found = route::list(&mut self.routes)?.into_iter().find(|r| {
-            r.protocol == ROUTE_PROTOCOL && r.destination == to && target(r, &names, &nexthops) == Target::Other
-        });
+        let ways = self.read_nexthops(&names)?;
+        let found = route::list(&mut self.routes)?
+            .into_iter()
+            .find(|r| r.protocol == ROUTE_PROTOCOL && r.destination == to && ways.target(r, &names) == Target::Other);
         found.ok_or_else(|| KernelError::Gone(format!("route {to}")))
     }
 
@@ -206,7 +206,12 @@ impl HostKernel {
 
 /// What the kernel says where it does not know a kind of link.
 fn unsupported(error: Error, kind: &DeviceKind) -> KernelError {
-    let unknown = error.cause.errno() == Some(rustix::io::Errno::OPNOTSUPP);
+    // Of a kind that it knows, it says what of it is not supported.
+    let unknown = matches!(
+        &error.cause,
+        Cause::Refused { errno: rustix::io::Errno::OPNOTSUPP, explanation }
+            if explanation.as_deref().is_none_or(|words| words == "Unknown device type")
+    );
     match link::device::module(kind).filter(|_| unknown) {
         Some((feature, module)) => KernelError::Unsupported { feature, module },
         None => error.into(),
