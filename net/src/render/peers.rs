@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::vantage::{Underlay, Vantage, tunnel_address};
 use super::{Nexthops, Obstacle};
 use crate::device::{GENEVE, IPIP, VXLAN, tunnel_gateway, tunnel_mac, wireguard};
-use crate::family::Family;
+use crate::family::{Family, host_net};
 use crate::mac::Mac;
 use crate::observed::{CipherPeer, Desired, Encapsulation, Forwarding, Neighbour, Nexthop, NexthopId, Station, Target};
 use crate::state::{NodeName, Peer};
@@ -130,7 +130,9 @@ fn cipher_peers(own: &Vantage<'_>, peer: &Peer) -> BTreeMap<(&'static str, Publi
     let on = |slot: Slot| {
         let key = peer.keys.and_then(|keys| keys.of(slot))?;
         let endpoint = underlay.map(|underlay| SocketAddr::new(underlay.destination, port(slot)));
-        let allowed = peer.pod_cidrs.iter().map(IpNet::trunc).collect();
+        // The node itself too: its answers to pods of others are from its own address.
+        let itself = peer.addresses.iter().copied().map(host_net);
+        let allowed = peer.pod_cidrs.iter().map(IpNet::trunc).chain(itself).collect();
         Some(((wireguard(slot), key), CipherPeer { endpoint, allowed }))
     };
     Slot::ALL.into_iter().filter_map(on).collect()

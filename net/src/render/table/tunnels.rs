@@ -1,14 +1,13 @@
 //! From whom tunnels take packets.
 //!
-//! A packet in a tunnel is taken where it comes from a node of the cluster, and from an address of that node's pods: where
-//! the pair of (source outside, network of the source inside) is in a set. WireGuard sees to that itself (allowed IPs).
+//! A packet in a tunnel is taken where it comes from a node of the cluster, and from an address of that node's pods or of
+//! the node itself: where the pair of (source outside, network of the source inside) is in a set. WireGuard sees to that
+//! itself (allowed IPs).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
-use crate::family::{Family, PerFamily};
+use crate::family::{Family, PerFamily, host_net};
 use crate::nft::build::{RuleBuilder, inner_chain};
 use crate::nft::{Chain, FieldType, Rule, Set, Value};
 use crate::render::vantage::Vantage;
@@ -71,15 +70,18 @@ fn is_checked(transport: Transport) -> bool {
     matches!(transport, Transport::Ipip | Transport::Vxlan | Transport::Geneve)
 }
 
-/// The pairs of a peer.
+/// The pairs of a peer: its pods' networks, and itself, for its answers to pods of others are from its own address.
 pub(super) fn pairs(own: &Vantage<'_>, peer: &Peer) -> impl Iterator<Item = Pair> {
     let checked = own.transports().any(is_checked);
     let mixes = own.transports().any(|transport| is_checked(transport) && transport.mixes_families());
-    peer.pod_cidrs.iter().filter(move |_| checked).filter_map(move |cidr| {
-        let inner = Family::of_net(cidr);
+    let pods = own.pods();
+    let itself = peer.addresses.iter().copied().filter(move |address| *pods.get(Family::of(*address))).map(host_net);
+    let sources = peer.pod_cidrs.iter().copied().chain(itself);
+    sources.filter(move |_| checked).filter_map(move |source| {
+        let inner = Family::of_net(&source);
         let address = own.underlay(peer, inner, mixes)?.destination;
-        let shape = Shape { outer: Family::of(address), inner, length: cidr.prefix_len() };
-        Some(Pair { shape, key: vec![Value::Address(address), Value::Address(IpNet::network(cidr))] })
+        let shape = Shape { outer: Family::of(address), inner, length: source.prefix_len() };
+        Some(Pair { shape, key: vec![Value::Address(address), Value::Address(source.network())] })
     })
 }
 
