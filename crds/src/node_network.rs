@@ -65,6 +65,13 @@ use crate::{rules, schema};
         description = "The first address by which other nodes reach this one."
     ),
     printcolumn(
+        name = "Encryption",
+        type_ = "string",
+        json_path = ".status.encryption",
+        priority = 1,
+        description = "Whether packets to other nodes are encrypted, in effect."
+    ),
+    printcolumn(
         name = "Used",
         type_ = "string",
         json_path = ".status.usedAddresses",

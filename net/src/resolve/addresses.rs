@@ -66,9 +66,10 @@ fn candidates<'a>(intent: &'a Intent, node: &'a NodeFacts) -> impl Iterator<Item
     list.iter().copied().filter(move |address| if by_rule { is_usable(*address) } else { eligible(intent, *address) })
 }
 
-/// Whether packets of every family go between any addresses, whatever the other node is.
+/// Whether packets of every family go between any addresses, whatever the other node is. That packets to neighbours take
+/// plain routes changes nothing: those are neighbours of a family only where both have an address of it.
 fn mixes_families(transport: &Transports) -> bool {
-    !transport.cross_subnet_only && transport.prefers.iter().copied().all(Transport::mixes_families)
+    transport.prefers.iter().copied().all(Transport::mixes_families)
 }
 
 /// That an address is one that a pod could get.

@@ -56,8 +56,11 @@ fn what_a_node_found_is_judged_as_what_its_node_says() {
 #[test]
 fn a_tunnel_that_takes_both_families_needs_an_address_of_one() {
     let facts = facts(&[("n1", &["172.16.30.3"]), ("n2", &["fd00:172::4"]), ("n3", &[])]);
-    for (mode, mixes) in [(Transport::Vxlan, true), (Transport::WireGuard, true), (Transport::Ipip, false)] {
-        let out = resolved(&Draft { transport: Crossing::only(mode).into(), ..draft() }, &facts);
+    let bypassed = Crossing { cross_subnet_only: true, ..Crossing::only(Transport::Geneve) };
+    let [vxlan, wire_guard, ipip] = [Transport::Vxlan, Transport::WireGuard, Transport::Ipip].map(Crossing::only);
+    for (crossing, mixes) in [(vxlan, true), (wire_guard, true), (bypassed, true), (ipip, false)] {
+        let mode = crossing.mode;
+        let out = resolved(&Draft { transport: crossing.into(), ..draft() }, &facts);
         assert_eq!(out.specs["n1"].addresses, parsed(&["172.16.30.3"]));
         assert_eq!(out.specs["n2"].addresses, parsed(&["fd00:172::4"]));
         assert_eq!(out.findings.contains_key("n1"), !mixes, "{mode}");
