@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use towpath_net::PerFamily;
 use towpath_net::intent::{
-    Allocation, Crossing, Draft, DraftIpam, DraftMtu, DraftNodeAddress, DraftPool, IpamMode, MTU_RANGE, Selector,
-    overlap, parse, validate,
+    AddressMode, Allocation, Crossing, Draft, DraftException, DraftIpam, DraftMtu, DraftNodeAddress, DraftPool, Intent,
+    IpamMode, MOST_VNI, MTU_RANGE, Selector, overlap, parse, validate,
 };
 use towpath_net::state::{Attachment, CniConflict, MasqueradeMode, Mtu};
-use towpath_net::transport::Transport;
+use towpath_net::transport::{Transport, Tunnels};
 
 /// Lines of a field's letter and a value.
 pub fn intent(data: &[u8]) {
@@ -16,6 +16,7 @@ pub fn intent(data: &[u8]) {
     text.lines().for_each(cidr);
     match validate(&draft(&text)) {
         Ok(intent) => {
+            crosses(&intent);
             if let Mtu::Bytes(bytes) = intent.mtu {
                 assert!(MTU_RANGE.contains(&bytes.into()));
             }
@@ -84,8 +85,49 @@ fn fill(draft: &mut Draft, field: &str, value: &str) {
         "r" => pool.into_iter().for_each(|pool| pool.reserved.push(value.to_owned())),
         "d" => pool.into_iter().for_each(|pool| pool.disabled = true),
         "l" => pool.into_iter().for_each(|pool| pool.selector = labelled(value)),
+        _ => fill_crossing(draft, field, value),
+    }
+}
+
+fn fill_crossing(draft: &mut Draft, field: &str, value: &str) {
+    let exception = draft.exceptions.last_mut();
+    let number = || value.parse().ok();
+    match field {
+        "t" => draft.transport.crossing.mode = mode(value),
+        "T" => draft.transport.crossing.cross_subnet_only = true,
+        "v" => draft.transport.vxlan.get_or_insert_default().vni = number(),
+        "V" => draft.transport.vxlan.get_or_insert_default().port = number(),
+        "G" => draft.transport.geneve.get_or_insert_default().port = number(),
+        "w" => draft.transport.wire_guard.get_or_insert_default().port = number(),
+        "k" => draft.transport.wire_guard.get_or_insert_default().key_rotation = Some(value.to_owned()),
+        "e" => draft.exceptions.push(DraftException { name: value.to_owned(), ..DraftException::default() }),
+        "E" => exception.into_iter().for_each(|own| own.transport = Some(Crossing::only(mode(value)))),
+        "S" => exception.into_iter().for_each(|own| own.selector = labelled(value)),
+        "u" => exception.into_iter().for_each(|own| own.mtu = value.parse().ok().map(DraftMtu::Bytes)),
+        "N" => draft.node_address.mode = *pick(&AddressMode::ALL, value),
+        "i" => draft.node_address.interfaces.push(value.to_owned()),
+        "I" => draft.node_address.cidrs.push(value.to_owned()),
+        "R" => draft.node_address.can_reach.push(value.to_owned()),
         _ => {}
     }
+}
+
+fn mode(value: &str) -> Transport {
+    *pick(&Transport::ALL, value)
+}
+
+fn pick<'a, T>(all: &'a [T], value: &str) -> &'a T {
+    &all[value.len() % all.len()]
+}
+
+/// What was accepted of tunnels, and how every node would send by them.
+fn crosses(intent: &Intent) {
+    let Tunnels { vxlan, geneve, wire_guard } = intent.tunnels;
+    assert!((1..=MOST_VNI).contains(&vxlan.vni) && (1..=MOST_VNI).contains(&geneve.vni));
+    assert!(vxlan.port > 0 && geneve.port > 0 && (1..u16::MAX).contains(&wire_guard.port));
+    let is_clear = |crossing: Crossing| intent.transport.is_encrypted() && !crossing.is_encrypted();
+    assert!(!intent.crossings().any(is_clear), "{intent:?}");
+    assert!(intent.crossings().all(|crossing| crossing.mode.is_tunnel() || !crossing.cross_subnet_only));
 }
 
 fn labelled(value: &str) -> Selector {
