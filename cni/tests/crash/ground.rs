@@ -18,7 +18,7 @@ use towpath_kernel::link;
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::release::{Sight, Swept, sweep_node};
 use towpath_kernel::sysctl::{ROOT, Sysctls};
-use towpath_net::lease::{LINK_PREFIX, Lease, Phase};
+use towpath_net::lease::{Lease, Phase, is_host_interface};
 use towpath_net::sweep::Scope;
 
 use crate::support::{STATE, wait_until};
@@ -103,6 +103,8 @@ impl Ground {
         let mut traces = files(&Path::new(STATE).join("leases"));
         traces.extend(link::list(&mut self.node).unwrap().iter().map(|link| format!("link {}", link.name)));
         traces.extend(observed.addresses.iter().map(|address| format!("{address:?}")));
+        traces.extend(observed.neighbours.keys().map(|neighbour| format!("neighbour {neighbour}")));
+        traces.extend(observed.stations.keys().map(|station| format!("fdb {station}")));
         traces.extend(observed.routes.iter().map(|route| format!("{route:?}")));
         traces.extend(observed.foreign_routes.iter().map(|route| format!("foreign route {route}")));
         for (name, set) in observed.table.iter().flat_map(|table| &table.sets) {
@@ -119,10 +121,10 @@ impl Ground {
         assert!(came.is_empty() && went.is_empty(), "{what}: came {came:#?}, went {went:#?}");
     }
 
-    /// Names of links of ours.
+    /// Names of pods' links.
     pub fn links(&mut self) -> BTreeSet<String> {
         let links = link::list(&mut self.node).unwrap().into_iter().map(|link| link.name);
-        links.filter(|name| name.starts_with(LINK_PREFIX)).collect()
+        links.filter(|name| is_host_interface(name)).collect()
     }
 
     /// Removes a link, as the kernel does when the namespace of its other end goes.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod ground;
+#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 mod tracer;
@@ -16,13 +17,14 @@ use std::process::Command;
 
 use ground::{Ground, Verb, bind, netns, remove_netns, wait_for_links};
 use serde_json::{Value, json};
-use support::{Call, STATE, config, config_with_ports, node, node_json, table, write_node_json};
+use support::{Call, STATE, config, config_with_ports, node, node_json, node_of, table, write_node_json};
 use towpath_kernel::leases::Store;
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::release::{Sight, sweep_node};
 use towpath_kernel::testing::isolated;
 use towpath_net::PerFamily;
 use towpath_net::lease::host_interface;
+use towpath_net::state::Attachment;
 use towpath_net::sweep::Scope;
 use tracer::Run;
 
@@ -42,8 +44,8 @@ fn ports(number: usize) -> Value {
     ]))
 }
 
-fn begin() -> (Ground, BTreeSet<String>) {
-    node(&DUAL);
+fn begin(mode: Attachment) -> (Ground, BTreeSet<String>) {
+    node_of(mode, &DUAL);
     table();
     let mut ground = Ground::new();
     let before = ground.traces();
@@ -101,27 +103,25 @@ fn at_each_call(kill: impl FnMut(usize) -> Run) -> usize {
     run.calls
 }
 
-#[test]
-fn what_an_add_leaves_that_is_killed_at_any_system_call_is_swept() {
-    isolated("what_an_add_leaves_that_is_killed_at_any_system_call_is_swept", || {
-        let (mut ground, before) = begin();
-        let mut batch: Vec<(usize, String, Witness)> = Vec::new();
-        let mut sights = [Sight::Own, Sight::Runtime].into_iter().cycle();
-        let calls = at_each_call(|at| {
-            let pod = format!("p{at}");
-            let run = Verb::of("ADD", &pod, &netns(&pod), &ports(at)).killed_at(at);
-            let what = format!("ADD killed at call {at} ({})", run.last.trim());
-            let witness = Witness::attach(&mut ground, format!("w{at}"), at, &what);
-            batch.push((at, what, witness));
-            if batch.len() == BATCH || run.status.is_some() {
-                end_batch(&mut ground, std::mem::take(&mut batch), sights.next().unwrap());
-                ground.assert_traces(&before, &format!("ADD killed at calls up to {at}"));
-            }
-            run
-        });
-        println!("ADD makes {calls} system calls");
+fn add_is_killed_and_swept(mode: Attachment) {
+    let (mut ground, before) = begin(mode);
+    let mut batch: Vec<(usize, String, Witness)> = Vec::new();
+    let mut sights = [Sight::Own, Sight::Runtime].into_iter().cycle();
+    let calls = at_each_call(|at| {
+        let pod = format!("p{at}");
+        let run = Verb::of("ADD", &pod, &netns(&pod), &ports(at)).killed_at(at);
+        let what = format!("ADD killed at call {at} ({})", run.last.trim());
+        let witness = Witness::attach(&mut ground, format!("w{at}"), at, &what);
+        batch.push((at, what, witness));
+        if batch.len() == BATCH || run.status.is_some() {
+            end_batch(&mut ground, std::mem::take(&mut batch), sights.next().unwrap());
+            ground.assert_traces(&before, &format!("ADD killed at calls up to {at}"));
+        }
+        run
     });
+    println!("ADD makes {calls} system calls");
 }
+in_every_mode!(what_an_add_leaves_that_is_killed_at_any_system_call_is_swept, "", add_is_killed_and_swept);
 
 /// Sweeps what is left of pods whose namespaces go, and ends those that live.
 fn end_batch(ground: &mut Ground, batch: Vec<(usize, String, Witness)>, sight: Sight) {
@@ -138,38 +138,40 @@ fn end_batch(ground: &mut Ground, batch: Vec<(usize, String, Witness)>, sight: S
     }
 }
 
-#[test]
-fn a_pod_whose_add_or_detach_is_killed_at_any_system_call_is_detached_and_attached_anew() {
-    isolated("a_pod_whose_add_or_detach_is_killed_at_any_system_call_is_detached_and_attached_anew", || {
-        let (mut ground, before) = begin();
-        let path = netns("pod");
-        let mut ended = false;
-        let calls = at_each_call(|at| {
-            let config = ports(at);
-            let run = Verb::of("ADD", "pod", &path, &config).killed_at(at);
+fn is_killed_and_detached(mode: Attachment) {
+    let (mut ground, before) = begin(mode);
+    let path = netns("pod");
+    let mut ended = false;
+    let calls = at_each_call(|at| {
+        let config = ports(at);
+        let run = Verb::of("ADD", "pod", &path, &config).killed_at(at);
+        detach("pod", &config);
+        // What was being written aside is not looked for on the way: a sweep finds it.
+        ground.sweep(Sight::Runtime);
+        ground.assert_traces(&before, &format!("ADD killed at call {at} ({})", run.last.trim()));
+        let given = addresses(&Call::of("ADD", "pod", &path).config(&config).succeed().document);
+        if !ended {
+            let run = Verb::of("DEL", "pod", &path, &config).killed_at(at);
+            ended = run.status.is_some();
+            let what = format!("DEL killed at call {at} ({})", run.last.trim());
+            is_free_only_without_link(&mut ground, &given, &what);
+            let heir = inherit(&given, at);
             detach("pod", &config);
-            // What was being written aside is not looked for on the way: a sweep finds it.
-            ground.sweep(Sight::Runtime);
-            ground.assert_traces(&before, &format!("ADD killed at call {at} ({})", run.last.trim()));
-            let given = addresses(&Call::of("ADD", "pod", &path).config(&config).succeed().document);
-            if !ended {
-                let run = Verb::of("DEL", "pod", &path, &config).killed_at(at);
-                ended = run.status.is_some();
-                let what = format!("DEL killed at call {at} ({})", run.last.trim());
-                is_free_only_without_link(&mut ground, &given, &what);
-                let heir = inherit(&given, at);
-                detach("pod", &config);
-                if let Some(heir) = heir {
-                    heir.detach(&what);
-                }
+            if let Some(heir) = heir {
+                heir.detach(&what);
             }
-            detach("pod", &config);
-            ground.assert_traces(&before, &format!("DEL killed at call {at}"));
-            run
-        });
-        assert!(ended, "DEL makes more than the {calls} system calls of ADD");
+        }
+        detach("pod", &config);
+        ground.assert_traces(&before, &format!("DEL killed at call {at}"));
+        run
     });
+    assert!(ended, "DEL makes more than the {calls} system calls of ADD");
 }
+in_every_mode!(
+    a_pod_whose_add_or_detach_is_killed_at_any_system_call_is_detached_and_attached_anew,
+    "",
+    is_killed_and_detached
+);
 
 /// Attaches another pod that asks for the addresses of one whose end was begun; nothing where they are still taken.
 fn inherit(given: &[IpAddr], number: usize) -> Option<Witness> {
@@ -194,23 +196,21 @@ fn is_free_only_without_link(ground: &mut Ground, given: &[IpAddr], what: &str) 
     }
 }
 
-#[test]
-fn what_a_detach_leaves_that_is_killed_at_any_system_call_is_swept() {
-    isolated("what_a_detach_leaves_that_is_killed_at_any_system_call_is_swept", || {
-        let (mut ground, before) = begin();
-        let path = netns("pod");
-        at_each_call(|at| {
-            let visible = bind(&path, "now");
-            Call::of("ADD", "pod", &visible).config(&ports(at)).succeed();
-            let run = Verb::of("DEL", "pod", &visible, &ports(at)).killed_at(at);
-            let what = format!("DEL killed at call {at} ({})", run.last.trim());
-            remove_netns("now");
-            ground.sweep(Sight::Runtime);
-            ground.assert_traces(&before, &what);
-            run
-        });
+fn detach_is_killed_and_swept(mode: Attachment) {
+    let (mut ground, before) = begin(mode);
+    let path = netns("pod");
+    at_each_call(|at| {
+        let visible = bind(&path, "now");
+        Call::of("ADD", "pod", &visible).config(&ports(at)).succeed();
+        let run = Verb::of("DEL", "pod", &visible, &ports(at)).killed_at(at);
+        let what = format!("DEL killed at call {at} ({})", run.last.trim());
+        remove_netns("now");
+        ground.sweep(Sight::Runtime);
+        ground.assert_traces(&before, &what);
+        run
     });
 }
+in_every_mode!(what_a_detach_leaves_that_is_killed_at_any_system_call_is_swept, "", detach_is_killed_and_swept);
 
 /// Attaches two pods whose namespaces are then out of sight, one of them with host ports.
 fn attach_dead(paths: &BTreeMap<&'static str, String>, number: usize) {
@@ -229,7 +229,7 @@ fn two_namespaces() -> BTreeMap<&'static str, String> {
 #[test]
 fn what_a_garbage_collection_leaves_that_is_killed_at_any_system_call_is_collected() {
     isolated("what_a_garbage_collection_leaves_that_is_killed_at_any_system_call_is_collected", || {
-        let _ = begin();
+        let _ = begin(Attachment::Routed);
         Call::of("ADD", "alive", &netns("alive")).succeed();
         let mut ground = Ground::new();
         let before = ground.traces();
@@ -296,7 +296,7 @@ fn what_an_agent_leaves_that_is_killed_at_any_system_call_of_its_sweep_is_swept(
         return sweep_when_told();
     }
     isolated(SWEEPING, || {
-        let _ = begin();
+        let _ = begin(Attachment::Routed);
         Call::of("ADD", "alive", &netns("alive")).succeed();
         let mut ground = Ground::new();
         let before = ground.traces();
@@ -322,7 +322,7 @@ fn what_an_agent_leaves_that_is_killed_at_any_system_call_of_its_sweep_is_swept(
 #[test]
 fn after_a_loss_of_power_a_node_begins_anew() {
     isolated("after_a_loss_of_power_a_node_begins_anew", || {
-        let (mut ground, before) = begin();
+        let (mut ground, before) = begin(Attachment::Routed);
         let first = addresses(&Call::of("ADD", "a", &netns("a")).config(&ports(1)).succeed().document);
         Call::of("ADD", "b", &netns("b")).succeed();
         for name in ["a", "b"] {
@@ -331,7 +331,7 @@ fn after_a_loss_of_power_a_node_begins_anew() {
         }
         std::fs::remove_dir_all(STATE).unwrap();
         Call::new("STATUS").fail(50);
-        begin();
+        begin(Attachment::Routed);
         Call::new("STATUS").succeed();
         let again = addresses(&Call::of("ADD", "a", &netns("a")).config(&ports(1)).succeed().document);
         assert_eq!(again, first);
