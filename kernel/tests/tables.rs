@@ -118,6 +118,7 @@ fn a_tunnel_takes_packets_of_known_nodes_with_their_own_pods_inside() {
                 "@th,224,16 0x800 ip6 saddr . @th,336,32 & 0xffffff00 @tunnels-v6-v4-24 accept",
                 "@th,224,16 0x86dd ip6 saddr . @th,304,128 & 0xffffffffffffff000000000000000000 @tunnels-v6-v6-56 accept",
                 "@th,224,16 0x86dd ip6 saddr . @th,304,128 & 0xffffffffffffffff0000000000000000 @tunnels-v6-v6-64 accept",
+                "@th,224,16 0x86dd ip6 saddr . @th,304,128 @tunnels-v6-v6-128 accept",
                 "meta nfproto 10 drop",
             ],
         );
@@ -128,6 +129,7 @@ fn a_tunnel_takes_packets_of_known_nodes_with_their_own_pods_inside() {
                 "meta nfproto 2 @th,96,24 != 0x1000 drop",
                 "@th,224,16 0x800 ip saddr . @th,336,32 & 0xffffff00 @tunnels-v4-v4-24 accept",
                 "@th,224,16 0x800 ip saddr . @th,336,32 & 0xffffffe0 @tunnels-v4-v4-27 accept",
+                "@th,224,16 0x800 ip saddr . @th,336,32 @tunnels-v4-v4-32 accept",
                 "meta nfproto 2 drop",
             ],
         );
@@ -136,6 +138,7 @@ fn a_tunnel_takes_packets_of_known_nodes_with_their_own_pods_inside() {
             &[
                 "ip saddr . @th,96,32 & 0xffffff00 @tunnels-v4-v4-24 accept",
                 "ip saddr . @th,96,32 & 0xffffffe0 @tunnels-v4-v4-27 accept",
+                "ip saddr . @th,96,32 @tunnels-v4-v4-32 accept",
                 "meta nfproto 2 drop",
             ],
         );

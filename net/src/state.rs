@@ -88,7 +88,7 @@ pub enum Mtu {
 pub struct Masquerade {
     /// When packets are masqueraded.
     pub mode: MasqueradeMode,
-    /// Destinations that see the pod's own address, besides all pods and nodes of the cluster.
+    /// Destinations that see the pod's own address, besides all pods of the cluster, and nodes that no tunnel leads to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<IpNet>,
 }

@@ -51,7 +51,8 @@ fn a_tunnel_takes_what_a_node_sends_from_its_own_pods_and_nothing_else() {
         let listener = Listener::open();
         let right = [
             forged("IPv4 of a node", "other", OTHER.v4, "10.244.4.2"),
-            forged("IPv4 of a node itself", "other", OTHER.v4, "10.244.4.0"),
+            forged("IPv4 of a node's tunnel", "other", OTHER.v4, "10.244.4.0"),
+            forged("IPv4 of a node itself", "other", OTHER.v4, OTHER.v4),
             forged("IPv6 of a node", "other", OTHER.v6, "fd00:244:0:4::2"),
         ];
         let wrong = [

@@ -28,11 +28,12 @@ pub fn render_tunnels(own: &Vantage<'_>, node: &NodeName, desired: &mut Desired)
         }
         desired.devices.insert(name.to_owned(), device);
     }
-    if own.uses(Transport::WireGuard) {
-        let port = |slot| own.spec.transport.tunnels.wire_guard.port_of(slot);
-        let key = |slot| own.keys.and_then(|keys| keys.of(slot));
-        let cipher = |slot| Cipher { public_key: key(slot), port: port(slot), peers: BTreeMap::new() };
-        desired.ciphers.extend(Slot::ALL.map(|slot| (wireguard(slot).to_owned(), cipher(slot))));
+    for (slot, name) in Slot::ALL.map(|slot| (slot, wireguard(slot))) {
+        if desired.devices.contains_key(name) {
+            let public_key = own.keys.and_then(|keys| keys.of(slot));
+            let port = own.spec.transport.tunnels.wire_guard.port_of(slot);
+            desired.ciphers.insert(name.to_owned(), Cipher { public_key, port, peers: BTreeMap::new() });
+        }
     }
 }
 

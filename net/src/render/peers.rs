@@ -53,7 +53,7 @@ pub fn peer_objects(own: &Vantage<'_>, name: &NodeName, peer: &Peer, nexthops: &
             continue;
         }
         let target = target_toward(own, name, peer, family, &mut objects, nexthops);
-        let target = target.map_err(|obstacle| objects.obstacles.insert(obstacle)).ok();
+        let target = target.map_err(|obstacle| objects.obstacles.insert(obstacle)).ok().flatten();
         // What must not be in clear goes nowhere, rather than by a route that somebody else has.
         let target = target.or_else(|| own.spec.transport.is_encrypted().then_some(Target::Blackhole));
         if let Some(target) = target {
@@ -73,41 +73,46 @@ fn target_toward(
     family: Family,
     objects: &mut PeerObjects,
     nexthops: &mut Nexthops,
-) -> Result<Target, Obstacle> {
+) -> Result<Option<Target>, Obstacle> {
     let (transport, underlay) = own.way(name, peer, family)?;
     let Underlay { source, destination } = underlay;
     let outer = underlay.family();
+    if transport.is_tunnel() && !own.outer(transport).get(outer) {
+        // Without pods of a family the node has no tunnel for it, and nothing to send.
+        return Ok(None);
+    }
     let encapsulated = |vni| Some(Encapsulation { vni, source, destination });
     let mut via = |gateway, link: &str, on_link, encapsulation| {
         nexthops.target(Nexthop { id: NexthopId(0), gateway, link: link.to_owned(), on_link, encapsulation })
     };
-    match transport {
+    let target = match transport {
         Transport::Direct => {
             let not_near = || Obstacle::PeerNotOnLink { peer: name.clone(), address: destination };
             let link = &own.around.reach(destination).ok_or_else(not_near)?.link;
-            Ok(via(destination, link, false, None))
+            via(destination, link, false, None)
         }
-        Transport::Ipip => Ok(match outer {
+        Transport::Ipip => match outer {
             Family::V4 => via(destination, IPIP.v4, true, None),
             Family::V6 => via(tunnel_gateway(name).into(), IPIP.v6, true, encapsulated(0)),
-        }),
+        },
         Transport::Vxlan => {
             let (link, gateway) = (*VXLAN.get(outer), gateway(name, peer, family));
             objects.neighbours.insert(Neighbour { link: link.to_owned(), address: gateway }, tunnel_mac(name));
             let station = Station { link: link.to_owned(), mac: tunnel_mac(name) };
             objects.stations.insert(station, Forwarding::To(destination));
-            Ok(via(gateway, link, true, None))
+            via(gateway, link, true, None)
         }
         Transport::Geneve => {
             let gateway = gateway(name, peer, family);
             objects.neighbours.insert(Neighbour { link: GENEVE.to_owned(), address: gateway }, tunnel_mac(name));
-            Ok(via(gateway, GENEVE, true, encapsulated(own.spec.transport.tunnels.geneve.vni)))
+            via(gateway, GENEVE, true, encapsulated(own.spec.transport.tunnels.geneve.vni))
         }
         Transport::WireGuard => {
             let slot = sending_slot(own, name, peer)?;
-            Ok(Target::Link { link: wireguard(slot).to_owned() })
+            Target::Link { link: wireguard(slot).to_owned() }
         }
-    }
+    };
+    Ok(Some(target))
 }
 
 /// The address that stands for a node on tunnels with Ethernet inside.

@@ -53,6 +53,10 @@ pub const HOSTPORT_SETS: PerFamily<HostPortSets> = PerFamily {
 const PODS: PerFamily<&str> = PerFamily { v4: "pods-v4", v6: "pods-v6" };
 /// Addresses of nodes, this one's among them.
 const NODES: PerFamily<&str> = PerFamily { v4: "nodes-v4", v6: "nodes-v6" };
+/// Those of them that see a pod's own address: this one, and others to which packets go without a tunnel. Who needs a
+/// tunnel has a network between the nodes that may not carry packets with pods' addresses, and answers would come by
+/// another way than the questions took.
+const NEAR: PerFamily<&str> = PerFamily { v4: "near-v4", v6: "near-v6" };
 /// Pods of the cluster, where what they are sent must be encrypted.
 const ENCRYPTED: PerFamily<&str> = PerFamily { v4: "encrypted-v4", v6: "encrypted-v6" };
 /// Destinations that see the pod's own address, but for nodes.
@@ -76,7 +80,7 @@ pub fn render(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, leases: &[Lea
         Family::ALL.into_iter().flat_map(|f| family_sets(own.spec, peers, f)).collect();
     sets.extend(tunnels::sets(&shapes));
     sets.extend(fences::ports(own).map(|set| (fences::PORTS.to_owned(), set)));
-    let nodes = own.spec.addresses.iter().copied().map(elements::node_element);
+    let nodes = own.spec.addresses.iter().flat_map(|address| elements::node_elements(*address, true));
     let theirs = peers.values().flat_map(|peer| elements::peer_elements(own, peer));
     let ready = leases.iter().filter(|lease| lease.phase == Phase::Ready).flat_map(hostport_elements);
     for (name, element) in nodes.chain(theirs).chain(ready.map(|(name, element)| (name.to_owned(), element))) {
@@ -118,6 +122,7 @@ fn family_sets(spec: &NodeSpec, peers: &BTreeMap<NodeName, Peer>, family: Family
         ranges(&CLUSTER, elements::cluster_ranges(spec, peers, family)),
         ranges(&LOOPBACK, vec![Range::from(&loopback(family))]),
         ((*NODES.get(family)).to_owned(), Set::new(&[FieldType::Address(family)], &[])),
+        ((*NEAR.get(family)).to_owned(), Set::new(&[FieldType::Address(family)], &[])),
     ];
     if spec.transport.is_encrypted() {
         sets.push(ranges(&ENCRYPTED, elements::pod_ranges(spec, peers, family)));
@@ -195,7 +200,7 @@ fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
                 RuleBuilder::new(family, format!("{family} packets of pods that leave the cluster"))
                     .address_in(Side::Source, PODS.get(family), false)
                     .address_in(Side::Destination, CLUSTER.get(family), true)
-                    .address_in(Side::Destination, NODES.get(family), true)
+                    .address_in(Side::Destination, NEAR.get(family), true)
                     .masquerade()
                     .done(),
             );

@@ -1,4 +1,8 @@
+mod properties;
+mod transports;
+
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 

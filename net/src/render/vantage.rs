@@ -83,11 +83,16 @@ impl<'a> Vantage<'a> {
         between(family).or_else(other)
     }
 
-    /// By what this node sends packets of a family to a peer, and between which addresses.
-    pub fn way(&self, name: &NodeName, peer: &Peer, family: Family) -> Result<(Transport, Underlay), Obstacle> {
+    /// By what this node sends packets of a family to a peer.
+    pub fn transport_toward(&self, peer: &Peer, family: Family) -> Option<Transport> {
         let near = peer.addresses.iter().find(|address| Family::of(**address) == family);
         let is_near = near.is_some_and(|address| self.around.reach(*address).is_some());
-        let transport = self.spec.transport.toward(&peer.accepts, is_near);
+        self.spec.transport.toward(&peer.accepts, is_near)
+    }
+
+    /// By what this node sends packets of a family to a peer, and between which addresses.
+    pub fn way(&self, name: &NodeName, peer: &Peer, family: Family) -> Result<(Transport, Underlay), Obstacle> {
+        let transport = self.transport_toward(peer, family);
         let transport = transport.ok_or_else(|| Obstacle::NoCommonTransport { peer: name.clone() })?;
         let missing = || match self.addresses.get(family) {
             Some(_) => Obstacle::PeerWithoutAddress { peer: name.clone(), family },

@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::NODES;
 use super::tunnels::{self, Pair};
+use super::{NEAR, NODES};
 use crate::family::Family;
 use crate::nft::{Element, Value};
 use crate::ranges::{Range, disjoint, merge};
 use crate::render::vantage::Vantage;
 use crate::state::{NodeName, NodeSpec, Peer};
+use crate::transport::Transport;
 
 /// Groups of hosts (RFC 1112; RFC 4291, section 2.7).
 fn multicast(family: Family) -> IpNet {
@@ -48,14 +49,16 @@ fn ranges<'a>(family: Family, known: impl Iterator<Item = &'a IpNet>, peers: &BT
 }
 
 /// A node's address, as the sets of nodes have it.
-pub(super) fn node_element(address: IpAddr) -> (String, Element) {
-    let key = vec![Value::Address(address)];
-    ((*NODES.get(Family::of(address))).to_owned(), Element::Key { key, data: Vec::new() })
+pub(super) fn node_elements(address: IpAddr, is_near: bool) -> impl Iterator<Item = (String, Element)> {
+    let sets = [&NODES, &NEAR].into_iter().take(if is_near { 2 } else { 1 });
+    let element = Element::Key { key: vec![Value::Address(address)], data: Vec::new() };
+    sets.map(move |set| ((*set.get(Family::of(address))).to_owned(), element.clone()))
 }
 
 /// What other sets have of a peer: its addresses, and from where its pods' packets come by tunnels.
 pub fn peer_elements(own: &Vantage<'_>, peer: &Peer) -> BTreeSet<(String, Element)> {
-    let nodes = peer.addresses.iter().copied().map(node_element);
+    let is_near = |address| own.transport_toward(peer, Family::of(address)) == Some(Transport::Direct);
+    let nodes = peer.addresses.iter().flat_map(|address| node_elements(*address, is_near(*address)));
     let pairs =
         tunnels::pairs(own, peer).map(|Pair { shape, key }| (shape.set(), Element::Key { key, data: Vec::new() }));
     nodes.chain(pairs).collect()
