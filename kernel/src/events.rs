@@ -1,15 +1,20 @@
 //! The kernel's word that something changed.
 
+mod links;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::link::Mac;
 use crate::netlink::{Error, Message, Protocol, Socket, Wait, author, messages};
 use crate::{fdb, nexthop, nft};
+use links::Links;
 
 /// Multicast groups of `NETLINK_ROUTE` (`enum rtnetlink_groups`, `linux/rtnetlink.h`).
 mod group {
     pub const LINK: u32 = 1;
+    pub const NEIGHBOUR: u32 = 3;
     pub const IPV4_ADDRESS: u32 = 5;
     pub const IPV4_ROUTE: u32 = 7;
     pub const IPV6_ADDRESS: u32 = 9;
@@ -28,7 +33,8 @@ pub struct Events {
     /// Who makes changes that are of no interest, on each of them.
     ours: [u32; 2],
     /// The Ethernet addresses of forwarding entries of which the next word is of no interest.
-    stations: Vec<Mac>,
+    stations: BTreeSet<Mac>,
+    links: Links,
 }
 
 impl Events {
@@ -38,6 +44,7 @@ impl Events {
         let mut routes = Socket::open(Protocol::Route)?;
         for group in [
             group::LINK,
+            group::NEIGHBOUR,
             group::IPV4_ADDRESS,
             group::IPV4_ROUTE,
             group::IPV6_ADDRESS,
@@ -50,7 +57,7 @@ impl Events {
         }
         let mut nftables = Socket::open(Protocol::Netfilter)?;
         nftables.join(group::NFTABLES)?;
-        Ok(Self { routes, nftables, ours, stations: Vec::new() })
+        Ok(Self { routes, nftables, ours, stations: BTreeSet::new(), links: Links::read()? })
     }
 
     /// What to wait on: readable when there is something to drain.
@@ -64,30 +71,50 @@ impl Events {
     pub fn drain(&mut self) -> io::Result<bool> {
         let [ours, ours_too] = self.ours;
         let stations = std::mem::take(&mut self.stations);
-        let foreign = |event: &Message| concerns(event) && !fdb::is_about(event, &stations);
-        let routes = drain(&mut self.routes, ours, |datagram| messages(datagram).any(|event| foreign(&event)))?;
-        let nftables = drain(&mut self.nftables, ours_too, nft::concerns)?;
+        let (links, mut lost) = (&mut self.links, false);
+        let routes = drain(&mut self.routes, |datagram| {
+            let Some(datagram) = datagram else {
+                lost = true;
+                return true;
+            };
+            let foreign = author(datagram) != ours || ours == 0;
+            let mut found = false;
+            for event in messages(datagram) {
+                links.hear(&event);
+                found |= foreign && concerns(links, &event) && !fdb::is_about(&event, &stations);
+            }
+            found
+        })?;
+        if lost {
+            self.links = Links::read().map_err(io::Error::other)?;
+        }
+        let nftables = drain(&mut self.nftables, |datagram| {
+            datagram.is_none_or(|datagram| (author(datagram) != ours_too || ours_too == 0) && nft::concerns(datagram))
+        })?;
         Ok(routes || nftables)
     }
 
     /// What there is by now of forwarding entries for these Ethernet addresses is of no interest: the kernel does not
     /// tell by whom they were set.
     pub fn overlook(&mut self, stations: &[Mac]) {
-        self.stations.extend_from_slice(stations);
+        self.stations.extend(stations);
     }
 }
 
-fn concerns(event: &Message) -> bool {
-    !nexthop::is_event(event) || nexthop::concerns(event)
+fn concerns(links: &Links, event: &Message) -> bool {
+    if nexthop::is_event(event) { nexthop::concerns(event) } else { links.concern(event).unwrap_or(true) }
 }
 
-fn drain(socket: &mut Socket, ours: u32, concerns: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
+/// Takes all that there is; `concerns` is asked of each datagram, and of nothing where some were lost.
+fn drain(socket: &mut Socket, mut concerns: impl FnMut(Option<&[u8]>) -> bool) -> io::Result<bool> {
     let mut found = false;
     loop {
         match socket.receive(Wait::Poll) {
             Ok(None) => return Ok(found),
-            Ok(Some(datagram)) => found |= (author(datagram) != ours || ours == 0) && concerns(datagram),
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => found = true,
+            Ok(Some(datagram)) => found |= concerns(Some(datagram)),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                found |= concerns(None);
+            }
             Err(error) => return Err(error),
         }
     }

@@ -1,5 +1,6 @@
 //! Forwarding tables: to which node a tunnel sends frames to an Ethernet address, and behind which port of a bridge it is.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
@@ -119,7 +120,7 @@ pub(crate) fn decode(reply: &Message) -> Option<(Table, Entry)> {
 }
 
 /// Whether an event is about an entry for one of these Ethernet addresses.
-pub(crate) fn is_about(event: &Message, stations: &[Mac]) -> bool {
+pub(crate) fn is_about(event: &Message, stations: &BTreeSet<Mac>) -> bool {
     let is_entry = [RTM_NEWNEIGH, RTM_DELNEIGH].contains(&event.kind);
     is_entry && decode(event).is_some_and(|(_, entry)| stations.contains(&entry.mac))
 }

@@ -284,6 +284,17 @@ fn header(index: Index, flags: u32, mask: u32) -> [u8; HEADER] {
     bytes
 }
 
+/// What an event tells of a link: its name, or that it is gone; nothing where it is about something else.
+pub(crate) fn told(event: &Message) -> Option<(Index, Option<String>)> {
+    let [family, _, _, _, a, b, c, d, ..] = *event.header::<HEADER>()?;
+    // A bridge tells of its ports as if they were links.
+    if family != 0 || ![RTM_NEWLINK, RTM_DELLINK].contains(&event.kind) {
+        return None;
+    }
+    let name = (event.kind == RTM_NEWLINK).then(|| event.content(HEADER).text(IFLA_IFNAME)).flatten();
+    Some((Index(u32::from_ne_bytes([a, b, c, d])), name))
+}
+
 pub(crate) fn decode(reply: &Message) -> Option<Link> {
     let header = reply.header::<HEADER>()?;
     let number = |at: usize| header.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));

@@ -19,6 +19,8 @@ const RTM_GETNEIGH: u16 = 30;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NDA_IFINDEX: u16 = 8;
+/// The family of forwarding tables (`linux/socket.h`).
+const AF_BRIDGE: u8 = 7;
 /// States of an entry that say nothing: nobody answered, or has yet.
 const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_FAILED: u16 = 0x20;
@@ -111,6 +113,34 @@ pub fn setting(link: Index, address: IpAddr, mac: Mac) -> Request {
 pub fn deleting(link: Index, address: IpAddr) -> Request {
     let message = Message { kind: RTM_DELNEIGH, body: identify(link, address, 0).into_bytes() };
     Request::new(Operation::Delete, format!("neighbour {address} of link {link}"), message, 0)
+}
+
+/// What matters of an event about a neighbour or a forwarding entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The link.
+    pub link: Index,
+    /// Whether it is about a forwarding entry.
+    pub entry: bool,
+    /// Whether it is for good (`NUD_PERMANENT`).
+    pub permanent: bool,
+    /// Whether the address is that of a group.
+    pub group: bool,
+}
+
+/// Reads an event about a neighbour or a forwarding entry; nothing where it is about something else.
+pub(crate) fn told(event: &Message) -> Option<Told> {
+    if ![RTM_NEWNEIGH, RTM_DELNEIGH].contains(&event.kind) {
+        return None;
+    }
+    let [family, _, _, _, a, b, c, d, low, high, ..] = *event.header::<HEADER>()?;
+    let address = event.content(HEADER).get(NDA_DST).and_then(|address| address.address());
+    Some(Told {
+        link: Index(u32::from_ne_bytes([a, b, c, d])),
+        entry: family == AF_BRIDGE,
+        permanent: u16::from_ne_bytes([low, high]) & NUD_PERMANENT != 0,
+        group: address.is_some_and(|address| address.is_multicast()),
+    })
 }
 
 fn identify(link: Index, address: IpAddr, state: u16) -> Attributes {

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
 use ipnet::IpNet;
+use towpath_kernel::events::Events;
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::{Kernel, converge, sysctls_of};
 use towpath_kernel::sysctl::{ROOT, Sysctls};
@@ -233,5 +234,46 @@ fn a_kernel_without_a_kind_is_told_by_the_module_that_it_lacks() {
         assert_eq!(error.to_string(), "this kernel has no filters for bridges (module br_netfilter)");
         assert!(!run("ip -o link").contains(name));
         kernel.apply_all(&[op]).remove(0).unwrap();
+    });
+}
+
+#[test]
+fn events_tell_of_what_is_on_a_nodes_own_links_and_of_no_others() {
+    isolated("events_tell_of_what_is_on_a_nodes_own_links_and_of_no_others", || {
+        let mut node = Node::make("vxlan");
+        node.converge("from nothing");
+        let mut events = Events::open([0; 2]).unwrap();
+        // The kernel takes its time for what it does by itself to links that come up.
+        while run("ip address show").contains("tentative") {
+            std::thread::yield_now();
+        }
+        while events.drain().unwrap() {}
+        for foreign in [
+            "ip neighbour add 172.16.30.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent",
+            "ip neighbour delete 172.16.30.77 dev eth0",
+            "ip nexthop add id 7 via 172.16.30.9 dev eth0",
+            "ip nexthop delete id 7",
+        ] {
+            run(foreign);
+            assert!(!events.drain().unwrap(), "{foreign}");
+        }
+        let id = NexthopId::FIRST + 4;
+        for ours in [
+            "ip neighbour change 10.244.4.0 lladdr 02:00:00:00:00:44 dev towvxlan4 nud permanent".to_owned(),
+            "ip neighbour delete 10.244.4.0 dev towvxlan4".to_owned(),
+            "bridge fdb delete 02:00:00:00:00:04 dev towvxlan4 self".to_owned(),
+            "bridge fdb append 00:00:00:00:00:00 dev towvxlan4 dst 172.16.30.9 self permanent".to_owned(),
+            format!("ip nexthop replace id {id} via 172.16.30.9 dev eth0"),
+            format!("ip nexthop delete id {id}"),
+        ] {
+            run(&ours);
+            assert!(events.drain().unwrap(), "{ours}");
+            while events.drain().unwrap() {}
+        }
+        run("ip link delete towvxlan4");
+        node.converge("anew");
+        while events.drain().unwrap() {}
+        run("ip neighbour delete 10.244.4.0 dev towvxlan4");
+        assert!(events.drain().unwrap(), "a link that came later");
     });
 }
