@@ -80,12 +80,12 @@ pub struct NodeWireGuard {
 #[x_kube(validation = rules::one_address_rule())]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAddressRule {
-    /// The first address of the first interface that is up and matches; * stands for anything.
+    /// The address of the first interface that is up and matches; * stands for anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::interfaces")]
     pub interfaces: Option<Vec<String>>,
 
-    /// The first address in one of these.
+    /// The address in the first of these that holds one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::places")]
     pub cidrs: Option<Vec<String>>,

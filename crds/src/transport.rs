@@ -107,10 +107,10 @@ pub struct WireGuardOptions {
 #[x_kube(validation = rules::address_mode_has_its_field(), validation = rules::address_mode_has_no_other_field())]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAddress {
-    /// InternalIP: the first InternalIP of the Node of each family that nodeCIDRs allows. Interface: the first address of
-    /// the first interface that is up and matches. CIDR: the first address in one of the ranges. CanReach: the address
-    /// from which the node would send to an address outside. All but the first are found by the node's agent, which
-    /// reports them in its NodeNetwork.
+    /// InternalIP: the first InternalIP of the Node of each family that nodeCIDRs allows. Interface: the address of the
+    /// first interface that is up and matches. CIDR: the address in the first of the ranges that holds one. CanReach: the
+    /// address from which the node would send to an address outside. Of several, one that is in use stays; else it is
+    /// the lowest. All but InternalIP are found by the node's agent, which reports them in its NodeNetwork.
     pub mode: NodeAddressMode,
 
     /// Names of interfaces, in the order in which they are tried, at most 16, as in eth1 or bond*: * stands for anything.

@@ -52,6 +52,7 @@ pub(super) fn addresses(
         findings.push(none_of(intent, node, family));
         addresses.extend(*before.get(family));
     }
+    addresses.sort_by_key(|address| Family::of(*address));
     (addresses, findings)
 }
 

@@ -112,4 +112,7 @@ fn what_a_node_was_told_stays_where_nothing_better_is_known() {
     let out = resolved(&draft(), &facts);
     assert_eq!(out.specs["n1"].addresses, ["172.16.30.9", "fd00:172::3"].map(|a| a.parse::<IpAddr>().unwrap()));
     assert_eq!(out.findings["n1"].len(), 1);
+    facts.nodes.get_mut("n1").unwrap().addresses = vec!["fd00:172::9".parse().unwrap()];
+    let out = resolved(&draft(), &facts);
+    assert_eq!(out.specs["n1"].addresses, ["172.16.30.3", "fd00:172::9"].map(|a| a.parse::<IpAddr>().unwrap()));
 }
