@@ -22,6 +22,7 @@ const LOOK: usize = 50;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     addresses: BTreeSet<IpAddr>,
+    gateways: BTreeSet<IpAddr>,
     ports: BTreeSet<u16>,
     /// A process died before it had linked all claims: others may have what it names.
     torn: bool,
@@ -83,6 +84,11 @@ impl Model {
         self.leases.values().filter(|lease| !lease.torn).flat_map(|lease| lease.addresses.clone()).collect()
     }
 
+    /// The gateways of leases that are whole.
+    fn gateways(&self) -> BTreeSet<IpAddr> {
+        self.leases.values().filter(|lease| !lease.torn).flat_map(|lease| lease.gateways.clone()).collect()
+    }
+
     fn some_id(&mut self) -> AttachmentId {
         AttachmentId { container: format!("c{}", self.chance.below(MOST)), interface: "eth0".to_owned() }
     }
@@ -140,21 +146,27 @@ impl Model {
             let right = asked.map_or_else(|| may.contains(&got[0]), |a| a == got[0] && self.pools.may_ask(a));
             assert!(right && !taken.contains(&got[0]), "{id} got {got:?} of {:?}, {taken:?} is taken", self.pools);
         }
-        let known = Known { addresses, ports, torn: false };
+        let gateways: BTreeSet<IpAddr> = lease.addresses.iter().map(|leased| leased.gateway).collect();
+        assert!(addresses.is_disjoint(&self.gateways()), "{id} got a gateway: {addresses:?}");
+        assert!(gateways.is_disjoint(&taken), "{id} has a pod for its gateway: {gateways:?}");
+        let known = Known { addresses, gateways, ports, torn: false };
         assert_eq!(self.leases.insert(id, known), None, "it had a lease");
     }
 
     fn refused(&self, id: &AttachmentId, port: Option<u16>, wish: &Wish, error: &Error) {
-        let taken = self.taken();
+        let (taken, gateways) = (self.taken(), self.leases.values().flat_map(|lease| lease.gateways.clone()));
+        let gateways: BTreeSet<IpAddr> = gateways.collect();
         let right = match error {
             Error::Attached { .. } => self.leases.contains_key(id),
             Error::PortTaken { .. } => {
                 self.leases.values().any(|lease| !lease.torn && port.is_some_and(|port| lease.ports.contains(&port)))
             }
-            Error::Refused { address, .. } => taken.contains(address) || !self.pools.may_ask(*address),
+            Error::Refused { address, .. } => {
+                taken.contains(address) || gateways.contains(address) || !self.pools.may_ask(*address)
+            }
             Error::Exhausted { .. } => [true, false].into_iter().any(|v4| {
                 let picked = wish.asked.get(if v4 { Family::V4 } else { Family::V6 }).is_none();
-                picked && self.pools.given(v4).is_some_and(|may| may.is_subset(&taken))
+                picked && self.pools.given(v4).is_some_and(|may| may.is_subset(&(&taken | &gateways)))
             }),
             _ => false,
         };
@@ -210,7 +222,9 @@ impl Model {
             let id = lease.attachment();
             let torn = self.leases.get(&id).is_some_and(|known| known.torn);
             let addresses = lease.addresses.iter().map(|leased| leased.address.addr()).collect();
-            (id, Known { addresses, ports: lease.host_ports.iter().map(|port| port.host_port).collect(), torn })
+            let gateways = lease.addresses.iter().map(|leased| leased.gateway).collect();
+            let ports = lease.host_ports.iter().map(|port| port.host_port).collect();
+            (id, Known { addresses, gateways, ports, torn })
         };
         let found: BTreeMap<_, _> = listing.leases.iter().map(known).collect();
         assert_eq!(found, self.leases, "operation {operation}");
