@@ -176,9 +176,9 @@ fn a_plan_brings_devices_about_and_a_key_that_is_not_here_is_told() {
 
 /// Two nodes on a wire, with a device each that knows the other.
 const NODES: &str = "ip netns add a; ip netns add b
-ip link add up netns a type veth peer name up netns b
-ip -n a addr add 172.16.0.1/24 dev up; ip -n b addr add 172.16.0.2/24 dev up
-for n in a b; do ip -n $n link set up up; ip -n $n link set lo up; ip -n $n link add towwg0 type wireguard; done
+ip link add wire netns a type veth peer name wire netns b
+ip -n a addr add 172.16.0.1/24 dev wire; ip -n b addr add 172.16.0.2/24 dev wire
+for n in a b; do ip -n $n link set wire up; ip -n $n link set lo up; ip -n $n link add towwg0 type wireguard; done
 ip -n a addr add 10.42.1.0/32 dev towwg0; ip -n b addr add 10.42.2.0/32 dev towwg0
 for n in a b; do ip -n $n link set towwg0 up; ip -n $n route add 10.42.0.0/16 dev towwg0; done";
 

@@ -20,8 +20,6 @@ const PATIENCE: Moment = 45_000;
 /// For how long after a handshake a peer counts as one that packets go to and come from: as long as a session lasts, and
 /// the patience with it.
 const LIVELY: Moment = 180_000 + PATIENCE;
-/// The shortest period, in seconds: below, keys would be made anew faster than sessions are.
-pub const SHORTEST_PERIOD: u32 = 60;
 
 /// What there is to be known of a node's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +71,7 @@ impl Ages {
 
     /// What is to be done now about keys that live for `period` seconds.
     pub fn step(&self, now: Moment, period: u32, peers: impl IntoIterator<Item = Handshakes>) -> Step {
-        let period = 1_000 * Moment::from(period.max(SHORTEST_PERIOD));
+        let period = 1_000 * Moment::from(period);
         if self.is_inviting() {
             return self.invited(now, period, peers);
         }
