@@ -156,12 +156,11 @@ impl Ground {
         holders
     }
 
-    /// The addresses that routes of this node lead to, by the links that they lead over.
+    /// The addresses that routes of this node lead to, by the pods' links that they lead over.
     pub fn routed(&mut self) -> BTreeMap<IpAddr, String> {
         let observed = self.kernel.observe(&BTreeSet::new()).unwrap();
-        let over = |route: &towpath_net::observed::Route| match &route.target {
-            towpath_net::observed::Target::Link { link } => Some((route.destination.addr(), link.clone())),
-            _ => None,
+        let over = |route: &towpath_net::observed::Route| {
+            route.target.pod_link().map(|link| (route.destination.addr(), link.to_owned()))
         };
         observed.routes.iter().filter_map(over).collect()
     }
