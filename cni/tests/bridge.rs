@@ -100,8 +100,9 @@ fn host_ports(mode: Attachment) {
     for address in ["192.0.2.1:8000", "127.0.0.1:8000", "[2001:db8::1]:8000"].into_iter().chain(loopback) {
         let server = answer_once("server", 8080);
         let address: SocketAddr = address.parse().unwrap();
-        let mut stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap_or_else(|e| panic!("{address}: {e}"));
-        stream.read_to_string(&mut String::new()).unwrap();
+        let stream = TcpStream::connect_timeout(&address, DEADLINE);
+        assert!(stream.is_ok(), "{address} from the node: {stream:?}");
+        stream.unwrap().read_to_string(&mut String::new()).unwrap();
         server.join().unwrap();
     }
     del("server");

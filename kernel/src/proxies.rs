@@ -17,6 +17,9 @@ use crate::netlink::{Error, Socket};
 
 /// Makes a pod that is joining and those that were there before find each other.
 pub fn introduce(node: &mut Socket, store: &Store, lease: &Lease) -> Result<(), Error> {
+    if !concerns(lease) {
+        return Ok(());
+    }
     let Some(bridge) = link::find(node, BRIDGE)? else { return Ok(()) };
     if lease.mode != Attachment::Bridge {
         return answer_for(node, bridge.index, addresses_of(lease));
@@ -37,6 +40,9 @@ pub fn mend(node: &mut Socket, leases: &[Lease]) -> Result<(), Error> {
 
 /// Forgets what the bridge has of a pod: which Ethernet address it has, or that the node answers for it.
 pub fn forget_pod(node: &mut Socket, lease: &Lease) -> Result<(), Error> {
+    if !concerns(lease) {
+        return Ok(());
+    }
     let Some(bridge) = link::find(node, BRIDGE)? else { return Ok(()) };
     if lease.mode != Attachment::Bridge {
         return forget(node, bridge.index, addresses_of(lease));
@@ -48,6 +54,11 @@ pub fn forget_pod(node: &mut Socket, lease: &Lease) -> Result<(), Error> {
             _ => Ok(()),
         }
     })
+}
+
+/// Whether the bridge may have anything of a pod.
+fn concerns(lease: &Lease) -> bool {
+    lease.mode == Attachment::Bridge || addresses_of(lease).next().is_some()
 }
 
 fn addresses_of(lease: &Lease) -> impl Iterator<Item = IpAddr> {

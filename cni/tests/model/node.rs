@@ -140,7 +140,7 @@ impl Model {
             101 | 102 => self.pods[pod] != Pod::Detached,
             // And what may be a gateway is not given for sure.
             11 => [true, false].into_iter().any(|v4| {
-                let is_given = |address: &&IpAddr| !taken.contains(*address) && !self.pools.is_gateway(**address);
+                let is_given = |address: &&IpAddr| !taken.contains(*address) && !Pools::is_gateway(**address);
                 self.pools.given(v4).is_some_and(|may| may.iter().filter(is_given).count() <= unknown)
             }),
             _ => false,

@@ -80,7 +80,7 @@ impl Pools {
     }
 
     /// Whether an address is the second of a block, which pods have for their gateway unless all are attached without.
-    pub fn is_gateway(&self, address: IpAddr) -> bool {
+    pub fn is_gateway(address: IpAddr) -> bool {
         let mut blocks = ALL.iter().map(|text| text.parse::<IpNet>().unwrap());
         blocks.any(|block| of_pods(&block, Attachment::LinkLocal).first() == Some(&address))
     }

@@ -28,6 +28,7 @@ const BRIDGE: &str = "bridge";
 
 /// What matters of a port of a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of the kernel's, on or off")]
 pub struct Port {
     /// Whether a frame may leave by the port that it came by, as when a pod reaches itself through a Service.
     pub hairpin: bool,
