@@ -14,6 +14,15 @@ const TESTS: [&str; 2] = ["devices", "wireguard"];
 /// The kinds of links that those are to try: all.
 const KINDS: &str = "bridge,vxlan,ipip,ip6tnl,geneve,wireguard";
 
+/// Modules that nothing asks for by itself on a node, and those of nftables at once: each takes a process otherwise.
+const MODULES: &str = "br_netfilter nft_chain_nat nft_masq nft_nat nft_ct nft_fib_inet nft_reject_inet vxlan geneve ipip ip6_tunnel wireguard sctp";
+/// Names the tests that are to run in the guest, for who looks for something: all, where it is not set.
+const ONLY: &str = "TOWPATH_GUEST_TESTS";
+
+fn only() -> String {
+    format!("inside::{}", env::var(ONLY).unwrap_or_default())
+}
+
 /// What was built.
 pub struct Programs {
     agent: PathBuf,
@@ -23,12 +32,21 @@ pub struct Programs {
 
 /// Builds the agent, the CNI binary and the tests of other crates.
 pub fn programs() -> Result<Programs, RunError> {
-    let agent = built(&["build", "-p", "towpath-node-agent", "--bin", "towpath-agent"])?;
-    let cni = built(&["build", "-p", "towpath-cni", "--bin", "towpath"])?;
+    let [agent, cni] = node_programs()?;
     let mut arguments = vec!["test", "--no-run", "-p", "towpath-kernel"];
     arguments.extend(TESTS.iter().flat_map(|test| ["--test", test]));
+    Ok(Programs { agent, cni, tests: built(&arguments)? })
+}
+
+/// What nodes run: the programs of the image, where there is one (`scripts/image.sh`), as in all other scenarios.
+fn node_programs() -> Result<[PathBuf; 2], RunError> {
+    if let Some(folder) = env::var_os("TOWPATH_IMAGE_FOLDER").map(PathBuf::from) {
+        return Ok(["towpath-agent", "towpath"].map(|name| folder.join(name)));
+    }
     let first = |paths: Vec<PathBuf>| paths.into_iter().next().unwrap();
-    Ok(Programs { agent: first(agent), cni: first(cni), tests: built(&arguments)? })
+    let agent = built(&["build", "-p", "towpath-node-agent", "--bin", "towpath-agent"])?;
+    let cni = built(&["build", "-p", "towpath-cni", "--bin", "towpath"])?;
+    Ok([first(agent), first(cni)])
 }
 
 /// The programs that one call of Cargo made, as it tells them.
@@ -45,16 +63,19 @@ impl Programs {
     pub fn command(&self, own: &Path) -> String {
         let shown = |path: &Path| path.display().to_string();
         let (agent, cni) = (shown(&self.agent), shown(&self.cni));
-        let mut lines = format!("export TOWPATH_AGENT={agent} TOWPATH_CNI={cni} TOWPATH_KINDS={KINDS}\nset -e\n");
-        for test in &self.tests {
+        let mut lines = format!(
+            "export TOWPATH_AGENT={agent} TOWPATH_CNI={cni} TOWPATH_KINDS={KINDS}\nset -e\nmodprobe -a {MODULES}\n"
+        );
+        // Where some are chosen, they are of this program.
+        for test in self.tests.iter().filter(|_| env::var_os(ONLY).is_none()) {
             lines += &format!("{} --test-threads=1\n", shown(test));
         }
-        lines + &format!("exec {} --ignored --nocapture --test-threads=1 inside::\n", shown(own))
+        lines + &format!("exec {} --ignored --nocapture --test-threads=1 {}\n", shown(own), only())
     }
 
     /// How many tests `own` has for the guest.
     pub fn count_inside(&self, own: &Path) -> usize {
-        let listed = run(Command::new(own).args(["--list", "--ignored", "inside::"])).unwrap();
+        let listed = run(Command::new(own).args(["--list", "--ignored", &only()])).unwrap();
         String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.ends_with(": test")).count()
     }
 }

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -114,7 +114,7 @@ fn unfragmented(socket: impl AsFd, family: Family) -> io::Result<()> {
 }
 
 /// A socket for echoes (RFC 792, RFC 4443).
-pub fn echo_socket(pod: &Pod<'_>, family: Family, patience: Duration) -> io::Result<OwnedFd> {
+fn echo_socket(pod: &Pod<'_>, family: Family, patience: Duration) -> io::Result<OwnedFd> {
     let open = || match family {
         Family::V4 => socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)),
         Family::V6 => socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6)),
@@ -129,25 +129,35 @@ pub fn echo_socket(pod: &Pod<'_>, family: Family, patience: Duration) -> io::Res
 pub fn ping(from: &Pod<'_>, to: IpAddr, size: usize, wire: Wire) -> io::Result<()> {
     let family = Family::of(to);
     let socket = echo_socket(from, family, wire.patience())?;
-    sendto(&socket, &echo(family, 1, size), SendFlags::empty(), &SocketAddr::new(to, 0))?;
+    let identifier = Identifier::fresh();
+    sendto(&socket, &echo(family, identifier, 1, size), SendFlags::empty(), &SocketAddr::new(to, 0))?;
     let end = Instant::now() + wire.patience();
     while Instant::now() < end {
-        if answer(&socket, family)? == Some((1, size)) {
+        if answer(&socket, family, identifier)? == Some((1, size)) {
             return Ok(());
         }
     }
     Err(io::ErrorKind::TimedOut.into())
 }
 
-const IDENTIFIER: [u8; 2] = [0x70, 0x77];
+/// Whose echo it is: every socket gets the answers to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identifier([u8; 2]);
+
+impl Identifier {
+    fn fresh() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes())
+    }
+}
 
 /// An echo request; the kernel fills in the checksum of IPv6.
-pub fn echo(family: Family, sequence: u16, size: usize) -> Vec<u8> {
+fn echo(family: Family, identifier: Identifier, sequence: u16, size: usize) -> Vec<u8> {
     let kind = match family {
         Family::V4 => 8,
         Family::V6 => 128,
     };
-    let mut message = vec![kind, 0, 0, 0, IDENTIFIER[0], IDENTIFIER[1]];
+    let mut message = vec![kind, 0, 0, 0, identifier.0[0], identifier.0[1]];
     message.extend(sequence.to_be_bytes());
     message.resize(8 + size, 0x5a);
     let sum: u32 =
@@ -159,7 +169,7 @@ pub fn echo(family: Family, sequence: u16, size: usize) -> Vec<u8> {
 }
 
 /// The sequence and size of the next answer, where the next packet is one.
-pub fn answer(socket: &OwnedFd, family: Family) -> io::Result<Option<(u16, usize)>> {
+fn answer(socket: &OwnedFd, family: Family, identifier: Identifier) -> io::Result<Option<(u16, usize)>> {
     let mut buffer = vec![0; 65536];
     let (_, length) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
     let (start, kind) = match family {
@@ -167,7 +177,7 @@ pub fn answer(socket: &OwnedFd, family: Family) -> io::Result<Option<(u16, usize
         Family::V6 => (0, 129),
     };
     let message = &buffer[start..length];
-    let ours = message.len() >= 8 && message[0] == kind && message[4..6] == IDENTIFIER;
+    let ours = message.len() >= 8 && message[0] == kind && message[4..6] == identifier.0;
     Ok(ours.then(|| (u16::from_be_bytes([message[6], message[7]]), message.len() - 8)))
 }
 
@@ -255,25 +265,31 @@ fn stream(
     ending: &AtomicBool,
     answered: &AtomicUsize,
 ) -> io::Result<Counts> {
-    let family = Family::of(to.ip());
+    let (family, identifier) = (Family::of(to.ip()), Identifier::fresh());
     let mut sent = Vec::new();
     while !ending.load(Ordering::Relaxed) {
         let sequence = u16::try_from(sent.len()).map_err(io::Error::other)?;
-        sendto(socket, &echo(family, sequence, SMALL), SendFlags::empty(), &to)?;
+        sendto(socket, &echo(family, identifier, sequence, SMALL), SendFlags::empty(), &to)?;
         sent.push(false);
-        hear(socket, family, Instant::now() + pace, &mut sent, answered)?;
+        hear(socket, (family, identifier), Instant::now() + pace, &mut sent, answered)?;
     }
     let end = Instant::now() + Wire::Clean.patience();
     while answered.load(Ordering::Relaxed) < sent.len() && Instant::now() < end {
-        hear(socket, family, Instant::now() + pace, &mut sent, answered)?;
+        hear(socket, (family, identifier), Instant::now() + pace, &mut sent, answered)?;
     }
     Ok(Counts { sent: sent.len(), answered: answered.load(Ordering::Relaxed) })
 }
 
 /// Takes answers until a time.
-fn hear(socket: &OwnedFd, family: Family, until: Instant, sent: &mut [bool], answered: &AtomicUsize) -> io::Result<()> {
+fn hear(
+    socket: &OwnedFd,
+    (family, identifier): (Family, Identifier),
+    until: Instant,
+    sent: &mut [bool],
+    answered: &AtomicUsize,
+) -> io::Result<()> {
     while Instant::now() < until {
-        match answer(socket, family) {
+        match answer(socket, family, identifier) {
             Ok(Some((sequence, _))) => {
                 if !std::mem::replace(&mut sent[usize::from(sequence)], true) {
                     answered.fetch_add(1, Ordering::Relaxed);
