@@ -14,13 +14,10 @@ pub fn find(rule: &AddressRule, around: &Surroundings, sources: &[IpAddr], befor
     let found = PerFamily::from_fn(|family| {
         let all = || around.subnets.iter().filter(move |subnet| Family::of_net(&subnet.address) == family);
         match rule {
-            AddressRule::Interfaces(patterns) => {
-                let best = patterns.iter().find_map(|pattern| {
-                    let link = all().find(|subnet| matches(pattern, &subnet.link))?.link.as_str();
-                    choose(all().filter(|subnet| subnet.link == link), before)
-                });
-                best
-            }
+            AddressRule::Interfaces(patterns) => patterns.iter().find_map(|pattern| {
+                let link = all().find(|subnet| matches(pattern, &subnet.link))?.link.as_str();
+                choose(all().filter(|subnet| subnet.link == link), before)
+            }),
             AddressRule::Cidrs(cidrs) => cidrs
                 .iter()
                 .find_map(|cidr| choose(all().filter(|subnet| cidr.contains(&subnet.address.addr())), before)),

@@ -66,8 +66,8 @@ fn alone(from: &NodeState, to: &NodeState) -> Option<Vec<Op>> {
     let rendered = render(from, &[], &around(), None);
     let mut others = Others::of(from, &around(), None, &rendered)?;
     let names: BTreeSet<&NodeName> = from.peers.keys().chain(to.peers.keys()).collect();
-    let changed = names.into_iter().filter(|name| from.peers.get(*name) != to.peers.get(*name));
-    let before = changed.map(|name| (name.clone(), from.peers.get(name).cloned())).collect();
+    let differing = names.into_iter().filter(|name| from.peers.get(*name) != to.peers.get(*name));
+    let before = differing.map(|name| (name.clone(), from.peers.get(name).cloned())).collect();
     let around = around();
     let changes = Changes { state: to, before: &before, around: &around, keys: None };
     let change = others.change(&changes)?;
