@@ -9,9 +9,16 @@ RUST_VERSION=1.95.0
 CARGO_DENY_VERSION=0.20.2
 CARGO_FUZZ_VERSION=0.13.2
 DEBIAN_PACKAGES=(
-  build-essential buildah busybox-static ca-certificates conntrack crun debootstrap git iproute2 iputils-ping nftables
-  podman procps python3-venv runc
+  build-essential buildah busybox-static ca-certificates conntrack crun debootstrap git iproute2 iputils-ping kmod nftables
+  podman procps python3-venv qemu-system-common runc xz-utils zstd
 )
+# The emulator of the guest that has the kernel features which not every machine has; its file server is a package of
+# its own from Debian 13 on.
+case "$(uname -m)" in
+  aarch64) DEBIAN_PACKAGES+=(qemu-system-arm) ;;
+  *) DEBIAN_PACKAGES+=(qemu-system-x86) ;;
+esac
+if [ "$(. /etc/os-release 2>/dev/null; echo "${VERSION_ID:-0}")" != 12 ]; then DEBIAN_PACKAGES+=(virtiofsd); fi
 
 start=$SECONDS
 
