@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
+use std::net::IpAddr;
 
 use fnv::FnvHasher;
 
-use crate::observed::{Nexthop, NexthopId, Target};
+use crate::observed::{Encapsulation, Nexthop, NexthopId, Target};
 
 /// The lowest number of ours.
 const FIRST: u32 = NexthopId::FIRST;
@@ -40,9 +41,25 @@ impl Nexthops {
 /// Where the number of a way is looked for first.
 fn place(way: &Nexthop) -> u32 {
     let mut hash = FnvHasher::default();
-    hash.write(way.to_string().as_bytes());
+    let Nexthop { id: _, gateway, link, on_link, encapsulation } = way;
+    feed(&mut hash, *gateway);
+    hash.write(link.as_bytes());
+    hash.write(&[u8::from(*on_link)]);
+    if let Some(Encapsulation { vni, source, destination }) = encapsulation {
+        hash.write(&vni.to_be_bytes());
+        feed(&mut hash, *source);
+        feed(&mut hash, *destination);
+    }
     let low = hash.finish() % u64::from(MANY);
     u32::try_from(low).unwrap_or_default()
+}
+
+/// An address byte by byte: the same on every machine, and with every version of the standard library.
+fn feed(hash: &mut FnvHasher, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => hash.write(&address.octets()),
+        IpAddr::V6(address) => hash.write(&address.octets()),
+    }
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use crate::lease::{HostPort, LINK_PREFIX, Lease, Phase};
 use crate::nft::build::{RuleBuilder, Side, filter_chain, nat_chain};
 use crate::nft::{Chain, Element, FieldType, Hook, Rule, Set, Table, Value};
 use crate::ranges::{Range, merge};
-use crate::state::{MasqueradeMode, NodeName, NodeSpec, Peer};
+use crate::state::{MasqueradeMode, NodeName, Peer};
 
 use super::vantage::Vantage;
+use tunnels::Shape;
 
 /// The name of the table; its family is `inet`.
 pub const TABLE: &str = "towpath";
@@ -75,23 +76,20 @@ fn loopback(family: Family) -> IpNet {
 
 /// Renders the table of a node.
 pub fn render(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, leases: &[Lease]) -> Table {
-    let shapes = tunnels::shapes(own, peers.values());
-    let mut sets: BTreeMap<String, Set> =
-        Family::ALL.into_iter().flat_map(|f| family_sets(own.spec, peers, f)).collect();
-    sets.extend(tunnels::sets(&shapes));
+    let pairs = elements::pairs(own, peers);
+    let shapes: BTreeSet<Shape> = pairs.keys().copied().collect();
+    let mut sets: BTreeMap<String, Set> = Family::ALL.into_iter().flat_map(|f| family_sets(own, peers, f)).collect();
+    sets.extend(pairs.into_iter().map(|(shape, elements)| (shape.name(), Set { elements, ..shape.set() })));
     sets.extend(fences::ports(own).map(|set| (fences::PORTS.to_owned(), set)));
-    let nodes = own.spec.addresses.iter().flat_map(|address| elements::node_elements(*address, true));
-    let theirs = peers.values().flat_map(|peer| elements::peer_elements(own, peer));
-    let ready = leases.iter().filter(|lease| lease.phase == Phase::Ready).flat_map(hostport_elements);
-    for (name, element) in nodes.chain(theirs).chain(ready.map(|(name, element)| (name.to_owned(), element))) {
-        if let Some(set) = sets.get_mut(&name) {
+    for (name, element) in leases.iter().filter(|lease| lease.phase == Phase::Ready).flat_map(hostport_elements) {
+        if let Some(set) = sets.get_mut(name) {
             set.elements.insert(element);
         }
     }
     Table { flags: 0, sets, chains: chains(own, &shapes) }
 }
 
-fn chains(own: &Vantage<'_>, shapes: &BTreeSet<tunnels::Shape>) -> BTreeMap<String, Chain> {
+fn chains(own: &Vantage<'_>, shapes: &BTreeSet<Shape>) -> BTreeMap<String, Chain> {
     let mode = own.spec.masquerade.mode;
     let (arriving, mut chains) = tunnels::render(own, shapes);
     let mut add = |name: &str, chain| _ = chains.insert(name.to_owned(), chain);
@@ -115,14 +113,19 @@ fn chains(own: &Vantage<'_>, shapes: &BTreeSet<tunnels::Shape>) -> BTreeMap<Stri
 }
 
 /// The sets of a family that every node has.
-fn family_sets(spec: &NodeSpec, peers: &BTreeMap<NodeName, Peer>, family: Family) -> Vec<(String, Set)> {
+fn family_sets(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, family: Family) -> Vec<(String, Set)> {
+    let spec = own.spec;
+    let nodes = |name: &PerFamily<&str>, only_near| {
+        let elements = elements::nodes(own, peers, family, only_near);
+        ((*name.get(family)).to_owned(), Set { elements, ..Set::new(&[FieldType::Address(family)], &[]) })
+    };
     let ranges = |name: &PerFamily<&str>, ranges| ((*name.get(family)).to_owned(), Set::of_ranges(family, ranges));
     let mut sets = vec![
         ranges(&PODS, merge(family, &spec.pod_cidrs)),
         ranges(&CLUSTER, elements::cluster_ranges(spec, peers, family)),
         ranges(&LOOPBACK, vec![Range::from(&loopback(family))]),
-        ((*NODES.get(family)).to_owned(), Set::new(&[FieldType::Address(family)], &[])),
-        ((*NEAR.get(family)).to_owned(), Set::new(&[FieldType::Address(family)], &[])),
+        nodes(&NODES, false),
+        nodes(&NEAR, true),
     ];
     if spec.transport.is_encrypted() {
         sets.push(ranges(&ENCRYPTED, elements::pod_ranges(spec, peers, family)));

@@ -1,12 +1,11 @@
 //! What sets have of each node.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::tunnels::{self, Pair};
-use super::{NEAR, NODES};
+use super::tunnels::{self, Pair, Shape};
 use crate::family::Family;
 use crate::nft::{Element, Value};
 use crate::ranges::{Range, disjoint, merge};
@@ -48,18 +47,24 @@ fn ranges<'a>(family: Family, known: impl Iterator<Item = &'a IpNet>, peers: &BT
     disjoint(all)
 }
 
-/// A node's address, as the sets of nodes have it.
-pub(super) fn node_elements(address: IpAddr, is_near: bool) -> impl Iterator<Item = (String, Element)> {
-    let sets = [&NODES, &NEAR].into_iter().take(if is_near { 2 } else { 1 });
-    let element = Element::Key { key: vec![Value::Address(address)], data: Vec::new() };
-    sets.map(move |set| ((*set.get(Family::of(address))).to_owned(), element.clone()))
+/// The addresses of nodes: of all, or only of those that see the addresses of pods.
+pub(super) fn nodes(
+    own: &Vantage<'_>,
+    peers: &BTreeMap<NodeName, Peer>,
+    family: Family,
+    only_near: bool,
+) -> BTreeSet<Element> {
+    let is_near = |peer: &Peer| own.transport_toward(peer, family) == Some(Transport::Direct);
+    let theirs = peers.values().filter(|peer| !only_near || is_near(peer)).flat_map(|peer| &peer.addresses);
+    let all = own.spec.addresses.iter().chain(theirs).filter(|address| Family::of(**address) == family);
+    all.map(|address| Element::Key { key: vec![Value::Address(*address)], data: Vec::new() }).collect()
 }
 
-/// What other sets have of a peer: its addresses, and from where its pods' packets come by tunnels.
-pub fn peer_elements(own: &Vantage<'_>, peer: &Peer) -> BTreeSet<(String, Element)> {
-    let is_near = |address| own.transport_toward(peer, Family::of(address)) == Some(Transport::Direct);
-    let nodes = peer.addresses.iter().flat_map(|address| node_elements(*address, is_near(*address)));
-    let pairs =
-        tunnels::pairs(own, peer).map(|Pair { shape, key }| (shape.set(), Element::Key { key, data: Vec::new() }));
-    nodes.chain(pairs).collect()
+/// From where packets of peers come by tunnels, by the shape of the set.
+pub(super) fn pairs(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>) -> BTreeMap<Shape, BTreeSet<Element>> {
+    let mut pairs: BTreeMap<Shape, Vec<Element>> = BTreeMap::new();
+    for Pair { shape, key } in peers.values().flat_map(|peer| tunnels::pairs(own, peer)) {
+        pairs.entry(shape).or_default().push(Element::Key { key, data: Vec::new() });
+    }
+    pairs.into_iter().map(|(shape, elements)| (shape, elements.into_iter().collect())).collect()
 }

@@ -60,8 +60,13 @@ pub(super) struct Pair {
 
 impl Shape {
     /// The name of the set.
-    pub(super) fn set(self) -> String {
+    pub(super) fn name(self) -> String {
         format!("tunnels-{}-{}-{}", SHORT.get(self.outer), SHORT.get(self.inner), self.length)
+    }
+
+    /// The set, still empty.
+    pub(super) fn set(self) -> Set {
+        Set::new(&[FieldType::Address(self.outer), FieldType::Address(self.inner)], &[])
     }
 }
 
@@ -83,19 +88,6 @@ pub(super) fn pairs(own: &Vantage<'_>, peer: &Peer) -> impl Iterator<Item = Pair
         let shape = Shape { outer: Family::of(address), inner, length: source.prefix_len() };
         Some(Pair { shape, key: vec![Value::Address(address), Value::Address(source.network())] })
     })
-}
-
-/// The sets that these peers need, still empty.
-pub(super) fn sets(shapes: &BTreeSet<Shape>) -> impl Iterator<Item = (String, Set)> {
-    shapes.iter().map(|shape| {
-        let key = [FieldType::Address(shape.outer), FieldType::Address(shape.inner)];
-        (shape.set(), Set::new(&key, &[]))
-    })
-}
-
-/// The shapes of all pairs.
-pub(super) fn shapes<'a>(own: &Vantage<'_>, peers: impl Iterator<Item = &'a Peer>) -> BTreeSet<Shape> {
-    peers.flat_map(|peer| pairs(own, peer).map(|pair| pair.shape).collect::<Vec<_>>()).collect()
 }
 
 /// The rules for what arrives by tunnels, and the chains that they jump to; no rules where nothing can arrive so.
@@ -173,7 +165,7 @@ fn accepting(transport: Transport, outer: Family, tunnels: &Tunnels, shapes: imp
             Transport::Ipip if inner == outer => (known, 0),
             Transport::Ipip | Transport::Direct | Transport::WireGuard => continue,
         };
-        rules.push(known.tunnelled_from(inner, at, length, &shape.set()).accept().done());
+        rules.push(known.tunnelled_from(inner, at, length, &shape.name()).accept().done());
     }
     rules.push(rule("from anybody else").drop().done());
     rules
