@@ -129,12 +129,12 @@ fn the_address_of_a_node_is_the_one_that_a_rule_finds() {
         cluster.on(node, &format!("ip address add fd00:77::{last}/64 dev eth0 nodad"));
     }
     let pods = [("a", "n1"), ("b", "n2"), ("c", "n3")].map(|(name, node)| cluster.pod(name, node));
-    wait_for_route(&cluster, "n1", "n2", "via 172.30.0.12|via fd00:172:30::12");
+    wait_for_route(&cluster, "n1", "n2", "via 172.30.0.12|via fd00:172:30::c");
     for (rule, words) in [
         (", nodeAddress: {mode: CIDR, cidrs: [10.77.0.0/24, 'fd00:77::/64']}", "via 10.77.0.12|via fd00:77::12"),
         (", nodeAddress: {mode: Interface, interfaces: [eth0]}", "via 172.30.0.12|via fd00:"),
         (", nodeAddress: {mode: CanReach, canReach: [10.77.0.1, 'fd00:77::1']}", "via 10.77.0.12|via fd00:77::12"),
-        (", nodeAddress: {mode: InternalIP}", "via 172.30.0.12|via fd00:172:30::12"),
+        (", nodeAddress: {mode: InternalIP}", "via 172.30.0.12|via fd00:172:30::c"),
     ] {
         declare(&cluster, &of(rule));
         wait_for_route(&cluster, "n1", "n2", words);
