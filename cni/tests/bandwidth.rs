@@ -2,27 +2,32 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+#[macro_use]
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
-use support::{Call, STATE, config, config_after, leases, netns, node, sh, traces, wait_until};
+use support::{Call, STATE, config, config_after, leases, netns, node, node_of, sh, traces, wait_until};
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::leases::Store;
 use towpath_kernel::netns::Namespace;
 use towpath_kernel::sysctl::{ROOT, Sysctls};
 use towpath_kernel::testing::isolated;
 use towpath_net::lease::{AttachmentId, host_interface};
+use towpath_net::state::Attachment;
 
 const DUAL: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
 /// One megabyte per second, in bits.
 const RATE: u64 = 8_000_000;
 /// What containerd asks for where nobody asked for a burst.
 const ANY_BURST: u64 = 0xffff_ffff;
+/// What passes in any case, in bytes per second.
+const LEAST: f64 = 100_000.0;
 /// How long bytes are counted.
 const WINDOW: Duration = Duration::from_millis(1500);
 
@@ -41,8 +46,13 @@ fn shaper(name: &str) -> String {
 }
 
 /// Sends as much as it can from one namespace to a server in another one; returns how many bytes per second arrived,
-/// less what may pass at once.
+/// less what may pass at once. On a busy machine a flow may stand still for a while: then another one is tried.
 fn rate(from: &Namespace, to: &Namespace, address: &str) -> f64 {
+    let mut rates = std::iter::repeat_with(|| rate_of_one(from, to, address)).take(3);
+    rates.find(|rate| *rate > LEAST).unwrap_or_default()
+}
+
+fn rate_of_one(from: &Namespace, to: &Namespace, address: &str) -> f64 {
     let listener = to.run(|| TcpListener::bind(address).unwrap()).unwrap();
     let mut sender = from.run(|| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
     let (mut receiver, _) = listener.accept().unwrap();
@@ -59,28 +69,31 @@ fn rate(from: &Namespace, to: &Namespace, address: &str) -> f64 {
 #[track_caller]
 fn assert_limited(rate: f64, what: &str) {
     assert!(rate < 2_000_000.0, "{what}: {rate} bytes per second passed a limit of 1000000");
-    assert!(rate > 100_000.0, "{what}: only {rate} bytes per second passed a limit of 1000000");
+    assert!(rate > LEAST, "{what}: only {rate} bytes per second passed a limit of 1000000");
 }
 
-#[test]
-fn c33_a_limit_holds_in_its_direction_and_no_burst_defeats_it() {
-    isolated("c33_a_limit_holds_in_its_direction_and_no_burst_defeats_it", || {
-        node(&DUAL);
-        add("a", &json!({"IngressRate": RATE, "IngressBurst": ANY_BURST}));
-        add("b", &json!({"egressRate": RATE, "egressBurst": ANY_BURST}));
-        let here = Namespace::current().unwrap();
-        let [a, b] = ["a", "b"].map(|name| Namespace::open(format!("/run/netns/{name}")).unwrap());
-        assert_limited(rate(&here, &a, "10.244.1.2:80"), "to a pod");
-        assert_limited(rate(&here, &a, "[fd00:10:244:1::2]:80"), "to a pod, IPv6");
-        assert_limited(rate(&b, &here, "10.244.1.1:81"), "from a pod");
-        assert_limited(rate(&b, &here, "[fd00:10:244:1::1]:81"), "from a pod, IPv6");
-        assert_limited(rate(&b, &a, "10.244.1.2:82"), "from pod to pod");
-        for (from, to, address) in [(&a, &here, "10.244.1.1:83"), (&here, &b, "10.244.1.3:83")] {
-            let free = rate(from, to, address);
-            assert!(free > 4_000_000.0, "{address}: {free} bytes per second without a limit");
-        }
-    });
+fn limit_holds(mode: Attachment) {
+    node_of(mode, &DUAL);
+    sh("ip addr add 192.0.2.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo");
+    let first = add("a", &json!({"IngressRate": RATE, "IngressBurst": ANY_BURST}));
+    let second = add("b", &json!({"egressRate": RATE, "egressBurst": ANY_BURST}));
+    let address = |result: &Value, at: usize, port: u16| {
+        let net: IpNet = result["ips"][at]["address"].as_str().unwrap().parse().unwrap();
+        SocketAddr::new(net.addr(), port).to_string()
+    };
+    let here = Namespace::current().unwrap();
+    let [a, b] = ["a", "b"].map(|name| Namespace::open(format!("/run/netns/{name}")).unwrap());
+    assert_limited(rate(&here, &a, &address(&first, 0, 80)), "to a pod");
+    assert_limited(rate(&here, &a, &address(&first, 1, 80)), "to a pod, IPv6");
+    assert_limited(rate(&b, &here, "192.0.2.1:81"), "from a pod");
+    assert_limited(rate(&b, &here, "[2001:db8::1]:81"), "from a pod, IPv6");
+    assert_limited(rate(&b, &a, &address(&first, 0, 82)), "from pod to pod");
+    for (from, to, address) in [(&a, &here, "192.0.2.1:83"), (&here, &b, &address(&second, 0, 83))] {
+        let free = rate(from, to, address);
+        assert!(free > 4_000_000.0, "{address}: {free} bytes per second without a limit");
+    }
 }
+in_every_mode!(c33_a_limit_holds_in_its_direction_and_no_burst_defeats_it, "", limit_holds);
 
 #[test]
 fn c33_check_finds_every_altered_limit_the_agent_mends_it_and_nothing_outlives_the_pod() {
