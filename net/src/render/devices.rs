@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::leases::{has_bridge, is_bridged};
+use super::mtu::ETHERNET;
 use super::vantage::{Vantage, tunnel_address};
 use crate::device::{BRIDGE, Device, DeviceKind, GENEVE, IPIP, VXLAN, tunnel_mac, wireguard};
 use crate::family::{Family, host_net};
@@ -40,7 +41,7 @@ pub fn render_tunnels(own: &Vantage<'_>, node: &NodeName, desired: &mut Desired)
 /// Renders the bridge. It carries no more than the least of its pods: what is larger than a port's MTU is lost on a bridge.
 pub fn render_bridge_device(node: &NodeName, pod_mtu: Option<u32>, leases: &[Lease], desired: &mut Desired) {
     let taken = leases.iter().filter(|lease| is_bridged(lease)).map(|lease| lease.mtu).filter(|mtu| *mtu > 0);
-    let mtu = taken.chain(pod_mtu).min().unwrap_or(1500);
+    let mtu = taken.chain(pod_mtu).min().unwrap_or(ETHERNET);
     let device = Device { kind: DeviceKind::Bridge, mac: Some(tunnel_mac(node)), mtu, up: true };
     desired.devices.insert(BRIDGE.to_owned(), device);
 }

@@ -7,7 +7,7 @@ use crate::state::Mtu;
 use crate::transport::Transport;
 
 /// What a link carries of which nothing is known: plain Ethernet (RFC 894).
-const ETHERNET: u32 = 1500;
+pub(super) const ETHERNET: u32 = 1500;
 /// What every link with IPv6 must carry (RFC 8200, section 5).
 const LEAST_IPV6: u32 = 1280;
 

@@ -73,8 +73,8 @@ impl fmt::Display for Obstacle {
         match self {
             Self::AddressNotHere { address } => write!(
                 f,
-                "no link of this node holds {address}, the address in its Node's status: let the kubelet's --node-ip name \
-                 an address of a link that is up"
+                "no link of this node holds {address}, by which other nodes reach it: let the kubelet's --node-ip name an \
+                 address of a link that is up, or see spec.nodeAddress"
             ),
             Self::NoAddress { family } => write!(
                 f,
