@@ -160,14 +160,7 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
             data(w, 4, mask);
             data(w, 5, &vec![0; mask.len()]);
         }
-        Expr::Lookup { set, from, to, inverted } => {
-            w.put_text(1, set);
-            w.put_number_be(2, register(*from));
-            if let Some(to) = to {
-                w.put_number_be(3, register(*to));
-            }
-            w.put_number_be(5, if *inverted { n::LOOKUP_INVERTED } else { 0 });
-        }
+        Expr::Lookup { set, from, to, inverted } => lookup(w, set, *from, *to, *inverted),
         Expr::DestinationType { to } => {
             w.put_number_be(1, register(*to));
             w.put_number_be(2, n::FIB_ADDRESS_TYPE);
@@ -199,19 +192,30 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
             w.put_number_be(1, register(*to));
             w.put_number_be(2, n::ROUTE_SEGMENT);
         }
-        Expr::LowerSegment { from } => {
-            let (kind, offset, len) = n::SEGMENT_OPTION;
-            w.put(2, &[kind]);
-            w.put_number_be(3, offset);
-            w.put_number_be(4, len);
-            w.put_number_be(6, n::TCP_OPTION);
-            w.put_number_be(7, register(*from));
-        }
+        Expr::LowerSegment { from } => lower_segment(w, *from),
         Expr::Drop => verdict(w, n::DROP, None),
         Expr::Accept => verdict(w, n::ACCEPT, None),
         Expr::Jump { chain } => verdict(w, n::JUMP, Some(chain)),
         Expr::Foreign { .. } => {}
     }
+}
+
+fn lookup(w: &mut Attributes, set: &str, from: Register, to: Option<Register>, inverted: bool) {
+    w.put_text(1, set);
+    w.put_number_be(2, register(from));
+    if let Some(to) = to {
+        w.put_number_be(3, register(to));
+    }
+    w.put_number_be(5, if inverted { n::LOOKUP_INVERTED } else { 0 });
+}
+
+fn lower_segment(w: &mut Attributes, from: Register) {
+    let (kind, offset, len) = n::SEGMENT_OPTION;
+    w.put(2, &[kind]);
+    w.put_number_be(3, offset);
+    w.put_number_be(4, len);
+    w.put_number_be(6, n::TCP_OPTION);
+    w.put_number_be(7, register(from));
 }
 
 fn verdict(w: &mut Attributes, code: u32, chain: Option<&str>) {
