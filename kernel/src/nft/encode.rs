@@ -181,13 +181,7 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
                 w.put_number_be(1, n::RANDOM_FULLY);
             }
         }
-        Expr::NetworkOrder { from, to } => {
-            w.put_number_be(1, register(*from));
-            w.put_number_be(2, register(*to));
-            w.put_number_be(3, n::TO_NETWORK_ORDER);
-            w.put_number_be(4, 2);
-            w.put_number_be(5, 2);
-        }
+        Expr::NetworkOrder { from, to } => network_order(w, *from, *to),
         Expr::RouteSegment { to } => {
             w.put_number_be(1, register(*to));
             w.put_number_be(2, n::ROUTE_SEGMENT);
@@ -198,6 +192,15 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
         Expr::Jump { chain } => verdict(w, n::JUMP, Some(chain)),
         Expr::Foreign { .. } => {}
     }
+}
+
+fn network_order(w: &mut Attributes, from: Register, to: Register) {
+    w.put_number_be(1, register(from));
+    w.put_number_be(2, register(to));
+    w.put_number_be(3, n::TO_NETWORK_ORDER);
+    // Both what there is in all, and each number.
+    w.put_number_be(4, 2);
+    w.put_number_be(5, 2);
 }
 
 fn lookup(w: &mut Attributes, set: &str, from: Register, to: Option<Register>, inverted: bool) {
