@@ -67,7 +67,11 @@ fn addresses_of(lease: &Lease) -> impl Iterator<Item = IpAddr> {
 
 fn answer_for(node: &mut Socket, bridge: Index, addresses: impl Iterator<Item = IpAddr>) -> Result<(), Error> {
     let requests: Vec<_> = addresses.map(|address| neighbour::answering_for(bridge, address)).collect();
-    node.execute_all(&requests)
+    match node.execute_all(&requests) {
+        // The agent removed the bridge meanwhile: nobody is left to ask there.
+        Err(error) if error.is_missing() => Ok(()),
+        other => other,
+    }
 }
 
 fn forget(node: &mut Socket, bridge: Index, addresses: impl Iterator<Item = IpAddr>) -> Result<(), Error> {
