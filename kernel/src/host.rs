@@ -23,6 +23,8 @@ use crate::sysctl::Sysctls;
 use crate::toward;
 use ciphers::Ciphers;
 
+pub use ciphers::Handshakes;
+
 /// The kernel of the network namespace that it was opened in.
 pub struct HostKernel {
     routes: Socket,

@@ -160,8 +160,8 @@ impl WireGuard {
             [(key, _)] => format!(" peer {key}"),
             _ => format!(" {} peers", changes.len()),
         };
-        let requests = message::set_peers(link, changes).into_iter();
-        requests.into_iter().try_for_each(|request| self.send(operation, link, &about, request))
+        let mut requests = message::set_peers(link, changes).into_iter();
+        requests.try_for_each(|request| self.send(operation, link, &about, request))
     }
 
     fn send(&mut self, operation: Operation, link: &str, about: &str, request: Attributes) -> Result<(), Error> {
@@ -174,10 +174,10 @@ impl WireGuard {
         if let Some(family) = self.family {
             return Ok(family);
         }
-        let found = self.socket.family(FAMILY).map_err(|error| match error.is_missing() {
-            true => Error::Unsupported,
-            false => error.into(),
-        })?;
+        let found = self
+            .socket
+            .family(FAMILY)
+            .map_err(|error| if error.is_missing() { Error::Unsupported } else { error.into() })?;
         Ok(*self.family.insert(found))
     }
 }

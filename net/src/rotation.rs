@@ -97,12 +97,11 @@ impl Ages {
         if !lively && (!silent || agreed && age >= SILENT) {
             return Step::ChangeOver;
         }
-        match age >= PATIENCE {
-            // One of many that stays deaf does not keep a key from ever being changed; where all are, so is the API.
-            true if agreed && is_overdue => Step::ChangeOver,
-            true => Step::TakeBack,
-            false => Step::Invite,
+        if age < PATIENCE {
+            return Step::Invite;
         }
+        // One of many that stays deaf does not keep a key from ever being changed; where all are, so is the API.
+        if agreed && is_overdue { Step::ChangeOver } else { Step::TakeBack }
     }
 }
 

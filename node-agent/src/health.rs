@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
+use towpath_net::device::{WIREGUARD, wireguard};
 
 use crate::snapshot::Snapshot;
 use crate::strangers::Strangers;
@@ -74,7 +75,7 @@ async fn readyz(State(told): State<Arc<Told>>) -> (StatusCode, String) {
     if snapshot.cni_installed {
         return (StatusCode::OK, "ok\n".to_owned());
     }
-    let why = match snapshot.failures.first().or(snapshot.obstacles.first()) {
+    let why = match snapshot.obstacles.first().or(snapshot.failures.first()) {
         Some(why) => why.clone(),
         None => "waiting for this node's NodeNetwork".to_owned(),
     };
@@ -109,8 +110,33 @@ fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize) -> Registry {
         count(snapshot.rivals.contesting().count()),
     );
     set("foreign_pods", "Pods of this node that are in another network", count(strangers));
+    let peers = "Peers on each WireGuard interface, by their last handshake: Recent where there is a session";
+    registry.register("wireguard_peers", peers, handshakes(&counts));
+    registry.register("wireguard_key_age_seconds", "How old each WireGuard key of the node is", key_ages(snapshot));
     registry.register("addresses", "Addresses of the node's pod CIDRs, by family and state", addresses(snapshot));
     registry
+}
+
+fn handshakes(counts: &Counts) -> Labelled<Vec<(&'static str, &'static str)>, Gauge> {
+    let gauges: Labelled<_, Gauge> = Labelled::default();
+    for (link, seen) in WIREGUARD.into_iter().zip(counts.handshakes) {
+        let Some(seen) = seen else { continue };
+        for (last, number) in [("Recent", seen.recent), ("Older", seen.older), ("Never", seen.never)] {
+            let gauge = gauges.get_or_create_owned(&vec![("interface", link), ("handshake", last)]);
+            gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+    }
+    gauges
+}
+
+fn key_ages(snapshot: &Snapshot) -> Labelled<Vec<(&'static str, &'static str)>, Gauge> {
+    let gauges: Labelled<_, Gauge> = Labelled::default();
+    for key in snapshot.keys.iter().flat_map(|keys| &keys.keys) {
+        let age = key.since.elapsed().unwrap_or_default().as_secs();
+        let gauge = gauges.get_or_create_owned(&vec![("interface", wireguard(key.slot))]);
+        gauge.set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+    gauges
 }
 
 /// `Wanted` are those that pods wait for, `Draining` those that pods have of CIDRs that drain.

@@ -16,10 +16,11 @@ use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::sync::watch::{Receiver, Sender};
 use towpath_kernel::events::Events;
-use towpath_kernel::host::HostKernel;
+use towpath_kernel::host::{Handshakes, HostKernel};
 use towpath_kernel::kernel::{Kernel as _, KernelError};
 use towpath_kernel::leases::Store;
 use towpath_kernel::sysctl::Sysctls;
+use towpath_net::device::WIREGUARD;
 
 use crate::memory::MemoryError;
 use crate::paths::Paths;
@@ -68,6 +69,8 @@ pub struct Counts {
     pub writes: u64,
     /// Pods that have leases.
     pub pods: u64,
+    /// Handshakes with peers on each WireGuard device; nothing where it is not there.
+    pub handshakes: [Option<Handshakes>; 2],
 }
 
 /// A worker that runs.
@@ -176,6 +179,7 @@ impl Loop {
             turns: self.turns.done(),
             writes: self.turns.kernel().writes(),
             pods: self.turns.pods(),
+            handshakes: WIREGUARD.map(|link| self.turns.kernel().handshakes(link)),
         });
     }
 }

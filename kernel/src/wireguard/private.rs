@@ -33,8 +33,8 @@ impl PrivateKey {
             }
         }
         // Set and cleared in every such key (RFC 7748, section 5), and so by the kernel.
-        bytes[0] &= 248;
-        bytes[31] = bytes[31] & 127 | 64;
+        bytes[0] &= 0xf8;
+        bytes[31] = bytes[31] & 0x7f | 0x40;
         Ok(Self(StaticSecret::from(*bytes)))
     }
 

@@ -96,9 +96,10 @@ fn list(items: &[impl ToString]) -> String {
 /// What cannot be on this kernel, in words.
 fn not_effective(Failure { op, error }: &Failure) -> String {
     let transport = match op {
-        Op::MakeDevice { name, .. } | Op::SetDevice { name, .. } | Op::SetCipher { link: name, .. } => {
-            transport_of(name)
-        }
+        Op::MakeDevice { name, .. }
+        | Op::SetDevice { name, .. }
+        | Op::SetCipher { link: name, .. }
+        | Op::SetCipherPeer { link: name, .. } => transport_of(name),
         _ => None,
     };
     match transport {
