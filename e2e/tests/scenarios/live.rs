@@ -130,11 +130,14 @@ fn the_address_of_a_node_is_the_one_that_a_rule_finds() {
     }
     let pods = [("a", "n1"), ("b", "n2"), ("c", "n3")].map(|(name, node)| cluster.pod(name, node));
     wait_for_route(&cluster, "n1", "n2", "via 172.30.0.12|via fd00:172:30::c");
+    let (other, usual) = ("via 10.77.0.12|via fd00:77::12", "via 172.30.0.12|via fd00:172:30::c");
     for (rule, words) in [
-        (", nodeAddress: {mode: CIDR, cidrs: [10.77.0.0/24, 'fd00:77::/64']}", "via 10.77.0.12|via fd00:77::12"),
-        (", nodeAddress: {mode: Interface, interfaces: [eth0]}", "via 172.30.0.12|via fd00:"),
-        (", nodeAddress: {mode: CanReach, canReach: [10.77.0.1, 'fd00:77::1']}", "via 10.77.0.12|via fd00:77::12"),
-        (", nodeAddress: {mode: InternalIP}", "via 172.30.0.12|via fd00:172:30::c"),
+        (", nodeAddress: {mode: CIDR, cidrs: [10.77.0.0/24, 'fd00:77::/64']}", other),
+        // The address that it has is on that interface: there is no reason to take another.
+        (", nodeAddress: {mode: Interface, interfaces: ['eth*']}", other),
+        (", nodeAddress: {mode: CanReach, canReach: [172.30.255.2, 'fd00:172:30:ff::2']}", usual),
+        (", nodeAddress: {mode: CIDR, cidrs: [10.77.0.0/24, 'fd00:77::/64']}", other),
+        (", nodeAddress: {mode: InternalIP}", usual),
     ] {
         declare(&cluster, &of(rule));
         wait_for_route(&cluster, "n1", "n2", words);
