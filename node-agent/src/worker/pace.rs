@@ -69,7 +69,7 @@ impl Pace {
 /// Up to a tenth less, so that the nodes of a cluster do not all compare at once.
 fn jittered(wait: Duration) -> Duration {
     let random = u32::try_from(RandomState::new().hash_one(0) % 1000).unwrap_or_default();
-    wait - wait / 10_000 * random
+    wait.saturating_sub(wait / 10_000 * random)
 }
 
 #[cfg(test)]

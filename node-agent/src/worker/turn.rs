@@ -84,9 +84,10 @@ impl Turns {
             }
             Err(error) => return Err(error),
         };
-        match &assignment {
-            Some(last) => info!(revision = %last.state.spec.revision, "starting from the last state"),
-            None => info!("waiting for this node's state"),
+        if let Some(last) = &assignment {
+            info!(revision = %last.state.spec.revision, "starting from the last state");
+        } else {
+            info!("waiting for this node's state");
         }
         Ok(Self {
             asides: Asides::load(&paths),
@@ -176,7 +177,7 @@ impl Turns {
         let others = Others::of(&assignment.state, &after.surroundings, keys.as_ref(), &rendered);
         let others = others.filter(|_| report.conflicts.is_empty());
         let settled = settled && !self.tend_keys_after(assignment, &report);
-        self.basis = settled.then(|| Basis { around: after.surroundings, others });
+        self.basis = settled.then_some(Basis { around: after.surroundings, others });
         Ok(self.look_for_rivals(assignment) && settled)
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod keys;
+mod leaving;
 mod node;
 mod pair;
 mod tunnels;
@@ -53,7 +54,7 @@ fn what_is_altered_by_hand_is_healed_within_a_second_and_counted() {
             "ip route delete 10.244.4.0/24",
             "ip route replace 10.244.4.0/24 via 172.16.30.5 proto 117",
             "ip -6 route delete fd00:244:0:5::/64",
-            "ip route flush proto 117",
+            "ip nexthop flush proto 117",
             "sysctl -q -w net.ipv4.ip_forward=0",
             "sysctl -q -w net.ipv6.conf.all.forwarding=0",
             "nft flush chain inet towpath postrouting",

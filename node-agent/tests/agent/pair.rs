@@ -78,6 +78,12 @@ impl Node {
         put(&self.path(&format!("state/peers/{}.yaml", other.name)), &text);
     }
 
+    /// What a subcommand of the agent prints.
+    pub fn agent(&self, action: &str) -> String {
+        let (state, folder) = (self.path("state"), self.path("towpath-state"));
+        self.run(&format!("{AGENT} {action} --file {} --state-dir {}", state.display(), folder.display()))
+    }
+
     pub fn start(&mut self) {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", self.name, AGENT, "run", "--listen", "127.0.0.1:9471"]);
@@ -133,7 +139,7 @@ impl Node {
             "sysctl net.ipv4.conf.towvxlan4.rp_filter net.ipv4.ip_forward",
             "nft list table inet towpath",
         ];
-        let texts: Vec<String> = all.into_iter().map(|line| self.try_run(line)).collect();
+        let texts: Vec<String> = all.into_iter().map(|line| self.show(line)).collect();
         let lines = texts.iter().flat_map(|text| text.lines()).map(|line| match line.split_once(": ") {
             Some((number, rest)) if number.parse::<u32>().is_ok() => rest,
             _ => line,
@@ -144,7 +150,7 @@ impl Node {
     }
 
     /// The same where there may be nothing to show.
-    fn try_run(&self, line: &str) -> String {
+    pub fn show(&self, line: &str) -> String {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", self.name]).args(line.split_whitespace());
         String::from_utf8(command.output().unwrap().stdout).unwrap()

@@ -79,6 +79,9 @@ fn a_fresh_agent_writes_nothing_where_all_is_right() {
         assert_eq!((a.metric("kernel_writes"), a.metric("drift")), (0, 0));
         assert_eq!(a.kept(), kept);
         assert!(a.reaches("10.244.2.0"));
+        assert!(a.agent("plan").starts_with("nothing to change"), "{}", a.agent("plan"));
+        let dump = a.agent("dump");
+        assert!(dump.contains("towvxlan4") && dump.contains("172.16.30.2"), "{dump}");
     });
 }
 
@@ -155,13 +158,13 @@ fn the_mtu_and_the_address_of_the_uplink_are_followed() {
         let node_file = || fs::read_to_string(a.path("towpath-state/node.json")).unwrap();
         a.run("ip link set eth0 mtu 1400");
         wait_for("the new MTU of pods", SOON, || node_file().contains("\"mtu\": 1330"));
-        wait_for("the new MTU of the tunnel", SOON, || a.run("ip link show towvxlan4").contains("mtu 1350"));
-        a.run("ip address add 172.16.30.11/24 dev eth0");
+        wait_for("the new MTU of the tunnel", SOON, || a.show("ip link show towvxlan4").contains("mtu 1350"));
         a.run("ip address delete 172.16.30.1/24 dev eth0");
+        a.run("ip address add 172.16.30.11/24 dev eth0");
         let moved = r#"["172.16.30.11", "fd00:30::1"]"#;
         a.tell(&pair::Part { addresses: moved.to_owned(), ..a.part(VXLAN) });
         b.tell_of(&a, "[VXLAN]", moved);
-        wait_for("the new address", SOON, || a.run("ip -d link show towvxlan4").contains("local 172.16.30.11"));
+        wait_for("the new address", SOON, || a.show("ip -d link show towvxlan4").contains("local 172.16.30.11"));
         wait_for("the tunnel between the new addresses", SOON, || a.reaches("10.244.2.0") && b.reaches("10.244.1.0"));
     });
 }

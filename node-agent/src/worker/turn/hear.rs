@@ -37,12 +37,11 @@ impl Turns {
         let mut due = false;
         let mut before = BTreeMap::new();
         if let Some(whole) = whole {
-            match self.differences(&whole) {
-                Some(differences) => self.learn(differences, &mut before),
-                None => {
-                    due = self.assignment.as_ref() != Some(&*whole);
-                    self.assignment = Some(*whole);
-                }
+            if let Some(differences) = self.differences(&whole) {
+                self.learn(differences, &mut before);
+            } else {
+                due = self.assignment.as_ref() != Some(&*whole);
+                self.assignment = Some(*whole);
             }
         }
         due |= own.is_some_and(|own| self.learn_own(*own));
@@ -100,14 +99,14 @@ impl Turns {
     /// Keeps what is new for the next start.
     fn keep(&mut self, changed: &BTreeMap<NodeName, Option<Peer>>, whole: bool) {
         let Some(assignment) = &self.assignment else { return };
-        let mut note = || {
+        let mut write = || {
             let mut whole = whole;
             for name in changed.keys() {
                 whole = whole || self.journal.note(&self.paths, name, assignment.state.peers.get(name))?;
             }
             if whole { self.journal.keep(&self.paths, assignment) } else { Ok(()) }
         };
-        if let Err(error) = note() {
+        if let Err(error) = write() {
             warn!(%error, "cannot keep the state for the next start");
         }
         if whole {

@@ -15,6 +15,9 @@ use tracing::warn;
 use super::Turns;
 use crate::snapshot::{Applied, Assignment};
 
+/// How many things that are amiss are named.
+const NAMED: usize = 32;
+
 impl Turns {
     /// Tells what came of a turn.
     pub(super) fn tell(
@@ -27,8 +30,9 @@ impl Turns {
     ) {
         let (missing, failed): (Vec<&Failure>, Vec<&Failure>) =
             report.failed.iter().partition(|failure| matches!(failure.error, KernelError::Unsupported { .. }));
-        let failures = failed.into_iter().filter(|failure| !failure.error.is_race());
-        let failures = failures.map(|Failure { op, error }| format!("{op}: {error}"));
+        let is_alone = |failure: &&Failure| !failure.error.is_race() && !follows(failure, &missing);
+        let failures = failed.into_iter().filter(is_alone);
+        let failures: Vec<String> = failures.map(|Failure { op, error }| format!("{op}: {error}")).collect();
         let conflicts = report.conflicts.iter().map(|to| {
             format!(
                 "route {to}: somebody else has a route to the same destination; remove that route, or move spec.ipam"
@@ -36,10 +40,10 @@ impl Turns {
         });
         let found = self.find_addresses(&assignment.state.spec, &after.surroundings);
         let unfound = unfound(&assignment.state.spec, &found);
-        let missing: BTreeSet<String> = missing.into_iter().map(not_effective).collect();
+        let missing: BTreeSet<String> = missing.iter().copied().map(not_effective).collect();
         let obstacles = missing.into_iter().chain(unfound).chain(rendered.obstacles.iter().map(ToString::to_string));
-        let obstacles: Vec<String> = obstacles.chain(conflicts).chain(self.damaged.iter().cloned()).collect();
-        let failures: Vec<String> = failures.chain(others).collect();
+        let obstacles = some(obstacles.chain(conflicts).chain(self.damaged.iter().cloned()));
+        let failures = some(failures.into_iter().chain(others));
         for failure in failures.iter().filter(|f| !self.snapshot.failures.contains(f)) {
             warn!(failure, "cannot apply");
         }
@@ -69,28 +73,40 @@ impl Turns {
     }
 }
 
-/// What to do where a rule finds no address, or others were not told yet what it found.
+/// What to do where a rule finds no address.
 fn unfound(spec: &NodeSpec, found: &[IpAddr]) -> Option<String> {
-    let rule = spec.address_rule.as_ref()?;
-    if found.is_empty() {
-        return Some(match rule {
-            AddressRule::Interfaces(names) => format!(
-                "no interface {} of this node is up and has an address: see spec.nodeAddress.interfaces",
-                names.join(" or ")
-            ),
-            AddressRule::Cidrs(cidrs) => {
-                format!("no address of this node is in {}: see spec.nodeAddress.cidrs", list(cidrs))
-            }
-            AddressRule::CanReach(to) => {
-                format!("no route of this node leads to {}: see spec.nodeAddress.canReach", list(to))
-            }
-        });
-    }
-    spec.addresses.is_empty().then(|| format!("the address {} that was found is not told to others yet", list(found)))
+    let rule = spec.address_rule.as_ref().filter(|_| found.is_empty())?;
+    Some(match rule {
+        AddressRule::Interfaces(names) => {
+            let names = names.join(" or ");
+            format!("no interface {names} of this node is up and has an address: see spec.nodeAddress.interfaces")
+        }
+        AddressRule::Cidrs(cidrs) => {
+            format!("no address of this node is in {}: see spec.nodeAddress.cidrs", list(cidrs))
+        }
+        AddressRule::CanReach(to) => {
+            format!("no route of this node leads to {}: see spec.nodeAddress.canReach", list(to))
+        }
+    })
+}
+
+/// The first of what may be as many as there are nodes, and how many more there are.
+fn some(all: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all = all.fuse();
+    let mut named: Vec<String> = all.by_ref().take(NAMED).collect();
+    let more = all.count();
+    named.extend((more > 0).then(|| format!("{more} more of this kind")));
+    named
 }
 
 fn list(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+/// Whether what failed is a setting of a link that could not be made.
+fn follows(failure: &Failure, missing: &[&Failure]) -> bool {
+    let Op::SetSysctl { key, .. } = &failure.op else { return false };
+    missing.iter().any(|failure| matches!(&failure.op, Op::MakeDevice { name, .. } if key.link() == Some(name)))
 }
 
 /// What cannot be on this kernel, in words.
