@@ -68,14 +68,14 @@ impl Programs {
         );
         // Where some are chosen, they are of this program.
         for test in self.tests.iter().filter(|_| env::var_os(ONLY).is_none()) {
-            lines += &format!("{} --test-threads=1\n", shown(test));
+            lines = lines + &shown(test) + " --test-threads=1\n";
         }
         lines + &format!("exec {} --ignored --nocapture --test-threads=1 {}\n", shown(own), only())
     }
+}
 
-    /// How many tests `own` has for the guest.
-    pub fn count_inside(&self, own: &Path) -> usize {
-        let listed = run(Command::new(own).args(["--list", "--ignored", &only()])).unwrap();
-        String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.ends_with(": test")).count()
-    }
+/// How many tests `own` has for the guest.
+pub fn count_inside(own: &Path) -> usize {
+    let listed = run(Command::new(own).args(["--list", "--ignored", &only()])).unwrap();
+    String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.ends_with(": test")).count()
 }

@@ -34,7 +34,7 @@ fn everything_works_on_a_kernel_that_has_everything() {
     let command = programs.command(&own);
     let outcome = guest.run(Task { command: &command, limit: LIMIT, shown: true }).unwrap();
     assert_eq!(outcome.status, 0, "in the guest");
-    let passed = format!("{} passed; 0 failed", programs.count_inside(&own));
+    let passed = format!("{} passed; 0 failed", build::count_inside(&own));
     assert!(outcome.output.contains(&passed), "not all tests ran in the guest: {passed} is not what it says");
 }
 

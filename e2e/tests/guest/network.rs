@@ -43,7 +43,7 @@ impl Network {
         let revision = self.tell(setting, &BTreeMap::new());
         self.wait(&revision);
         if setting.transport.prefers.contains(&Transport::WireGuard) {
-            let keys = self.keys();
+            let keys = timed("  keys", || self.keys());
             let revision = self.tell(setting, &keys);
             self.wait(&revision);
         }
