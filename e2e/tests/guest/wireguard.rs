@@ -146,8 +146,8 @@ pub fn sealed_in_every_phase() {
     }
 }
 
-/// How old keys become, in seconds.
-const ROTATION: u32 = 20;
+/// How old keys become, in seconds: nodes that are emulated take many of them for each change.
+const ROTATION: u32 = 60;
 /// How often every key is to change.
 const CHANGES: usize = 1;
 
