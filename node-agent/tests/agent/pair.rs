@@ -137,14 +137,16 @@ impl Node {
             "ip -6 neighbour show nud permanent",
             "bridge fdb show dev towvxlan4",
             "sysctl net.ipv4.conf.towvxlan4.rp_filter net.ipv4.ip_forward",
-            "nft list table inet towpath",
         ];
         let texts: Vec<String> = all.into_iter().map(|line| self.show(line)).collect();
         let lines = texts.iter().flat_map(|text| text.lines()).map(|line| match line.split_once(": ") {
             Some((number, rest)) if number.parse::<u32>().is_ok() => rest,
             _ => line,
         });
-        let mut lines: Vec<String> = lines.map(without_numbers).collect();
+        // Elements of sets are shown in no order.
+        let table = self.show("nft list table inet towpath");
+        let words = table.split([' ', ',', '\n', '\t']).filter(|word| !word.is_empty()).map(str::to_owned);
+        let mut lines: Vec<String> = lines.map(without_numbers).chain(words).collect();
         lines.sort();
         lines.join("\n")
     }
