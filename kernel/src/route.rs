@@ -1,5 +1,7 @@
 //! Routes of the main table, and of that of the node's own addresses.
 
+mod kind;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -13,6 +15,8 @@ use crate::address::address_family;
 use crate::link::Index;
 use crate::netlink::attributes::Attributes;
 use crate::netlink::{Error, Message, Operation, Request, Socket};
+
+pub use kind::{Kind, Scope};
 
 /// Messages (`linux/rtnetlink.h`, as all that follows).
 const RTM_NEWROUTE: u16 = 24;
@@ -28,13 +32,6 @@ const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
 const RTA_NH_ID: u16 = 30;
-/// Types.
-const RTN_UNICAST: u8 = 1;
-const RTN_LOCAL: u8 = 2;
-const RTN_BLACKHOLE: u8 = 6;
-/// Scopes.
-const RT_SCOPE_UNIVERSE: u8 = 0;
-const RT_SCOPE_LINK: u8 = 253;
 /// Tables. The local one holds the addresses that the namespace takes packets for.
 const RT_TABLE_MAIN: u8 = 254;
 const RT_TABLE_LOCAL: u8 = 255;
@@ -57,68 +54,6 @@ pub const BOOT: Protocol = Protocol(3);
 
 /// The metric that the kernel gives an IPv6 route that is added without (`IP6_RT_PRIO_USER`, `net/ip6_route.h`).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
-
-/// What happens to a packet that takes a route (`rtm_type`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// It is sent on.
-    Unicast,
-    /// It is for this node: such routes are in the table of the node's own addresses.
-    Local,
-    /// It is dropped in silence.
-    Blackhole,
-    /// Something that Towpath never makes.
-    Other(u8),
-}
-
-impl Kind {
-    const fn number(self) -> u8 {
-        match self {
-            Self::Unicast => RTN_UNICAST,
-            Self::Local => RTN_LOCAL,
-            Self::Blackhole => RTN_BLACKHOLE,
-            Self::Other(number) => number,
-        }
-    }
-
-    const fn numbered(number: u8) -> Self {
-        match number {
-            RTN_UNICAST => Self::Unicast,
-            RTN_LOCAL => Self::Local,
-            RTN_BLACKHOLE => Self::Blackhole,
-            other => Self::Other(other),
-        }
-    }
-}
-
-/// How far away the destination is (`rtm_scope`); IPv6 knows only one scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// Anywhere (`RT_SCOPE_UNIVERSE`).
-    Global,
-    /// On the link (`RT_SCOPE_LINK`).
-    Link,
-    /// Something that Towpath never makes.
-    Other(u8),
-}
-
-impl Scope {
-    const fn number(self) -> u8 {
-        match self {
-            Self::Global => RT_SCOPE_UNIVERSE,
-            Self::Link => RT_SCOPE_LINK,
-            Self::Other(number) => number,
-        }
-    }
-
-    const fn numbered(number: u8) -> Self {
-        match number {
-            RT_SCOPE_UNIVERSE => Self::Global,
-            RT_SCOPE_LINK => Self::Link,
-            other => Self::Other(other),
-        }
-    }
-}
 
 /// A route of the main table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
