@@ -95,6 +95,7 @@ fn another_node_comes_moves_and_goes_without_a_look_at_the_rest() {
             let text = format!("{{addresses: [{address}], podCIDRs: [10.244.7.0/24], accepts: [VXLAN]}}");
             fs::write(&file, text).unwrap();
         };
+        wait_for("addresses that hold", SOON, || a.show("ip -6 address show tentative").is_empty());
         let settled = a.metric("turns");
         tell("172.16.30.7");
         wait_for("the route", SOON, || a.kept().contains("10.244.7.0/24"));
@@ -104,7 +105,8 @@ fn another_node_comes_moves_and_goes_without_a_look_at_the_rest() {
         wait_for("where it went", SOON, || a.kept().contains("dst 172.16.30.77"));
         fs::remove_file(&file).unwrap();
         wait_for("its end", SOON, || a.kept() == kept);
-        assert!(a.metric("turns") <= settled + 1, "{} turns after {settled}", a.metric("turns"));
+        // The kernel does not say by whom a neighbour was removed, nor when it is done with the start.
+        assert!(a.metric("turns") <= settled + 2, "{} turns after {settled}", a.metric("turns"));
         assert_eq!(a.metric("drift"), 0);
         assert!(a.reaches("10.244.2.0") && b.reaches("10.244.1.0"));
     });
