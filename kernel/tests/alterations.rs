@@ -205,8 +205,8 @@ fn every_alteration_is_healed_by_one_look_and_one_plan() {
         let foreign = FOREIGN.map(run);
         let (mut kernel, desired) = (HostKernel::open(Sysctls::below(ROOT)).unwrap(), desired());
         let mut heal = |because: &str| {
-            let seen = kernel.observe(&sysctls_of(&desired)).unwrap();
-            let report = converge(&mut kernel, &desired, &seen);
+            let now = kernel.observe(&sysctls_of(&desired)).unwrap();
+            let report = converge(&mut kernel, &desired, &now);
             assert!(report.failed.is_empty() && report.conflicts.is_empty(), "{because}: {report:?}");
             report.done
         };

@@ -1,5 +1,7 @@
 //! Which address packets of the node itself would leave with, on the real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use towpath_kernel::netlink::{Protocol, Socket};
 use towpath_kernel::testing::isolated;
 use towpath_kernel::toward::source;

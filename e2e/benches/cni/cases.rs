@@ -10,9 +10,9 @@ use towpath_e2e::progress::Progress;
 
 use crate::{
     chain::{Backend, Chain, Contender, Pod, Verb},
-    support::figures::{Series, measure},
     node::{Node, Stack},
     pods::{Crowd, fill, wait_for_answer},
+    support::figures::{Series, measure},
     support::table::{Report, Row, Verdict},
 };
 

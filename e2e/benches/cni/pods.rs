@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::{
     chain::{Chain, Contender, Pod, reservations},
-    support::figures::{Sample, measure},
     node::Node,
+    support::figures::{Sample, measure},
 };
 
 /// How many pods a full node has.

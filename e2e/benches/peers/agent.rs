@@ -100,14 +100,15 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// A figure that it tells.
-    pub fn metric(&self, name: &str) -> u64 {
+    /// How often it wrote to the kernel, as it tells.
+    #[expect(clippy::unused_self, reason = "only of an agent that runs")]
+    pub fn writes(&self) -> u64 {
         let mut stream = TcpStream::connect(LISTEN).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix(&format!("towpath_agent_{name} ")));
-        value.unwrap_or_else(|| panic!("no metric {name}: {text}")).parse().unwrap()
+        let value = text.lines().find_map(|line| line.strip_prefix("towpath_agent_kernel_writes "));
+        value.unwrap_or_else(|| panic!("no count of writes: {text}")).parse().unwrap()
     }
 
     /// Memory that it holds, in bytes: pages that are its own and those that it shares.

@@ -45,7 +45,9 @@ pub fn program(folder: &Path, peers: u32, shape: Shape) -> Sample {
                 writeln!(ip, "nexthop replace id {id} via {gateway} dev {link} onlink proto 117").unwrap();
                 writeln!(ip, "route replace {gateway}/24 nhid {id} proto 117").unwrap();
             }
-            Shape::Gateways => writeln!(ip, "route replace {gateway}/24 via {gateway} dev {link} onlink proto 117").unwrap(),
+            Shape::Gateways => {
+                writeln!(ip, "route replace {gateway}/24 via {gateway} dev {link} onlink proto 117").unwrap();
+            }
         }
         writeln!(bridge, "fdb replace {mac} dev {link} dst {} self permanent", node.address()).unwrap();
     }

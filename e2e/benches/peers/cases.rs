@@ -57,7 +57,7 @@ pub fn measure(case: Case, arguments: &Arguments) {
             ground.start(&state).end();
             let restarted = ground.once(&state);
             let again = ground.start(&state);
-            let writes = again.metric("kernel_writes");
+            let writes = again.writes();
             again.end();
             Told { writes, ..of(restarted) }
         }

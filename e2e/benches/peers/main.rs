@@ -4,7 +4,7 @@
 //! The program starts itself again in network, mount and process namespaces, and for each measurement in one more network
 //! namespace: all of it ends with it.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;

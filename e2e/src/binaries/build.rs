@@ -24,10 +24,7 @@ pub(super) fn module(module: &Module, progress: &Progress) -> Result<PathBuf, Bi
 
 /// Fills a folder under a lock beside it, in a folder aside that is renamed when all is there. What a killed process
 /// left aside is removed first.
-pub(crate) fn aside<E: From<BinariesError>>(
-    folder: &Path,
-    fill: impl FnOnce(&Path) -> Result<(), E>,
-) -> Result<(), E> {
+pub(crate) fn aside<E: From<BinariesError>>(folder: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let parent = folder.parent().unwrap_or(folder);
     fs::create_dir_all(parent).map_err(BinariesError::io("create", parent))?;
     let lock_path = folder.with_extension("lock");

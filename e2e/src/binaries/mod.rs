@@ -15,8 +15,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use self::{build::aside, module::digest};
 pub use self::module::{CONTAINERD, COREDNS, CRI_TOOLS, KUBERNETES, Module, OCICNI, PLUGINS, SPECS};
+pub(crate) use self::{build::aside, module::digest};
 use crate::{progress::Progress, run::RunError};
 
 /// Why binaries are not to be had.

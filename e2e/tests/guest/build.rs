@@ -39,7 +39,7 @@ pub fn programs() -> Result<Programs, RunError> {
 }
 
 /// What nodes run: the programs of the image, where there is one (`scripts/image.sh`), as in all other scenarios.
-fn node_programs() -> Result<[PathBuf; 2], RunError> {
+pub fn node_programs() -> Result<[PathBuf; 2], RunError> {
     if let Some(folder) = env::var_os("TOWPATH_IMAGE_FOLDER").map(PathBuf::from) {
         return Ok(["towpath-agent", "towpath"].map(|name| folder.join(name)));
     }

@@ -5,10 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod alter;
 mod build;
 mod capture;
 mod features;
 mod ground;
+mod healing;
+mod here;
 mod matrix;
 mod network;
 mod node;
@@ -49,7 +52,21 @@ fn what_a_command_in_the_guest_changes_is_gone_with_it_and_its_status_comes_back
     assert!(std::path::Path::new("/etc/passwd").exists());
 }
 
-/// Run in the guest, by the test above.
+#[test]
+fn whatever_is_altered_is_repaired_and_what_is_others_is_left_alone() {
+    here::run("apart::whatever_is_altered_is_repaired");
+}
+
+/// Run in namespaces of their own on this kernel, by the test above.
+mod apart {
+    #[test]
+    #[ignore = "runs in namespaces of its own"]
+    fn whatever_is_altered_is_repaired() {
+        crate::healing::whatever_is_altered_is_repaired();
+    }
+}
+
+/// Run in the guest, by the first test.
 mod inside {
     use towpath_net::transport::Transport;
 

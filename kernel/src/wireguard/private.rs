@@ -93,8 +93,8 @@ mod tests {
         // RFC 7748, section 5.2: the number 9 times the base point.
         let mut nine = [0; 32];
         nine[0] = 9;
-        let text: String = PrivateKey(StaticSecret::from(nine)).public().0.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(text, "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079");
+        let text = PrivateKey(StaticSecret::from(nine)).public().to_string();
+        assert_eq!(text, "QiyOemIn17yhNQs+K7cnn3iXuHu2hUt4PGDoAxGuMHk=");
     }
 
     #[test]

@@ -167,7 +167,9 @@ pub fn desired() -> impl Strategy<Value = Desired> {
     let all = (parts, more, table);
     all.prop_map(
         |((sysctls, mut links, devices, addresses), (neighbours, stations, cipher, routes), (table, tolerated))| {
-            links.values_mut().for_each(|link| link.bridged &= devices.contains_key(BRIDGE));
+            for link in links.values_mut() {
+                link.bridged &= devices.contains_key(BRIDGE);
+            }
             let has = |name: &str| links.contains_key(name) || devices.contains_key(name);
             let leads = |target: &Target| target.link().is_none_or(|link| link == "eth0" || has(link));
             let holds = |station: &Station| {

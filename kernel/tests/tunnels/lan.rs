@@ -74,7 +74,9 @@ pub fn make() {
     }
     line(&format!("ip link add foreign address {mac} type vxlan id 77 dstport 4789 local {} nolearning", NODE.v4));
     line("ip link set foreign up");
-    lines.iter().for_each(|line| _ = run(line));
+    for line in &lines {
+        run(line);
+    }
     for name in ["other", "stranger"] {
         for address in [NODE.v4, NODE.v6] {
             wait_for(&format!("ip netns exec {name} ping -c 1 -W 1 {address}"));

@@ -41,9 +41,9 @@ fn with(network: &Value, pointer: &str, value: Value) -> Value {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     let parent = network.pointer_mut(parent).unwrap().as_object_mut().unwrap();
     if value.is_null() {
-        drop(parent.remove(name))
+        drop(parent.remove(name));
     } else {
-        drop(parent.insert(name.to_owned(), value))
+        drop(parent.insert(name.to_owned(), value));
     }
     network
 }
@@ -121,10 +121,10 @@ fn what_both_ends_of_a_tunnel_agree_on_stays_and_all_else_may_change_while_it_ru
 fn nodes_move_one_by_one_as_their_labels_change_and_columns_show_what_runs() {
     const NAME: &str = "transport::nodes_move_one_by_one_as_their_labels_change_and_columns_show_what_runs";
     with_cluster(NAME, |cluster| async move {
+        use TransportMode::{Geneve, VXLAN, WireGuard};
         cluster.three_nodes().await;
         let _operator = cluster.operator("op-1", 9470);
         apply(&cluster, &tunnels()).unwrap();
-        use TransportMode::{Geneve, VXLAN, WireGuard};
         let part = cluster.part("n1", SOON, |_| true).await.spec;
         assert_eq!(
             (part.transport.prefers, part.transport.accepts),

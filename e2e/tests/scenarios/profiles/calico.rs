@@ -137,7 +137,7 @@ fn more_pods_more_blocks(stage: &Stage) {
     crowd.end();
 }
 
-/// `crossSubnetOnly` (Calico's CrossSubnet) takes the tunnel away between nodes of one subnet, while pods talk.
+/// `crossSubnetOnly` (Calico's `CrossSubnet`) takes the tunnel away between nodes of one subnet, while pods talk.
 fn only_across_subnets(stage: &Stage) {
     let cluster = &stage.cluster;
     cluster.kubectl(r#"patch clusternetwork default --type=merge -p {"spec":{"transport":{"crossSubnetOnly":true}}}"#);

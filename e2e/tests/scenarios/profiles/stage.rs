@@ -89,10 +89,10 @@ impl Stage {
 
 /// The address that an Ethernet address makes (RFC 4291, appendix A).
 fn link_local(mac: &str) -> Ipv6Addr {
-    let bytes: Vec<u16> = mac.split(':').map(|byte| u16::from_str_radix(byte, 16).unwrap()).collect();
-    let pair = |high: u16, low: u16| high << 8 | low;
-    let [a, b, c, d, e, f] = bytes[..] else { panic!("{mac}") };
-    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+    let mut bytes: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    bytes[0] ^= 2;
+    let identifier: [u8; 8] = [&bytes[..3], &[0xff, 0xfe], &bytes[3..]].concat().try_into().unwrap();
+    Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(u64::from_be_bytes(identifier)))
 }
 
 /// What `ip` is told for a family.
