@@ -13,7 +13,11 @@ use zeroize::Zeroizing;
 /// The private key of a WireGuard device (RFC 7748). Its memory is cleared when it is dropped, and it has no text but the
 /// one that [`PrivateKey::reveal`] gives.
 #[derive(Clone)]
-pub struct PrivateKey(StaticSecret);
+pub struct PrivateKey {
+    secret: StaticSecret,
+    /// It is asked for again and again, and costs far more to find than to keep.
+    public: PublicKey,
+}
 
 /// A text that is not a private key. It is not repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,19 +39,23 @@ impl PrivateKey {
         // Set and cleared in every such key (RFC 7748, section 5), and so by the kernel.
         bytes[0] &= 0xf8;
         bytes[31] = bytes[31] & 0x7f | 0x40;
-        Ok(Self(StaticSecret::from(*bytes)))
+        Ok(Self::of(StaticSecret::from(*bytes)))
     }
 
     /// The key of a text as [`PrivateKey::reveal`] gives it.
     pub fn parse(text: &str) -> Result<Self, NotAPrivateKey> {
         let bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| NotAPrivateKey)?);
         let bytes = bytes.as_slice().first_chunk().filter(|_| bytes.len() == 32).ok_or(NotAPrivateKey)?;
-        Ok(Self(StaticSecret::from(*bytes)))
+        Ok(Self::of(StaticSecret::from(*bytes)))
+    }
+
+    fn of(secret: StaticSecret) -> Self {
+        Self { public: PublicKey(x25519_dalek::PublicKey::from(&secret).to_bytes()), secret }
     }
 
     /// The key that belongs to it, which everybody may know.
-    pub fn public(&self) -> PublicKey {
-        PublicKey(x25519_dalek::PublicKey::from(&self.0).to_bytes())
+    pub const fn public(&self) -> PublicKey {
+        self.public
     }
 
     /// The key as text, in base64: for the file that keeps it, and nothing else.
@@ -57,13 +65,13 @@ impl PrivateKey {
 
     /// The key itself, for the kernel.
     pub(super) fn bytes(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.to_bytes())
+        Zeroizing::new(self.secret.to_bytes())
     }
 }
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PrivateKey(of {})", self.public())
+        write!(f, "PrivateKey(of {})", self.public)
     }
 }
 
@@ -93,7 +101,7 @@ mod tests {
         // RFC 7748, section 5.2: the number 9 times the base point.
         let mut nine = [0; 32];
         nine[0] = 9;
-        let text = PrivateKey(StaticSecret::from(nine)).public().to_string();
+        let text = PrivateKey::of(StaticSecret::from(nine)).public().to_string();
         assert_eq!(text, "QiyOemIn17yhNQs+K7cnn3iXuHu2hUt4PGDoAxGuMHk=");
     }
 
