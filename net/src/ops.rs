@@ -150,6 +150,31 @@ impl Op {
         }
     }
 
+    /// The link without which it cannot be; nothing where there is none.
+    pub fn link(&self) -> Option<&str> {
+        match self {
+            Self::DeleteRoute(route) | Self::AddRoute(route) | Self::ReplaceRoute(route) => route.target.link(),
+            Self::DeleteAddress(Address { link, .. })
+            | Self::AddAddress(Address { link, .. })
+            | Self::SetNexthop(Nexthop { link, .. })
+            | Self::DeleteNexthop(Nexthop { link, .. })
+            | Self::SetNeighbour { neighbour: Neighbour { link, .. }, .. }
+            | Self::DeleteNeighbour(Neighbour { link, .. })
+            | Self::SetStation { station: Station { link, .. }, .. }
+            | Self::DeleteStation { station: Station { link, .. }, .. }
+            | Self::SetCipher { link, .. }
+            | Self::SetCipherPeer { link, .. }
+            | Self::DeleteCipherPeer { link, .. }
+            | Self::DeleteLink(link)
+            | Self::DeleteDevice(link)
+            | Self::SetLink { name: link, .. }
+            | Self::MakeDevice { name: link, .. }
+            | Self::SetDevice { name: link, .. } => Some(link),
+            Self::SetSysctl { key, .. } => key.link(),
+            Self::ReplaceTable(_) | Self::ChangeSet { .. } | Self::DeleteTable => None,
+        }
+    }
+
     /// What is changed: the same words for whatever is done to it.
     pub fn object(&self) -> String {
         match self {

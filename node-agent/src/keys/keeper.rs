@@ -27,6 +27,8 @@ pub struct Keeper {
     stored: Option<Stored>,
     /// When to look next; nothing where nothing is to be done.
     due: Option<Moment>,
+    /// Whether the kernel said that it has no WireGuard.
+    kernel_lacks_it: bool,
 }
 
 /// Whether the kernel must be brought to match the keys.
@@ -41,7 +43,7 @@ pub enum Tended {
 impl Keeper {
     /// Keys that are kept in a file, which is read when they are first needed.
     pub const fn new(path: PathBuf) -> Self {
-        Self { path, stored: None, due: None }
+        Self { path, stored: None, due: None, kernel_lacks_it: false }
     }
 
     /// The public keys, for what is rendered; nothing where the node has no use for any. The kernel is given the private
@@ -74,13 +76,20 @@ impl Keeper {
         Stored::read(path).ok().flatten().as_ref().map(public)
     }
 
-    /// What others are told: only keys that the kernel has. Until it has a new one, that is the one before.
+    /// What others are told: only keys that the kernel has. Until it has a new one, that is the one before. Where the
+    /// kernel has no WireGuard there is nothing to wait for: they are of use as soon as it has.
     pub fn told(&self) -> Option<PublicKeys> {
         let stored = self.stored.as_ref()?;
         let told = |slot: Slot| {
             let key = stored.of(slot);
-            let before = || key.before.as_ref().map(|before| (&before.private, before.made));
-            let (private, made) = if key.is_in_kernel { Some((&key.private, key.made)) } else { before() }?;
+            let current = || (&key.private, key.made);
+            let before = key.before.as_ref().map(|before| (&before.private, before.made));
+            let (private, made) = match before {
+                _ if key.is_in_kernel => current(),
+                Some(before) => before,
+                None if self.kernel_lacks_it => current(),
+                None => return None,
+            };
             let since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(made))?;
             Some(OwnKey { slot, public: private.public(), since })
         };
@@ -210,6 +219,7 @@ impl Keeper {
     /// Takes note of keys that the kernel has by now; from then on handshakes are with these.
     fn take_note(&mut self, kernel: &mut HostKernel, stored: &mut Stored) -> Result<Noted, KeeperError> {
         let mut noted = Noted::All;
+        self.kernel_lacks_it = false;
         for slot in Slot::ALL {
             let link = wireguard(slot);
             if stored.of(slot).is_in_kernel {
@@ -217,7 +227,10 @@ impl Keeper {
             }
             let device = match kernel.sessions(link) {
                 // What is told of the device says so.
-                Err(KernelError::Unsupported { .. }) => None,
+                Err(KernelError::Unsupported { .. }) => {
+                    self.kernel_lacks_it = true;
+                    None
+                }
                 device => device?,
             };
             let key = stored.of_mut(slot);
@@ -278,4 +291,29 @@ fn moment(time: SystemTime) -> Moment {
 
 fn now() -> Moment {
     moment(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use towpath_kernel::sysctl::Sysctls;
+    use towpath_kernel::testing::isolated;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_told_once_the_kernel_has_them_or_never_can() {
+        isolated("keys::keeper::tests::keys_are_told_once_the_kernel_has_them_or_never_can", || {
+            let folder = tempfile::tempdir().unwrap();
+            let mut kernel = HostKernel::open(Sysctls::below("/proc/sys")).unwrap();
+            let mut keeper = Keeper::new(folder.path().join("wireguard.json"));
+            let keys = keeper.ready(&mut kernel, &Transports::only(Transport::WireGuard)).unwrap();
+            assert_eq!(keeper.told(), None);
+            assert_eq!(keeper.tend(&mut kernel, None), Tended::AsBefore);
+            // There is no device yet.
+            match kernel.sessions(wireguard(Slot::First)) {
+                Err(KernelError::Unsupported { .. }) => assert_eq!(keeper.told().map(|told| told.told()), Some(keys)),
+                sessions => assert_eq!((sessions.unwrap(), keeper.told()), (None, None)),
+            }
+        });
+    }
 }

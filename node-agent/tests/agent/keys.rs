@@ -106,6 +106,8 @@ fn where_the_kernel_cannot_encrypt_nothing_leaves_and_the_module_is_named() {
             let said = || get("/readyz");
             wait_for("what is told", SOON, || said().contains("WireGuard"));
             assert!(said().contains(told), "{}", said());
+            let log = fs::read_to_string(node.path("log")).unwrap();
+            assert!(!log.contains("cannot apply"), "more is told than what the kernel lacks: {log}");
             let routes = routes();
             assert!(!routes.contains(" via ") && !routes.contains("dev eth0"), "{routes}");
             assert!(!Path::new(&node.path("net.d/05-towpath.conflist")).exists());

@@ -30,7 +30,8 @@ impl Turns {
     ) {
         let (missing, failed): (Vec<&Failure>, Vec<&Failure>) =
             report.failed.iter().partition(|failure| matches!(failure.error, KernelError::Unsupported { .. }));
-        let is_alone = |failure: &&Failure| !failure.error.is_race() && !follows(failure, &missing);
+        let unmade: BTreeSet<&str> = missing.iter().filter_map(|failure| failure.op.link()).collect();
+        let is_alone = |failure: &&Failure| !failure.error.is_race() && !follows(failure, &unmade);
         let failures = failed.into_iter().filter(is_alone);
         let failures: Vec<String> = failures.map(|Failure { op, error }| format!("{op}: {error}")).collect();
         let conflicts = report.conflicts.iter().map(|to| {
@@ -103,10 +104,9 @@ fn list(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
 }
 
-/// Whether what failed is a setting of a link that could not be made.
-fn follows(failure: &Failure, missing: &[&Failure]) -> bool {
-    let Op::SetSysctl { key, .. } = &failure.op else { return false };
-    missing.iter().any(|failure| matches!(&failure.op, Op::MakeDevice { name, .. } if key.link() == Some(name)))
+/// Whether what failed is about a link that could not be made: why it could not is told, and is all there is to say.
+fn follows(failure: &Failure, unmade: &BTreeSet<&str>) -> bool {
+    failure.op.link().is_some_and(|link| unmade.contains(link))
 }
 
 /// What cannot be on this kernel, in words.
