@@ -92,6 +92,12 @@ const ALTERATIONS: [(&str, &str); 5] = [
     ("the devices were set down", "ip link set towwg0 down; ip link set towwg1 down"),
 ];
 
+/// What keeps a node's packets from leaving in clear, and what encrypts them.
+fn fences(node: &Node) -> String {
+    node.ground.sh("nft list chain inet towpath encrypted; ip route show proto 117; ip -6 route show proto 117; \
+         ip -br link show type wireguard")
+}
+
 /// How long is watched what must not be there.
 const WATCHED: Duration = Duration::from_secs(1);
 /// One echo of a pair in this time.
@@ -126,14 +132,21 @@ pub fn sealed_in_every_phase() {
     watched("the agent was killed");
     answered("the agent was killed, later");
     first.start();
+    let whole = fences(first);
+    // Each of two fences is enough: the next alteration comes when both are there again.
+    let healed = |phase: &str| {
+        let look = || if fences(first) == whole { Ok(()) } else { Err("not all is as it was".to_owned()) };
+        wait_for(&format!("{phase}: healing"), || network.tell_all(), look);
+        answered(phase);
+    };
     for (what, line) in ALTERATIONS {
         first.ground.sh(line);
-        answered(&format!("{what}, under an agent"));
+        healed(&format!("{what}, under an agent"));
         first.kill();
         first.ground.sh(line);
         watched(&format!("{what}, without an agent"));
         first.start();
-        answered(&format!("{what}, and the agent was started again"));
+        healed(&format!("{what}, and the agent was started again"));
     }
     keys.remove(&network.nodes[1].name());
     network.wait(&network.tell(&setting, &keys));

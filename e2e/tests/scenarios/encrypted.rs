@@ -104,12 +104,34 @@ fn nothing_between_pods_is_seen_in_clear_where_encryption_is_wanted() {
         bring_about();
         assert_eq!(pings(&cluster, &pods), 0, "pods of two nodes reach each other without encryption, {moment}");
         assert_eq!(seen(&cluster, PODS), 0, "packets of pods were seen on the wire, {moment}");
+        both_fences_are_up(&cluster, "n1");
     }
     println!("{} packets passed the wire, none of them between pods", seen(&cluster, NODES));
     assert!(seen(&cluster, NODES) > 0);
     for address in &pods[1].addresses {
         cluster.in_pod("a", &format!("ping -c 1 -W 2 {address}"));
     }
+}
+
+/// Each of the two is enough: the agent puts back what was taken away before the other is taken.
+fn both_fences_are_up(cluster: &Cluster, node: &str) {
+    let fences = [
+        ("nft list table inet towpath", "chain encrypted"),
+        ("ip route show proto 117", "blackhole 10.244.0.0/16"),
+        ("ip -6 route show proto 117", "blackhole fd00:10:244::/56"),
+    ];
+    cluster.wait_for("both fences", Duration::from_secs(90), || {
+        for (line, part) in fences {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let output =
+                cluster.lab.node(node).and_then(|node| node.exec(&words)).map_err(|error| error.to_string())?;
+            let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+            if !shown.contains(part) {
+                return Err(format!("{line}: {shown}"));
+            }
+        }
+        Ok(())
+    });
 }
 
 fn it_says_what_is_missing(cluster: &Cluster, node: &str) {
@@ -123,7 +145,8 @@ fn it_says_what_is_missing(cluster: &Cluster, node: &str) {
 }
 
 fn every_node_tells_a_key(cluster: &Cluster) {
-    let key = |node: &str| cluster.field(&format!("nodenetwork/{node}"), ".status.wireGuard.first");
+    let path = ".status.wireGuard.keys[?(@.slot==\"First\")].publicKey";
+    let key = |node: &str| cluster.field(&format!("nodenetwork/{node}"), path);
     for node in ["n1", "n2", "n3"] {
         cluster.wait_for(&format!("the key of {node}"), Duration::from_secs(60), || {
             let text = key(node);
