@@ -1,5 +1,6 @@
 //! `config/samples/kindnet.yaml`.
 
+use towpath_e2e::Wire;
 use towpath_e2e::address::Family;
 
 use super::{
@@ -10,25 +11,31 @@ use crate::profiles::sheet::Expected;
 
 #[test]
 fn kindnet_is_as_profiles_have_it() {
-    profile(
-        "kindnet",
-        |_| {},
-        &sample("kindnet"),
-        |stage| {
-            let mut sheet = Sheet::new(&stage.cluster, "kindnet");
-            allocation(&mut sheet);
-            for family in stage.families() {
-                node_side(&mut sheet, stage, family);
-                pod_side(&mut sheet, stage, family);
-                between_nodes(&mut sheet, stage, family);
-            }
-            mtu_row(&mut sheet, 1500);
-            ttl_rows(&mut sheet, stage, 62, 63);
-            next_address_rows(&mut sheet, stage, 2);
-            residue_rows(&mut sheet, stage);
-            sheet.finish();
-        },
-    );
+    let network = sample("kindnet");
+    profile("kindnet", |config| config.wire = Wire::Dual, &network, compare);
+}
+
+#[test]
+fn kindnet_of_one_family_is_as_profiles_have_it() {
+    let both = sample("kindnet");
+    let network = both.replacen(", \"fd00:10:244::/56\"]", "]", 1).replacen(", ipv6: 64}", "}", 1);
+    assert!(!network.contains("fd00:") && !network.contains("ipv6:"), "{network}");
+    profile("kindnet-ipv4", |config| config.wire = Wire::Ipv4, &network, compare);
+}
+
+fn compare(stage: &mut Stage) {
+    let mut sheet = Sheet::new(&stage.cluster, "kindnet");
+    allocation(&mut sheet);
+    for family in stage.families() {
+        node_side(&mut sheet, stage, family);
+        pod_side(&mut sheet, stage, family);
+        between_nodes(&mut sheet, stage, family);
+    }
+    mtu_row(&mut sheet, 1500);
+    ttl_rows(&mut sheet, stage, 62, 63);
+    next_address_rows(&mut sheet, stage, 2);
+    residue_rows(&mut sheet, stage);
+    sheet.finish();
 }
 
 fn allocation(sheet: &mut Sheet<'_>) {
