@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use towpath_e2e::component::{ComponentId, Kind};
 
-use crate::cluster::{Cluster, Pod, kill};
+use crate::cluster::{Cluster, Pod, eventually, kill};
 
 /// Packets a second.
 const RATE: u32 = 1000;
@@ -141,6 +141,7 @@ fn traffic_and_deletion_go_on_without_operator_and_api_server() {
     cluster.kubectl("-n towpath-system scale deployment towpath-operator --replicas=0");
     cluster.kubectl("-n towpath-system wait --for=delete pod -l app.kubernetes.io/name=towpath-operator --timeout=30s");
     cluster.kubectl("delete pod c --wait=false");
+    let block = cluster.field("nodenetwork/n3", ".spec.podCIDRs[0]");
     let api = ComponentId::single(Kind::KubeApiserver);
     cluster.lab.stop_component(&api).unwrap();
     let down = Instant::now();
@@ -148,7 +149,12 @@ fn traffic_and_deletion_go_on_without_operator_and_api_server() {
     let route = cluster.on("n1", &format!("ip route get {}", b.addresses[0]));
     kill(wait_for_agent(&cluster, "n1"));
     wait_for_agent(&cluster, "n1");
-    cluster.on("n3", "ip route flush proto 117 table main root 172.30.0.0/16");
+    let way = cluster.on("n1", &format!("ip route show {block}"));
+    cluster.on("n1", &format!("ip route delete {block}"));
+    eventually("the route to n3", Duration::from_secs(10), || {
+        let now = cluster.on("n1", &format!("ip route show {block}"));
+        if now == way { Ok(()) } else { Err(now) }
+    });
     while down.elapsed() < Duration::from_secs(60) {
         assert!(stream.is_running(), "the stream ended");
         std::thread::yield_now();
