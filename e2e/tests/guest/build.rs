@@ -10,7 +10,7 @@ use serde_json::Value;
 use towpath_e2e::run::{RunError, run};
 
 /// Tests of other crates that need links which only the guest's kernel has.
-const TESTS: [&str; 2] = ["devices", "wireguard"];
+const TESTS: [&str; 4] = ["devices", "wireguard", "transports", "tunnels"];
 /// The kinds of links that those are to try: all.
 const KINDS: &str = "bridge,vxlan,ipip,ip6tnl,geneve,wireguard";
 
