@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    io::{BufRead as _, BufReader},
     process::{Command, Stdio},
 };
 
@@ -24,8 +25,12 @@ pub fn run(name: &str) {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     command.args(["sh", "-c", &line]).env("TOWPATH_AGENT", agent).env("TOWPATH_CNI", cni);
-    let output = command.stderr(Stdio::inherit()).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    print!("{told}");
-    assert!(output.status.success() && told.contains("1 passed"), "{name}: {}", output.status);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let passed = lines.fold(false, |passed, line| {
+        println!("{line}");
+        passed || line.contains("1 passed")
+    });
+    let status = child.wait().unwrap();
+    assert!(status.success() && passed, "{name}: {status}");
 }
