@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use towpath_net::device::{BRIDGE, Device, DeviceKind, is_device};
+use towpath_net::nft::Element;
 use towpath_net::observed::{Forwarding, Link, Nexthop, Route, Station, Sysctl, Target};
 use towpath_net::ops::Op;
 
@@ -30,9 +31,14 @@ impl HostKernel {
         while let Some((first, others)) = rest.split_first() {
             let together = rest.iter().take_while(|op| is_request(op)).count();
             let of_ciphers = rest.iter().take_while(|op| is_cipher(op)).count();
+            let of_sets = rest.iter().take_while(|op| change(op).is_some()).count();
             if of_ciphers > 0 {
                 let (these, others) = rest.split_at(of_ciphers);
                 self.ciphers.execute(these, &mut outcomes);
+                rest = others;
+            } else if of_sets > 0 {
+                let (these, others) = rest.split_at(of_sets);
+                self.change_sets(these, &mut outcomes);
                 rest = others;
             } else if together == 0 {
                 outcomes.push(self.execute(first));
@@ -44,6 +50,15 @@ impl HostKernel {
             }
         }
         outcomes
+    }
+
+    /// Changes of sets, in one transaction: each takes the kernel long. Where it refuses one, each goes by itself.
+    fn change_sets(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) {
+        if ops.len() > 1 && self.nft.change(ops.iter().filter_map(change)).is_ok() {
+            outcomes.extend(ops.iter().map(|_| Ok(())));
+        } else {
+            outcomes.extend(ops.iter().map(|op| Ok(self.nft.change(change(op))?)));
+        }
     }
 
     /// Operations that are requests on the socket for links and routes, and that name no link made by one of them.
@@ -196,11 +211,18 @@ impl HostKernel {
                 self.sysctls.write(key, value)?;
             }
             Op::ReplaceTable(table) => self.nft.replace(table)?,
-            Op::ChangeSet { set, add, remove } => self.nft.change([(set.as_str(), &add[..], &remove[..])])?,
             Op::DeleteTable => self.nft.delete()?,
             other => return Err(KernelError::Gone(other.object())),
         }
         Ok(())
+    }
+}
+
+/// The name of a set, and what is to be added and removed.
+fn change(op: &Op) -> Option<(&str, &[Element], &[Element])> {
+    match op {
+        Op::ChangeSet { set, add, remove } => Some((set, add, remove)),
+        _ => None,
     }
 }
 

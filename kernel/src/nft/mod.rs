@@ -170,9 +170,9 @@ impl Nft {
         let request = request(message::GET_ELEMENT, |a| {
             a.put_text(1, TABLE).put_text(2, name);
         });
-        let answers = self.socket.dump(&request);
+        let answers = self.socket.dump_with(&request, |answer| Some(decode::raw_elements(content(answer))));
         let answers = answers.map_err(|cause| netlink::Error::new(Operation::List, format!("set {name}"), cause))?;
-        let raw: Vec<_> = answers.iter().flat_map(|answer| decode::raw_elements(content(answer))).collect();
+        let raw: Vec<_> = answers.into_iter().flatten().collect();
         Ok(decode::elements(set, &raw))
     }
 
