@@ -7,9 +7,9 @@ use towpath_net::mac::Mac;
 use towpath_net::ops::Op;
 use towpath_net::peer_change::Changes;
 use towpath_net::state::{NodeName, Peer};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{Turns, log};
+use super::Turns;
 use crate::snapshot::{Assignment, Own};
 use crate::worker::News;
 
@@ -135,7 +135,7 @@ impl Turns {
                 }
             }
         }
-        log(&done, "applied");
+        log(before, &done);
         if failed {
             return false;
         }
@@ -145,6 +145,15 @@ impl Turns {
         self.keys.greet(&mut self.kernel, &done, wire_guard.rotation_seconds);
         self.stations.extend(done.iter().filter_map(station));
         true
+    }
+}
+
+/// Tells in one line what was done: whole nodes of a cluster come at once.
+fn log(nodes: &BTreeMap<NodeName, Option<Peer>>, done: &[Op]) {
+    let node = nodes.keys().next().map(tracing::field::display);
+    info!(node, more = nodes.len().saturating_sub(1), operations = done.len(), "applied what became of other nodes");
+    for op in done {
+        debug!(%op, "applied");
     }
 }
 
