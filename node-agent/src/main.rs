@@ -13,9 +13,8 @@ fn main() -> anyhow::Result<()> {
         Action::Plan(_) | Action::Dump(_) => LogFormat::Text,
     };
     start_log(format);
-    // Two are plenty: the kernel has a thread of its own.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("start")?;
+    // The kernel has a thread of its own; all else waits for others most of the time.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
     runtime.block_on(execute(command.action)).context("towpath-agent")
 }
 
