@@ -176,7 +176,9 @@ impl Turns {
         let keys = self.keys.keys();
         let others = Others::of(&assignment.state, &after.surroundings, keys.as_ref(), &rendered);
         let others = others.filter(|_| report.conflicts.is_empty());
-        let settled = settled && !self.tend_keys_after(assignment, &report);
+        // What others are told of the keys does not wait for what failed.
+        let keys_changed = self.tend_keys_after(assignment, &report);
+        let settled = settled && !keys_changed;
         self.basis = settled.then_some(Basis { around: after.surroundings, others });
         Ok(self.look_for_rivals(assignment) && settled)
     }

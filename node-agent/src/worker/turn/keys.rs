@@ -9,7 +9,7 @@ use crate::keys::Tended;
 use crate::snapshot::Assignment;
 
 impl Turns {
-    /// Does what is due about the keys once a turn has brought the kernel to match them; tells whether it has to be brought
+    /// Does what is due about the keys when a turn has done what it could; tells whether the kernel has to be brought
     /// to match others now.
     pub(super) fn tend_keys_after(&mut self, assignment: &Assignment, report: &Report) -> bool {
         let period = assignment.state.spec.transport.tunnels.wire_guard.rotation_seconds;
