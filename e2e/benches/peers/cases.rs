@@ -100,9 +100,24 @@ fn measured(case: Case, peers: u32, arguments: &Arguments) -> Told {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Measures everything, each thing in turn with what it is compared to.
+/// Measures everything, or what alone is asked for.
 pub fn all(arguments: &Arguments) -> Report {
     let mut report = Report::default();
+    let asked = |cases: &[Case]| arguments.only.is_none_or(|only| cases.contains(&only));
+    if asked(&[Case::Floor, Case::Cold, Case::Gateways]) {
+        cold(arguments, &mut report);
+    }
+    if asked(&[Case::Restart]) {
+        restart(arguments, &mut report);
+    }
+    if asked(&[Case::Running]) {
+        running(arguments, &mut report);
+    }
+    report
+}
+
+/// From nothing, each thing in turn with what it is compared to.
+fn cold(arguments: &Arguments, report: &mut Report) {
     let mut series: BTreeMap<(u32, &str), Series> = BTreeMap::new();
     let cases = [(Case::Floor, FLOOR), (Case::Cold, AGENT), (Case::Gateways, GATEWAYS)];
     for round in 0..arguments.rounds {
@@ -127,9 +142,6 @@ pub fn all(arguments: &Arguments) -> Report {
     for ((peers, name), series) in series {
         report.rows.push(Row { what: format!("{peers} peers from nothing: {name}"), series, count: peers });
     }
-    restart(arguments, &mut report);
-    running(arguments, &mut report);
-    report
 }
 
 const FLOOR: &str = "ip -batch, nexthop objects";

@@ -35,6 +35,9 @@ pub struct Arguments {
     /// For how many seconds an agent is left alone to see what it does then.
     #[arg(long, default_value_t = 120)]
     idle: u64,
+    /// What alone to measure, with what it is compared to.
+    #[arg(long)]
+    only: Option<Case>,
     /// What to measure, given by the program to itself.
     #[arg(long, hide = true)]
     measure: Option<Case>,
@@ -86,5 +89,7 @@ fn main() -> ExitCode {
     command.args(["--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     command.arg("--").arg(env::current_exe().unwrap()).arg("--inside").arg("--agent").arg(agent);
     command.args(["--rounds", &arguments.rounds.to_string(), "--idle", &arguments.idle.to_string()]);
+    let only = arguments.only.and_then(|case| case.to_possible_value());
+    command.args(only.iter().flat_map(|case| ["--only", case.get_name()]));
     if command.status().unwrap().success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
