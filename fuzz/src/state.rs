@@ -41,7 +41,8 @@ pub fn node_file(data: &[u8]) {
         let offered: Vec<_> = node.blocks(family).filter(|block| node.offers(block)).copied().collect();
         let mut last = None;
         for _ in 0..4 {
-            let Some(address) = pick::next(&offered, node.attachment, &node.addressing.reserved, last, |_| false) else {
+            let Some(address) = pick::next(&offered, node.attachment, &node.addressing.reserved, last, |_| false)
+            else {
                 break;
             };
             let mut blocks = offered.iter().filter(|block| block.contains(&address));
