@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
-.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni bench-peers
+.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni bench-peers bench-throughput bench-healing
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -26,6 +26,12 @@ bench-cni: setup ## Measure the CNI binary against the reference plugins, and ag
 
 bench-peers: setup ## Measure what many peers cost the agent against ip -batch, and against the bars
 	@scripts/bench-peers.sh
+
+bench-throughput: setup ## Measure what a connection between pods carries, against links made by hand
+	@scripts/bench-throughput.sh
+
+bench-healing: setup ## Alter 100,000 things of a node at random, and measure how long their repair takes
+	@scripts/bench-healing.sh
 
 fuzz: setup ## Fuzz everything that reads input from outside; TOWPATH_FUZZ_SECONDS says how long each
 	@scripts/fuzz.sh

@@ -13,12 +13,13 @@ use std::{
 
 use serde_json::{Value, json};
 use towpath_e2e::wait::{self, Interrupt, Look, WaitError};
-use towpath_kernel::{link, netlink};
+use towpath_kernel::{link, netlink, wireguard::WireGuard};
 use towpath_net::{
+    device,
     family::PerFamily,
     node_file::NodeFile,
     state::{Attachment, NodeName, NodeSpec, NodeState, Peer, Revision},
-    transport::{Keys, Transports},
+    transport::{Keys, PublicKey, Slot, Transports},
 };
 
 use crate::ground::{Named, Spot, pod_ranges};
@@ -154,9 +155,27 @@ impl Node {
         format!("=== {name}\n{state}\n--- agent of {name}\n{}\n", self.log())
     }
 
-    /// The keys that the agent published, once it has both.
+    /// The public keys of its devices, as the kernel has them, once it has both.
     pub fn keys(&self) -> Keys {
-        crate::wireguard::keys(self)
+        wait_for(
+            &format!("{}: keys of its WireGuard devices", self.spot.name),
+            || self.tell_all(),
+            || {
+                Ok(Keys {
+                    first: Some(self.key(Slot::First)?),
+                    second: Some(self.key(Slot::Second)?),
+                    active: Slot::First,
+                })
+            },
+        )
+    }
+
+    fn key(&self, slot: Slot) -> Result<PublicKey, String> {
+        let name = device::wireguard(slot);
+        let read = || WireGuard::open().map(|mut wireguard| wireguard.device(name));
+        let device = self.ground.namespace.run(read).map_err(|error| error.to_string())?;
+        let device = device.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        device.public_key.ok_or_else(|| format!("{name} has no key"))
     }
 
     /// Attaches a pod, as a runtime does with the configuration that the agent wrote.

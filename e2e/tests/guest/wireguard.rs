@@ -5,12 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use towpath_kernel::wireguard::WireGuard;
 use towpath_net::{
-    device,
     family::Family,
     state::NodeName,
-    transport::{Keys, Slot, Transport, Transports},
+    transport::{Slot, Transport, Transports},
 };
 
 use crate::{
@@ -19,24 +17,6 @@ use crate::{
     node::{Node, Pod, Setting, wait_for},
     probe::{self, Counts, Stream},
 };
-
-/// The public keys of a node's devices, as the kernel has them, once it has both.
-pub fn keys(node: &Node) -> Keys {
-    wait_for(
-        &format!("{}: keys of its WireGuard devices", node.spot.name),
-        || node.tell_all(),
-        || {
-            let key = |slot| {
-                let name = device::wireguard(slot);
-                let read = || WireGuard::open().map(|mut wireguard| wireguard.device(name));
-                let device = node.ground.namespace.run(read).map_err(|error| error.to_string())?;
-                let device = device.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-                device.public_key.ok_or_else(|| format!("{name} has no key"))
-            };
-            Ok(Keys { first: Some(key(Slot::First)?), second: Some(key(Slot::Second)?), active: Slot::First })
-        },
-    )
-}
 
 /// The nodes whose pods talk.
 const PAIRS: [(usize, usize); 3] = [(0, 1), (0, 2), (2, 1)];

@@ -57,10 +57,16 @@ impl<'a> Crowd<'a> {
     /// Sends a packet to every address from a node.
     #[track_caller]
     pub fn all_answer(&self, from: &str) {
-        let script = format!("printf '%s\\n' {} | xargs -P 16 -n 1 ping -q -c 1 -W 3", self.addresses().join(" "));
+        let script = format!("printf '%s\\n' {} | xargs -P 16 -n 1 ping -q -c 1 -W 3 2>&1", self.addresses().join(" "));
         eventually("an answer of every pod", Duration::from_secs(30), || {
             let output = self.cluster.lab.node(from).unwrap().exec(&["sh", "-c", &script]).unwrap();
-            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }
+            let told = String::from_utf8_lossy(&output.stdout);
+            let amiss = |line: &&str| line.starts_with("ping:") || line.contains("100% packet loss");
+            if output.status.success() {
+                Ok(())
+            } else {
+                Err(told.lines().filter(amiss).collect::<Vec<_>>().join("\n"))
+            }
         });
     }
 
