@@ -101,9 +101,10 @@ pub enum Sight {
 /// Ends every attachment that nobody needs any more and nobody works on, and tidies the folder of leases. In the
 /// agent's scope, pods whose leases are lost get leases anew. What fails for one attachment keeps no other from it.
 pub fn sweep_node(store: &Store, node: &mut Socket, scope: &Scope, sight: Sight) -> Result<Swept, Error> {
+    // In this order: a pod that comes in between has a link by now, or no lease that is looked at.
+    let listing = store.read_all()?;
     let links = link::list(node)?;
     let names: BTreeSet<&str> = links.iter().map(|link| link.name.as_str()).collect();
-    let listing = store.read_all()?;
     let mut swept = Swept::default();
     let mut leases = listing.leases;
     for broken in listing.broken {
