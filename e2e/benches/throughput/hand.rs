@@ -1,4 +1,4 @@
-//! The same by hand: two nodes on the same wire, their pods, plain routes, and a tunnel.
+//! The same by hand: two nodes on the same wire, their pods, plain routes, a tunnel, and one rule that masquerades.
 
 use std::net::IpAddr;
 
@@ -6,6 +6,11 @@ use crate::{
     ground::{Named, Spot, connect},
     link::Path,
 };
+
+/// What every pod network has, and kube-proxy too: the kernel follows connections, on which packets spend most of what
+/// they spend in filters.
+const MASQUERADE: &str = "nft 'add table inet hand; add chain inet hand leave { type nat hook postrouting priority srcnat; }; \
+                          add rule inet hand leave ip saddr 10.50.0.0/15 ip daddr != 10.50.0.0/15 masquerade'";
 
 /// Two nodes, and three pods with a pair of links each.
 pub struct Nodes {
@@ -46,6 +51,7 @@ impl Nodes {
             [("h1", "w4", 21), ("h2", "w5", 22)].map(|(name, port, last)| connect(wire, &spot(name, port, last)));
         for node in &nodes {
             node.set("ipv4/ip_forward", "1");
+            assert_eq!(node.sh(MASQUERADE), "");
         }
         nodes[0].ip("route add 10.50.22.0/24 via 172.16.1.22 dev eth0\n");
         nodes[1].ip("route add 10.50.21.0/24 via 172.16.1.21 dev eth0\n");
