@@ -68,6 +68,13 @@ impl HostKernel {
         Ok(toward::source(&mut self.routes, address)?)
     }
 
+    /// Whether settings are as they should be, those that there are.
+    pub fn are_set(&self, settings: &BTreeMap<Sysctl, String>) -> bool {
+        settings.iter().all(
+            |(key, value)| matches!(self.sysctls.read(key), Ok(seen) if seen.as_ref().is_none_or(|seen| seen == value)),
+        )
+    }
+
     /// Ends every attachment of this node that nobody needs any more and nobody works on.
     pub fn sweep(&mut self, leases: &Store) -> Result<Swept, release::Error> {
         release::sweep_node(leases, &mut self.routes, &Scope::Node, Sight::Own)

@@ -122,8 +122,8 @@ pub(crate) struct Told {
     pub link: Index,
     /// Whether it is about a forwarding entry.
     pub entry: bool,
-    /// Whether it is for good (`NUD_PERMANENT`).
-    pub permanent: bool,
+    /// Whether it is for good (`NUD_PERMANENT`), or goes: what it was before nobody tells.
+    pub lasting: bool,
     /// Whether the address is that of a group.
     pub group: bool,
 }
@@ -138,7 +138,7 @@ pub(crate) fn told(event: &Message) -> Option<Told> {
     Some(Told {
         link: Index(u32::from_ne_bytes([a, b, c, d])),
         entry: family == AF_BRIDGE,
-        permanent: u16::from_ne_bytes([low, high]) & NUD_PERMANENT != 0,
+        lasting: event.kind == RTM_DELNEIGH || u16::from_ne_bytes([low, high]) & NUD_PERMANENT != 0,
         group: address.is_some_and(|address| address.is_multicast()),
     })
 }

@@ -236,6 +236,11 @@ impl Sysctl {
         Self(format!("net/{family}/conf/{link}/{name}"))
     }
 
+    /// Whether the kernel tells nobody when it changes (`RTM_NEWNETCONF` has few of them).
+    pub fn is_silent(&self) -> bool {
+        self.0.ends_with("/accept_ra")
+    }
+
     /// The link of ours that the setting is of: it comes and goes with that.
     pub fn link(&self) -> Option<&str> {
         let link = self.0.split('/').nth(3)?;

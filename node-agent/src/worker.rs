@@ -32,6 +32,9 @@ use pace::Pace;
 use turn::{Heard, Turns};
 use watch::{Watch, Wish};
 
+/// How long settings can be altered without being looked at of which the kernel does not tell.
+const SILENT: Duration = Duration::from_millis(400);
+
 /// Why the worker cannot go on.
 #[derive(Debug, Error)]
 pub enum WorkerError {
@@ -149,7 +152,9 @@ impl Loop {
             }
             let wish = if pace.hurries() { Wish::News } else { Wish::Anything };
             let until = self.turns.keys_due().map_or(pace.next(), |due| due.min(pace.next()));
-            if self.wait(wish, until)? {
+            let altered = if pace.is_settled() { self.turns.silently_altered() } else { None };
+            let until = altered.map_or(until, |_| until.min(Instant::now() + SILENT));
+            if altered == Some(true) && wish == Wish::Anything || self.wait(wish, until)? {
                 pace.hurry();
             }
         }

@@ -30,6 +30,8 @@ use crate::{
 
 /// How many alterations are made where nobody says: `TOWPATH_ALTERATIONS`.
 const COUNT: usize = 400;
+/// Repairs that take longer are named.
+const SLOW: Duration = Duration::from_secs(1);
 /// Of how many the slowest one may miss the bar that `TOWPATH_BAR_MS` sets.
 const PERCENTILE: usize = 99;
 
@@ -58,11 +60,12 @@ nft 'add chain inet other input { type filter hook input priority 10; policy acc
 nft 'add set inet other names { type ipv4_addr; elements = { 192.0.2.5, 192.0.2.6 }; }'
 nft add rule inet other input ip saddr @names counter drop
 sysctl -qw net.ipv4.conf.other0.rp_filter=1";
-/// All of that, as its own tools show it; counters and times are no part of it.
+/// All of that, as its own tools show it; counters and times are no part of it, nor is what the kernel
+/// joins and leaves by itself while it forwards or not.
 const DUMP: &str = "for link in other0 other1 otherbr othervx; do ip -d link show dev $link | sed 's/[a-z_]*timer *[0-9.]*//g'; done
 ip address show dev other0; ip neighbour show dev other0 nud permanent; ip nexthop show id 7
 ip route show table all | grep -v towpath | grep -E 'other|203.0.11'; ip -6 route show table all | grep other
-bridge fdb show dev othervx; bridge fdb show dev other1; nft -s list table inet other; sysctl net.ipv4.conf.other0.rp_filter";
+for link in othervx other1; do bridge fdb show dev $link | grep -v '^33:33' | sort; done; nft -s list table inet other; sysctl net.ipv4.conf.other0.rp_filter";
 
 /// A number from the environment, or what is usual.
 fn number<T: FromStr>(name: &str) -> Option<T> {
@@ -133,7 +136,11 @@ fn heal(count: usize, seed: u64) -> BTreeMap<Kind, Vec<Duration>> {
             }
             assert!(start.elapsed() < LIMIT, "alteration {number}, {op}, was not repaired:\n{now:#?}\nwas\n{whole:#?}");
         }
-        times.entry(kind).or_default().push(start.elapsed());
+        let took = start.elapsed();
+        if took > SLOW {
+            println!("alteration {number}, {op}, was there for {took:?}");
+        }
+        times.entry(kind).or_default().push(took);
     }
     times
 }

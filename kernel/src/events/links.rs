@@ -72,7 +72,7 @@ impl Links {
         Some(match (self.0.get(&told.link), told) {
             (None | Some(Sort::Port), Told { entry: false, .. }) | (None, _) => false,
             (Some(_), Told { entry: true, .. }) => true,
-            (Some(Sort::Bridge), told) => told.permanent,
+            (Some(Sort::Bridge), told) => told.lasting,
             // The kernel comes and goes with those of groups as it likes.
             (Some(_), told) => !told.group,
         })

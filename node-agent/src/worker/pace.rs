@@ -45,6 +45,11 @@ impl Pace {
         self.hurries
     }
 
+    /// Whether the last one left nothing undone.
+    pub const fn is_settled(&self) -> bool {
+        self.unsettled == 0
+    }
+
     /// When the next one is due.
     pub const fn next(&self) -> Instant {
         if self.hurries { self.not_before } else { self.at_last }

@@ -8,13 +8,14 @@ mod limits;
 mod sweep;
 mod tell;
 
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::{Kernel as _, KernelError, Report, converge};
 use towpath_net::lease::Lease;
 use towpath_net::mac::Mac;
-use towpath_net::observed::{Observed, Surroundings};
+use towpath_net::observed::{Observed, Surroundings, Sysctl};
 use towpath_net::ops::Op;
 use towpath_net::peer_change::Others;
 use towpath_net::render::{Rendered, render, settings_of};
@@ -55,6 +56,8 @@ pub struct Turns {
     snapshot: Snapshot,
     /// Entries of forwarding tables that were set or removed since the last turn.
     stations: Vec<Mac>,
+    /// Settings of which the kernel does not tell when they change, as they should be.
+    silent: BTreeMap<Sysctl, String>,
     done: u64,
 }
 
@@ -104,6 +107,7 @@ impl Turns {
             swept: None,
             snapshot: Snapshot::default(),
             stations: Vec::new(),
+            silent: BTreeMap::new(),
             done: 0,
         })
     }
@@ -122,6 +126,11 @@ impl Turns {
     /// does not tell by whom.
     pub fn stations(&self) -> &[Mac] {
         &self.stations
+    }
+
+    /// Whether settings were altered of which the kernel does not tell; `None` where there are none to be looked at.
+    pub fn silently_altered(&self) -> Option<bool> {
+        (!self.silent.is_empty()).then(|| !self.kernel.are_set(&self.silent))
     }
 
     /// How many turns were done.
@@ -168,6 +177,8 @@ impl Turns {
             drop(seen);
             self.observe(assignment)?
         };
+        let silent = rendered.desired.sysctls.iter().filter(|(key, _)| key.is_silent());
+        self.silent = silent.map(|(key, value)| (key.clone(), value.clone())).collect();
         let files = retracted.and_then(|()| self.write_files(assignment, &rendered, &report));
         let others = [kept.err().map(|error| error.to_string()), files.err().map(|error| error.to_string())];
         self.tell(assignment, &rendered, &after, &report, others.into_iter().flatten());
