@@ -64,7 +64,7 @@ sysctl -qw net.ipv4.conf.other0.rp_filter=1";
 /// joins and leaves by itself while it forwards or not.
 const DUMP: &str = "for link in other0 other1 otherbr othervx; do ip -d link show dev $link | sed 's/[a-z_]*timer *[0-9.]*//g'; done
 ip address show dev other0; ip neighbour show dev other0 nud permanent; ip nexthop show id 7
-ip route show table all | grep -v towpath | grep -E 'other|203.0.11'; ip -6 route show table all | grep other
+ip route show table all | grep -v towpath | grep -E 'other|203.0.11'; ip -6 route show table all | grep other | grep -v cast | sort
 for link in othervx other1; do bridge fdb show dev $link | grep -v '^33:33' | sort; done; nft -s list table inet other; sysctl net.ipv4.conf.other0.rp_filter";
 
 /// A number from the environment, or what is usual.
