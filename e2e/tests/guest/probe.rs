@@ -231,6 +231,7 @@ pub struct Counts {
 /// Echoes from one pod to another, at a steady pace until it is ended.
 pub struct Stream {
     ending: Arc<AtomicBool>,
+    tried: Arc<AtomicUsize>,
     answered: Arc<AtomicUsize>,
     thread: JoinHandle<io::Result<Counts>>,
 }
@@ -240,10 +241,16 @@ impl Stream {
     pub fn begin(from: &Pod<'_>, to: &Pod<'_>, family: Family, pace: Duration) -> Self {
         let socket = echo_socket(from, family, pace).unwrap();
         let to = SocketAddr::new(to.addresses.get(family).unwrap(), 0);
-        let (ending, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (end, count) = (Arc::clone(&ending), Arc::clone(&answered));
-        let thread = thread::spawn(move || stream(&socket, to, pace, &end, &count));
-        Self { ending, answered, thread }
+        let ending = Arc::<AtomicBool>::default();
+        let [tried, answered] = [(); 2].map(|()| Arc::<AtomicUsize>::default());
+        let (end, counts) = (Arc::clone(&ending), [Arc::clone(&tried), Arc::clone(&answered)]);
+        let thread = thread::spawn(move || stream(&socket, to, pace, &end, [&counts[0], &counts[1]]));
+        Self { ending, tried, answered, thread }
+    }
+
+    /// How many echoes were sent so far.
+    pub fn tried(&self) -> usize {
+        self.tried.load(Ordering::Relaxed)
     }
 
     /// How many answers came so far.
@@ -263,7 +270,7 @@ fn stream(
     to: SocketAddr,
     pace: Duration,
     ending: &AtomicBool,
-    answered: &AtomicUsize,
+    [tried, answered]: [&AtomicUsize; 2],
 ) -> io::Result<Counts> {
     let (family, identifier) = (Family::of(to.ip()), Identifier::fresh());
     let mut sent = Vec::new();
@@ -271,6 +278,7 @@ fn stream(
         let sequence = u16::try_from(sent.len()).map_err(io::Error::other)?;
         sendto(socket, &echo(family, identifier, sequence, SMALL), SendFlags::empty(), &to)?;
         sent.push(false);
+        tried.store(sent.len(), Ordering::Relaxed);
         hear(socket, (family, identifier), Instant::now() + pace, &mut sent, answered)?;
     }
     let end = Instant::now() + Wire::Clean.patience();

@@ -33,6 +33,16 @@ impl Talk {
         Self { streams: PAIRS.into_iter().flat_map(of).collect() }
     }
 
+    /// Waits until every stream has sent what would be seen in clear, answered or not.
+    fn wait_tried(&self) {
+        let before: Vec<_> = self.streams.iter().map(Stream::tried).collect();
+        let behind = || self.streams.iter().zip(&before).filter(|(stream, before)| stream.tried() < **before + WATCHED);
+        wait_for("echoes that are sent", String::new, || match behind().count() {
+            0 => Ok(()),
+            count => Err(format!("{count} streams are behind")),
+        });
+    }
+
     /// Waits until every stream had answers that came after this moment.
     fn wait_answered(&self, what: &str, network: &Network) {
         let before: Vec<_> = self.streams.iter().map(Stream::answered).collect();
@@ -80,8 +90,8 @@ fn fences(node: &Node) -> BTreeSet<String> {
     shown.lines().map(str::to_owned).collect()
 }
 
-/// How long is watched what must not be there.
-const WATCHED: Duration = Duration::from_secs(1);
+/// How many echoes of each pair are watched for what must not be there: a second of them.
+const WATCHED: usize = 20;
 /// One echo of a pair in this time.
 const PACE: Duration = Duration::from_millis(50);
 
@@ -97,8 +107,7 @@ pub fn sealed_in_every_phase() {
     let pods: Vec<_> = network.nodes.iter().map(|node| node.attach("pod")).collect();
     let talk = Talk::begin(&pods, PACE);
     let watched = |phase: &str| {
-        // What must not come cannot be waited for.
-        std::thread::sleep(WATCHED);
+        talk.wait_tried();
         assert_sealed(&capture, phase);
     };
     let answered = |phase: &str| {
@@ -171,7 +180,7 @@ pub fn keys_change_without_loss() {
     let end = Instant::now() + Duration::from_secs(u64::from(ROTATION)) * 15;
     while changes.len() < every || changes.values().any(|count| *count < CHANGES) {
         assert!(Instant::now() < end, "keys did not change: {changes:?}\n{}", network.tell_all());
-        std::thread::sleep(PACE * 4);
+        talk.wait_answered("the last look at the keys", &network);
         let now = network.keys();
         for (name, slot) in network.nodes.iter().flat_map(|node| Slot::ALL.map(|slot| (node.name(), slot))) {
             if now[&name].of(slot) != told[&name].of(slot) {
