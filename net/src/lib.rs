@@ -31,6 +31,7 @@ pub mod ops;
 pub mod peer_change;
 pub mod pick;
 pub mod plan;
+pub mod policy;
 pub mod ranges;
 pub mod render;
 pub mod resolve;

@@ -1,0 +1,14 @@
+//! Who may talk to whom: network policies, from what users write to what the kernel of a node checks.
+//!
+//! ```text
+//! Pod, Namespace, NetworkPolicy, ClusterNetworkPolicy --compile--> per node: Bundle --Delta--> agent
+//!                                                                                               |
+//!            leases (which addresses a pod of this node has) --bind--> profiles by address <----+
+//!                                                                        |
+//!                                                             chains, sets, verdict maps of nftables
+//! ```
+//!
+//! [`input`] is what is compiled; [`bundle`] is all that one node must know, in terms of addresses and numbers alone.
+
+pub mod bundle;
+pub mod input;
