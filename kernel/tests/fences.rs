@@ -2,78 +2,33 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
-use std::time::{Duration, Instant};
+mod support;
 
-use towpath_kernel::netns::Namespace;
-use towpath_kernel::nft::Nft;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+
+use support::{NODE, OTHER, PATIENCE, POD, POD_LINK, inside, run, wait_for};
 use towpath_kernel::testing::isolated;
-use towpath_net::observed::Surroundings;
-use towpath_net::render::render;
-use towpath_net::state::{NodeSpec, NodeState, Peer};
 use towpath_net::transport::{Transport, Transports};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const PORT: u16 = 7777;
 /// Of each family: the node, the other node, a pod there, and an address outside behind it.
-const NODES: [[&str; 4]; 2] = [
-    ["172.16.30.3", "172.16.30.4", "10.244.4.9", "10.99.0.9"],
-    ["fd00:30::3", "fd00:30::4", "fd00:244:0:4::9", "fd00:99::9"],
-];
-
-fn run(line: &str) -> String {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn wait_for(line: &str) {
-    let end = Instant::now() + PATIENCE;
-    let mut words = line.split_whitespace();
-    let (program, words) = (words.next().unwrap(), words.collect::<Vec<_>>());
-    while !Command::new(program).args(&words).output().unwrap().status.success() {
-        assert!(Instant::now() < end, "{line} does not succeed");
-    }
-}
-
-fn inside<T: Send>(place: &str, function: impl FnOnce() -> T + Send) -> T {
-    Namespace::open(format!("/run/netns/{place}")).unwrap().run(function).unwrap()
-}
+const NODES: [[&str; 4]; 2] =
+    [[NODE.v4, OTHER.v4, "10.244.4.9", "10.99.0.9"], [NODE.v6, OTHER.v6, "fd00:244:0:4::9", "fd00:99::9"]];
 
 /// This namespace becomes a node with a pod, and a plain route to the pods of another.
 fn make() {
-    for setting in ["net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv6.conf.all.forwarding=1"] {
-        run(&format!("sysctl -qw {setting}"));
-    }
-    run("ip netns add other");
-    run("ip netns add pod");
-    run("ip link add eth0 type veth peer name eth0 netns other");
-    run("ip link add tow000000000000 type veth peer name eth0 netns pod");
-    run("ip -n pod address add 10.244.3.2/32 dev eth0");
-    run("ip -n pod address add fd00:244:0:3::2/128 dev eth0 nodad");
-    for (at, [address, address6]) in
-        [("", ["172.16.30.3/24", "fd00:30::3/64"]), ("-n other ", ["172.16.30.4/24", "fd00:30::4/64"])]
-    {
-        run(&format!("ip {at}address add {address} dev eth0"));
-        run(&format!("ip {at}address add {address6} dev eth0 nodad"));
-        run(&format!("ip {at}link set lo up"));
-        run(&format!("ip {at}link set eth0 up"));
-    }
-    run("ip link set tow000000000000 up");
-    run("ip address add 169.254.1.1/32 dev tow000000000000");
-    run("ip address add fe80::1/128 dev tow000000000000 nodad");
-    run("ip -n pod link set eth0 up");
+    support::make(&[("other", 4)]);
+    run(&format!("ip address add 169.254.1.1/32 dev {POD_LINK}"));
+    run(&format!("ip address add fe80::1/128 dev {POD_LINK} nodad"));
     for [node, other, pod, outside] in NODES {
         run(&format!("ip -n other address add {pod} dev lo nodad"));
         run(&format!("ip -n other address add {outside} dev lo nodad"));
-        let gateway = if node.contains('.') { "169.254.1.1" } else { "fe80::1" };
+        let is_v4 = node.contains('.');
+        let gateway = if is_v4 { "169.254.1.1" } else { "fe80::1" };
         run(&format!("ip -n pod route add default via {gateway} dev eth0 onlink"));
-        let (here, there) =
-            if node.contains('.') { ("10.244.3.2", "10.244.4.0/24") } else { ("fd00:244:0:3::2", "fd00:244:0:4::/64") };
-        run(&format!("ip route add {here} dev tow000000000000"));
+        let (here, there) = if is_v4 { (POD.v4, "10.244.4.0/24") } else { (POD.v6, "fd00:244:0:4::/64") };
+        run(&format!("ip route add {here} dev {POD_LINK}"));
         run(&format!("ip -n other route add {here} via {node}"));
         run(&format!("ip route add {there} via {other}"));
         run(&format!("ip route add {outside} via {other} mtu 1300"));
@@ -84,19 +39,7 @@ fn make() {
 }
 
 fn put(transport: Transport) {
-    let of = |column: usize| NODES.map(|row| row[column].parse::<IpAddr>().unwrap()).to_vec();
-    let transports = Transports::only(transport);
-    let nets = |list: [&str; 2]| list.map(|net| net.parse().unwrap()).to_vec();
-    let spec = NodeSpec {
-        transport: transports.clone(),
-        pod_ranges: nets(["10.244.0.0/16", "fd00:244::/48"]),
-        ..NodeSpec::plain(of(0), nets(["10.244.3.0/24", "fd00:244:0:3::/64"]))
-    };
-    let pod_cidrs = nets(["10.244.4.0/24", "fd00:244:0:4::/64"]);
-    let peer = Peer { addresses: of(1), pod_cidrs, accepts: transports.accepts, keys: None };
-    let state = NodeState { node: "n3".into(), spec, peers: [("n4".into(), peer)].into() };
-    let table = render(&state, &[], &Surroundings::default(), None).desired.table.unwrap();
-    Nft::open().unwrap().replace(&table).unwrap();
+    support::close(Transports::only(transport), &["10.244.0.0/16", "fd00:244::/48"]);
 }
 
 /// What listens on the other node at every address it has.

@@ -4,40 +4,22 @@
 
 mod lan;
 mod packets;
+#[path = "../support/mod.rs"]
+mod support;
 
-use towpath_kernel::nft::Nft;
 use towpath_kernel::testing::isolated;
-use towpath_net::observed::Surroundings;
-use towpath_net::render::render;
-use towpath_net::state::{NodeSpec, NodeState, Peer};
 use towpath_net::transport::{Transport, Transports};
 
-use lan::{Forged, Listener, OTHER, STRANGER, run};
+use lan::{Forged, Listener, STRANGER};
 use packets::Wrapping;
+use support::{OTHER, run};
 
 const OURS: Wrapping = Wrapping::Vxlan { vni: 4096 };
 
-/// The node n3, with n4 as its only peer.
+/// Gives the node its table.
 fn close(transports: Vec<Transport>) {
     let accepts = transports.clone();
-    let transport = Transports { accepts, prefers: transports, ..Transports::only(Transport::Vxlan) };
-    let address = |text: &str| text.parse().unwrap();
-    let spec = NodeSpec {
-        transport: transport.clone(),
-        ..NodeSpec::plain(
-            vec![address(lan::NODE.v4), address(lan::NODE.v6)],
-            ["10.244.3.0/24", "fd00:244:0:3::/64"].map(|net| net.parse().unwrap()).into(),
-        )
-    };
-    let peer = Peer {
-        addresses: vec![address(OTHER.v4), address(OTHER.v6)],
-        pod_cidrs: ["10.244.4.0/24", "fd00:244:0:4::/64"].map(|net| net.parse().unwrap()).into(),
-        accepts: transport.accepts,
-        keys: None,
-    };
-    let state = NodeState { node: "n3".into(), spec, peers: [("n4".into(), peer)].into() };
-    let table = render(&state, &[], &Surroundings::default(), None).desired.table.unwrap();
-    Nft::open().unwrap().replace(&table).unwrap();
+    support::close(Transports { accepts, prefers: transports, ..Transports::only(Transport::Vxlan) }, &[]);
 }
 
 fn forged(what: &'static str, place: &'static str, outer: &'static str, inner: &'static str) -> Forged {
