@@ -11,4 +11,5 @@
 //! [`input`] is what is compiled; [`bundle`] is all that one node must know, in terms of addresses and numbers alone.
 
 pub mod bundle;
+pub mod evaluate;
 pub mod input;
