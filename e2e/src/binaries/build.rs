@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     BinariesError, cache, go,
-    module::{Module, Program, Verb},
+    module::{Carried, Module, Program, Verb},
 };
 use crate::{progress::Progress, run};
 
@@ -63,7 +63,25 @@ fn build_all(module: &Module, go: &Path, folder: &Path, progress: &Progress) -> 
         let title = format!("build {} ({} of {count} of module {})", program.name, index + 1, module.name);
         progress.long_step(&title, || build(module, program, go, &source, &folder.join(program.name)))?;
     }
+    for file in module.carried {
+        carry(file, go, &source, &folder.join(file.name))?;
+    }
     fs::remove_dir_all(&source).map_err(BinariesError::io("remove", source))
+}
+
+/// Copies a file out of a module.
+fn carry(file: &Carried, go: &Path, source: &Path, to: &Path) -> Result<(), BinariesError> {
+    let mut command = Command::new(go);
+    command.args(["list", "-m", "-f", "{{.Dir}}", file.module]).current_dir(source);
+    let failed = |source| BinariesError::Build { program: file.name.to_owned(), source };
+    let output = run::run(with_settings(&mut command)).map_err(failed)?;
+    let from = Path::new(String::from_utf8_lossy(&output.stdout).trim()).join(file.path);
+    fs::copy(&from, to).map(drop).map_err(BinariesError::io("copy", from))
+}
+
+/// The toolchain found is the toolchain used, and the modules are as their go.sum says.
+fn with_settings(command: &mut Command) -> &mut Command {
+    command.env("CGO_ENABLED", "0").env("GOWORK", "off").env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=readonly")
 }
 
 fn build(module: &Module, program: &Program, go: &Path, source: &Path, output: &Path) -> Result<(), BinariesError> {
@@ -73,8 +91,6 @@ fn build(module: &Module, program: &Program, go: &Path, source: &Path, output: &
         Verb::Test => command.args(["test", "-c"]),
     };
     command.args(module.build_flags()?).arg("-o").arg(output).arg(program.package).current_dir(source);
-    // The toolchain found is the toolchain used, and the modules are as their go.sum says.
-    command.env("CGO_ENABLED", "0").env("GOWORK", "off").env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=readonly");
     let failed = |source| BinariesError::Build { program: program.name.to_owned(), source };
-    run::run(&mut command).map(drop).map_err(failed)
+    run::run(with_settings(&mut command)).map(drop).map_err(failed)
 }

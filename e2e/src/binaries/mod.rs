@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::module::{CONTAINERD, COREDNS, CRI_TOOLS, KUBERNETES, Module, OCICNI, PLUGINS, SPECS};
+pub use self::module::{CONTAINERD, COREDNS, CRI_TOOLS, KUBERNETES, Module, OCICNI, PLUGINS, POLICY_API, SPECS};
 pub(crate) use self::{build::aside, module::digest};
 use crate::{progress::Progress, run::RunError};
 
@@ -33,7 +33,9 @@ pub enum BinariesError {
         all: String,
     },
     /// The lab has no such program.
-    #[error("the lab has no program {program}: it has {all}, e2e.test, crictl, ocicni and the plugins of CNI")]
+    #[error(
+        "the lab has no program {program}: it has {all}, e2e.test, policy.test, crictl, ocicni and the plugins of CNI"
+    )]
     Unknown {
         /// What was asked for.
         program: String,
@@ -164,7 +166,9 @@ impl Binaries {
         if names(&[&PLUGINS]).contains(&program) {
             return Ok(Self::plugins(progress)?.join(program));
         }
-        if let Some(module) = [&CRI_TOOLS, &OCICNI].into_iter().find(|module| names(&[*module]).contains(&program)) {
+        if let Some(module) =
+            [&CRI_TOOLS, &OCICNI, &POLICY_API].into_iter().find(|module| names(&[*module]).contains(&program))
+        {
             return Ok(Self::of(module, progress)?.join(program));
         }
         let all = names(&MODULES);

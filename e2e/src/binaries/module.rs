@@ -37,6 +37,19 @@ pub struct Module {
     pub flags: &'static [&'static str],
     /// The module whose version the programs carry as Kubernetes' version, if they have one.
     pub version_of: Option<&'static str>,
+    /// Files of modules that stand beside the programs.
+    pub carried: &'static [Carried],
+}
+
+/// A file of a module, as it was published.
+#[derive(Debug, Clone, Copy)]
+pub struct Carried {
+    /// What it is called beside the programs.
+    pub name: &'static str,
+    /// The module that has it.
+    pub module: &'static str,
+    /// Where in the module.
+    pub path: &'static str,
 }
 
 const fn program(name: &'static str, package: &'static str) -> Program {
@@ -63,6 +76,7 @@ pub const KUBERNETES: Module = Module {
     verb: Verb::Build,
     flags: &[],
     version_of: Some("k8s.io/kubernetes"),
+    carried: &[],
 };
 
 /// containerd.
@@ -80,6 +94,7 @@ pub const CONTAINERD: Module = Module {
     verb: Verb::Build,
     flags: &["-tags=no_btrfs,no_devmapper,no_zfs"],
     version_of: None,
+    carried: &[],
 };
 
 /// CoreDNS with the plugins that a cluster needs.
@@ -94,6 +109,7 @@ pub const COREDNS: Module = Module {
     verb: Verb::Build,
     flags: &[],
     version_of: None,
+    carried: &[],
 };
 
 /// Upstream's specs.
@@ -108,6 +124,26 @@ pub const SPECS: Module = Module {
     verb: Verb::Test,
     flags: &[],
     version_of: Some("k8s.io/kubernetes"),
+    carried: &[],
+};
+
+/// The conformance suite of the network policy API, and the kinds that it is about.
+pub const POLICY_API: Module = Module {
+    name: "policy-api",
+    files: &[
+        ("go.mod", include_str!("../../go/policy-api/go.mod")),
+        ("go.sum", include_str!("../../go/policy-api/go.sum")),
+        ("specs_test.go", include_str!("../../go/policy-api/specs_test.go")),
+    ],
+    programs: &[program("policy.test", ".")],
+    verb: Verb::Test,
+    flags: &[],
+    version_of: None,
+    carried: &[Carried {
+        name: "clusternetworkpolicies.yaml",
+        module: "sigs.k8s.io/network-policy-api",
+        path: "config/crd/experimental/policy.networking.k8s.io_clusternetworkpolicies.yaml",
+    }],
 };
 
 /// The reference plugins of CNI, and the tool that calls plugins as libcni does.
@@ -128,6 +164,7 @@ pub const PLUGINS: Module = Module {
     verb: Verb::Build,
     flags: &[],
     version_of: None,
+    carried: &[],
 };
 
 /// crictl, which speaks the CRI as a kubelet does.
@@ -141,6 +178,7 @@ pub const CRI_TOOLS: Module = Module {
     verb: Verb::Build,
     flags: &[],
     version_of: None,
+    carried: &[],
 };
 
 /// CRI-O's library for CNI, as a command: Debian has no CRI-O.
@@ -155,6 +193,7 @@ pub const OCICNI: Module = Module {
     verb: Verb::Build,
     flags: &[],
     version_of: None,
+    carried: &[],
 };
 
 impl Module {
@@ -204,7 +243,8 @@ impl Module {
         let flags = self.build_flags()?.join(" ");
         let files = self.files.iter().flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]);
         let programs = self.programs.iter().flat_map(|program| [program.name.as_bytes(), program.package.as_bytes()]);
-        Ok(digest(files.chain(programs).chain([flags.as_bytes()])))
+        let carried = self.carried.iter().flat_map(|file| [file.name.as_bytes(), file.path.as_bytes()]);
+        Ok(digest(files.chain(programs).chain(carried).chain([flags.as_bytes()])))
     }
 }
 

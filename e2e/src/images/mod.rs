@@ -87,6 +87,10 @@ fn aliases() -> impl Iterator<Item = String> {
     NAMES.iter().skip(1).map(|name| format!("{UPSTREAM}/{name}"))
 }
 
+/// What the conformance suite of the network policy API asks for: the same, but its servers of SCTP wait where the kernel
+/// has none.
+pub const PATIENT_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.45";
+
 /// The image of the cluster's DNS.
 pub const COREDNS_IMAGE: &str = "towpath.dev/lab/coredns:latest";
 

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use super::{COREDNS_IMAGE, ImageError, agnhost, aliases, build, workshop::Workshop};
+use super::{COREDNS_IMAGE, ImageError, PATIENT_IMAGE, agnhost, aliases, build, workshop::Workshop};
 use crate::{
     binaries::{Binaries, cache, digest},
     cgroup::CgroupTree,
@@ -28,6 +28,9 @@ const PACKAGES: &str = "bind9-dnsutils,curl,iproute2,iputils-ping,netcat-openbsd
 const AGNHOST: &str = "FROM scratch\nADD rootfs.tar /\nCOPY agnhost localhost.crt localhost.key /\nEXPOSE 80 8080 8081 9376 5000\nENTRYPOINT [\"/agnhost\"]\nCMD [\"pause\"]\n";
 /// The process that holds a pod's namespaces: a few pages of a shell, where agnhost would be 40 MiB for each pod.
 const PAUSE: &str = "FROM AGNHOST\nENTRYPOINT [\"/bin/sh\", \"-c\", \"trap 'exit 0' TERM INT; while :; do sleep 86400 & wait; done\"]\nCMD []\n";
+/// For suites whose pods also serve SCTP: agnhost ends where the kernel has no such sockets, and its pod would never be ready.
+const PATIENT: &str = "FROM AGNHOST\nCOPY agnhost /usr/local/bin/agnhost\nCOPY --chmod=755 patient.sh /agnhost\n";
+const PATIENT_SCRIPT: &str = include_str!("patient.sh");
 const COREDNS: &str = "FROM scratch\nCOPY coredns /coredns\nENTRYPOINT [\"/coredns\"]\n";
 /// Counts up when what is done below changes what comes out.
 const EDITION: &str = "1";
@@ -92,7 +95,8 @@ fn databases(folder: &Path) -> Vec<PathBuf> {
 
 /// What the store depends on. Programs count by size and time: they are large, and never written in place.
 fn key(binaries: &Binaries) -> Result<String, ImageError> {
-    let mut parts = [SUITE, PACKAGES, AGNHOST, PAUSE, COREDNS, EDITION].map(str::to_owned).to_vec();
+    let mut parts =
+        [SUITE, PACKAGES, AGNHOST, PAUSE, PATIENT, PATIENT_SCRIPT, COREDNS, EDITION].map(str::to_owned).to_vec();
     parts.push(agnhost());
     parts.extend(aliases());
     for program in ["agnhost", "coredns", "containerd"] {
@@ -161,7 +165,12 @@ fn fill(
     let context = workshop.space.root.join("context");
     fs::create_dir(&context).map_err(ImageError::io("create", &context))?;
     let loopback = pki::loopback_server()?;
-    for (name, text) in [("localhost.crt", loopback.certificate), ("localhost.key", loopback.key)] {
+    let texts = [
+        ("localhost.crt", loopback.certificate),
+        ("localhost.key", loopback.key),
+        ("patient.sh", PATIENT_SCRIPT.to_owned()),
+    ];
+    for (name, text) in texts {
         let path = context.join(name);
         fs::write(&path, text).map_err(ImageError::io("write", path))?;
     }
@@ -176,6 +185,7 @@ fn fill(
     let images = [
         ("agnhost", AGNHOST.to_owned(), agnhost()),
         ("pause", PAUSE.replace("AGNHOST", &agnhost()), SANDBOX_IMAGE.to_owned()),
+        ("patient", PATIENT.replace("AGNHOST", &agnhost()), PATIENT_IMAGE.to_owned()),
         ("coredns", COREDNS.to_owned(), COREDNS_IMAGE.to_owned()),
     ];
     for (name, text, image) in images {
@@ -202,7 +212,7 @@ until ctr version >/dev/null 2>&1; do
   if [ $tries -gt 150 ]; then cat /containerd.log >&2; exit 1; fi
   sleep 0.1
 done
-for archive in /agnhost.tar /pause.tar /coredns.tar; do ctr --namespace k8s.io images import --local --snapshotter overlayfs "$archive"; done
+for archive in /agnhost.tar /pause.tar /patient.tar /coredns.tar; do ctr --namespace k8s.io images import --local --snapshotter overlayfs "$archive"; done
 image=$1
 shift
 for name in "$@"; do ctr --namespace k8s.io images tag "$image" "$name"; done
