@@ -21,7 +21,7 @@ pub struct Key {
 pub type Labels = BTreeMap<String, String>;
 
 /// A namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Namespace {
     /// Its name.
     pub name: String,
@@ -30,7 +30,7 @@ pub struct Namespace {
 }
 
 /// A node, as a peer of cluster-wide policies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
     /// Its name.
     pub name: NodeName,
@@ -41,7 +41,7 @@ pub struct Node {
 }
 
 /// A pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
     /// Its namespace and name.
     pub key: Key,
@@ -105,7 +105,7 @@ pub enum Operator {
 }
 
 /// `networking.k8s.io/v1` `NetworkPolicy`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NetworkPolicy {
     /// Its namespace and name.
     pub key: Key,
@@ -119,7 +119,7 @@ pub struct NetworkPolicy {
 }
 
 /// One allowing rule of a `NetworkPolicy`: peers and ports must both match.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The other side; everyone where this is nothing (a missing or empty list).
     pub peers: Option<Vec<Peer>>,
@@ -128,7 +128,7 @@ pub struct Rule {
 }
 
 /// One entry of `from` or `to`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// Pods.
     Pods {
@@ -164,7 +164,7 @@ pub enum Port {
 }
 
 /// `policy.networking.k8s.io/v1alpha2` `ClusterNetworkPolicy`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClusterPolicy {
     /// Its name; breaks ties of priority: the smaller one first.
     pub name: String,
@@ -190,7 +190,7 @@ pub enum Tier {
 }
 
 /// The pods that a `ClusterNetworkPolicy` is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// Of these namespaces.
     pub namespaces: Selector,
@@ -210,7 +210,7 @@ pub enum Action {
 }
 
 /// One rule of a `ClusterNetworkPolicy`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClusterRule {
     /// What it is called; may be empty.
     pub name: String,
@@ -223,7 +223,7 @@ pub struct ClusterRule {
 }
 
 /// The other side of a `ClusterNetworkPolicy`'s rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClusterPeer {
     /// Pods (`namespaces` alone: all of theirs).
     Pods(Subject),
