@@ -63,7 +63,7 @@ pub struct Pod {
 }
 
 /// A container's port that has a name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamedPort {
     /// Its name.
     pub name: String,
