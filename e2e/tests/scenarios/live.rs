@@ -9,10 +9,10 @@ use crate::reach;
 use crate::survival::Stream;
 
 /// How soon every node follows a change.
-const FOLLOWED: Duration = Duration::from_secs(10);
+pub const FOLLOWED: Duration = Duration::from_secs(10);
 
 /// Three nodes with this network; `n2` is in a subnet of its own where there are two.
-fn cluster(name: &str, subnets: u8, network: &str) -> Cluster {
+pub fn cluster(name: &str, subnets: u8, network: &str) -> Cluster {
     let cluster = Cluster::bare_with(name, |config| {
         config.wire = Wire::Dual;
         config.subnets = subnets;
@@ -24,7 +24,7 @@ fn cluster(name: &str, subnets: u8, network: &str) -> Cluster {
 }
 
 /// Applies a network of /24 and /64 blocks; `rest` is what else its spec has.
-fn declare(cluster: &Cluster, rest: &str) {
+pub fn declare(cluster: &Cluster, rest: &str) {
     cluster.apply(&format!(
         "{{apiVersion: towpath.dev/v1alpha1, kind: ClusterNetwork, metadata: {{name: default}}, spec: {{ipam: {{mode: \
          NodeCIDR, allocation: Allocate, podCIDRs: [10.244.0.0/16, 'fd00:10:244::/56']}}, masquerade: {{mode: \
@@ -34,7 +34,7 @@ fn declare(cluster: &Cluster, rest: &str) {
 
 /// Waits until a node's route to another node's pods has all of these words.
 #[track_caller]
-fn wait_for_route(cluster: &Cluster, node: &str, to: &str, words: &str) {
+pub fn wait_for_route(cluster: &Cluster, node: &str, to: &str, words: &str) {
     for (family, index) in [("-4", 0), ("-6", 1)] {
         let block = cluster.field(&format!("nodenetwork/{to}"), &format!(".spec.podCIDRs[{index}]"));
         let words = words.split('|').nth(index).unwrap_or(words);
@@ -117,32 +117,4 @@ fn refused(cluster: &Cluster) {
     println!("{message}");
     assert!(message.contains("transport") && message.contains("exceptions"), "{message}");
     assert_eq!(cluster.field("clusternetwork/default", ".spec.transport.mode"), "Direct");
-}
-
-/// Each node gets addresses of another range on its uplink, and is reached by those where they are chosen.
-#[test]
-fn the_address_of_a_node_is_the_one_that_a_rule_finds() {
-    let of = |rule: &str| format!("attachment: {{mode: Routed}}, transport: {{mode: Direct}}{rule}");
-    let cluster = cluster("node-address", 1, &of(""));
-    for (node, last) in [("n1", 11), ("n2", 12), ("n3", 13)] {
-        cluster.on(node, &format!("ip address add 10.77.0.{last}/24 dev eth0"));
-        cluster.on(node, &format!("ip address add fd00:77::{last}/64 dev eth0 nodad"));
-    }
-    let pods = [("a", "n1"), ("b", "n2"), ("c", "n3")].map(|(name, node)| cluster.pod(name, node));
-    wait_for_route(&cluster, "n1", "n2", "via 172.30.0.12|via fd00:172:30::c");
-    let (other, usual) = ("via 10.77.0.12|via fd00:77::12", "via 172.30.0.12|via fd00:172:30::c");
-    for (rule, words) in [
-        (", nodeAddress: {mode: CIDR, cidrs: [10.77.0.0/24, 'fd00:77::/64']}", other),
-        // The address that it has is on that interface: there is no reason to take another.
-        (", nodeAddress: {mode: Interface, interfaces: ['eth*']}", other),
-        (", nodeAddress: {mode: CanReach, canReach: [172.30.255.2, 'fd00:172:30:ff::2']}", usual),
-        (", nodeAddress: {mode: CIDR, cidrs: [10.77.0.0/24, 'fd00:77::/64']}", other),
-        (", nodeAddress: {mode: InternalIP}", usual),
-    ] {
-        declare(&cluster, &of(rule));
-        wait_for_route(&cluster, "n1", "n2", words);
-        cluster.wait_ready();
-        reach::pairs(&cluster, &pods);
-        println!("{rule}: {}", cluster.field("nodenetwork/n2", ".spec.addresses"));
-    }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use towpath_e2e::Wire;
 use towpath_e2e::address::Family;
+use towpath_e2e::rows::Expected;
 
 use super::{
     Place, Sheet, Stage, dual_stack, exactly, has, inet, length, mtu_row, next_address_rows, option, profile,
     residue_rows, sample, ttl_rows, two_subnets, vxlan_rows,
 };
 use crate::crowd::Crowd;
-use crate::profiles::sheet::Expected;
 
 /// The variant that `docs/profiles.md` names.
 fn with_vxlan(sample: &str) -> String {

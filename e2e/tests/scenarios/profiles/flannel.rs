@@ -2,12 +2,12 @@
 
 use towpath_e2e::Wire;
 use towpath_e2e::address::Family;
+use towpath_e2e::rows::Expected;
 
 use super::{
     Place, Sheet, Stage, dual_stack, exactly, has, inet, mtu_row, next_address_rows, option, profile, residue_rows,
     sample, ttl_rows, two_subnets, vxlan_rows,
 };
-use crate::profiles::sheet::Expected;
 
 #[test]
 fn flannel_is_as_profiles_have_it() {

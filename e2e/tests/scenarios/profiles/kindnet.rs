@@ -2,12 +2,12 @@
 
 use towpath_e2e::Wire;
 use towpath_e2e::address::Family;
+use towpath_e2e::rows::Expected;
 
 use super::{
     Place, Sheet, Stage, exactly, has, inet, length, mtu_row, next_address_rows, option, profile, residue_rows, sample,
     ttl_rows,
 };
-use crate::profiles::sheet::Expected;
 
 #[test]
 fn kindnet_is_as_profiles_have_it() {

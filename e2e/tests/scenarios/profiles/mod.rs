@@ -9,9 +9,11 @@ mod stage;
 use std::fs;
 use std::time::Duration;
 
+use towpath_e2e::rows::{exactly, has};
+use towpath_e2e::samples::dual_stack;
 use towpath_e2e::{LabConfig, Wire};
 
-use self::sheet::{Place, Sheet, exactly, has};
+use self::sheet::{Place, Sheet};
 use self::stage::{Stage, inet, length, option, vxlan};
 use crate::cluster::{Cluster, repository};
 use crate::reach;
@@ -53,17 +55,6 @@ fn dns(cluster: &Cluster, replicas: u8) {
 /// A sample as its file has it.
 fn sample(name: &str) -> String {
     fs::read_to_string(repository().join(format!("config/samples/{name}.yaml"))).unwrap()
-}
-
-/// A sample with the lines that dual stack needs.
-fn dual_stack(sample: &str) -> String {
-    let uncommented = |line: &str| {
-        let is_for_it = line.trim_start().starts_with("# ") && line.ends_with("# dual stack");
-        if is_for_it { line.replacen("# ", "", 1) } else { line.to_owned() }
-    };
-    let changed = sample.lines().map(uncommented).collect::<Vec<_>>().join("\n");
-    assert_ne!(changed.trim_end(), sample.trim_end(), "the sample says nothing of dual stack");
-    changed
 }
 
 /// Two subnets: `n1` and `n3` share one, `n2` is in the other.
