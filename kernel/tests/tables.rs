@@ -182,3 +182,18 @@ fn pods_reach_no_tunnel_and_begin_connections_that_fit() {
         );
     });
 }
+
+#[test]
+fn what_leaves_the_cluster_goes_to_no_range_of_pods_and_to_no_network_of_another_node() {
+    isolated("what_leaves_the_cluster_goes_to_no_range_of_pods_and_to_no_network_of_another_node", || {
+        put(&table(Transports::only(Transport::Vxlan)));
+        let leaving: Vec<String> = rules("postrouting").into_iter().filter(|rule| rule.contains("near")).collect();
+        let expected = [
+            "ip saddr @pods-v4 ip daddr != @cluster-v4 ip daddr != @near-v4 ip daddr & 255.255.255.224 != \
+             @cluster-v4-27 masquerade fully-random",
+            "ip6 saddr @pods-v6 ip6 daddr != @cluster-v6 ip6 daddr != @near-v6 ip6 daddr & ffff:ffff:ffff:ff00:: != \
+             @cluster-v6-56 ip6 daddr & ffff:ffff:ffff:ffff:: != @cluster-v6-64 masquerade fully-random",
+        ];
+        assert_eq!(leaving, expected);
+    });
+}

@@ -88,6 +88,15 @@ impl RuleBuilder {
         self
     }
 
+    /// Only packets whose address has a network, of so many bits, that is in the set (or is not).
+    #[must_use]
+    pub fn network_in(mut self, side: Side, length: u8, set: &str, inverted: bool) -> Self {
+        self.exprs.push(self.load_address(side, A));
+        self.exprs.push(Expr::Mask { from: A, to: A, mask: mask(self.family, length) });
+        self.exprs.push(Expr::Lookup { set: set.to_owned(), from: A, to: None, inverted });
+        self
+    }
+
     /// Only packets whose source and destination are, as a pair, in the set.
     #[must_use]
     pub fn addresses_in(mut self, set: &str) -> Self {

@@ -2,6 +2,7 @@
 
 mod elements;
 mod fences;
+mod networks;
 mod tunnels;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use crate::ranges::{Range, merge};
 use crate::state::{MasqueradeMode, NodeName, Peer};
 
 use super::vantage::Vantage;
+use networks::{Length, Networks};
 use tunnels::Shape;
 
 /// The name of the table; its family is `inet`.
@@ -60,7 +62,7 @@ const NODES: PerFamily<&str> = PerFamily { v4: "nodes-v4", v6: "nodes-v6" };
 const NEAR: PerFamily<&str> = PerFamily { v4: "near-v4", v6: "near-v6" };
 /// Pods of the cluster, where what they are sent must be encrypted.
 const ENCRYPTED: PerFamily<&str> = PerFamily { v4: "encrypted-v4", v6: "encrypted-v6" };
-/// Destinations that see the pod's own address, but for nodes.
+/// Destinations that see the pod's own address, but for nodes, and for pods of other nodes of which no range is declared.
 const CLUSTER: PerFamily<&str> = PerFamily { v4: "cluster-v4", v6: "cluster-v6" };
 
 /// Where programs of the node listen for each other: a host port of every address does not cover these.
@@ -78,7 +80,14 @@ fn loopback(family: Family) -> IpNet {
 pub fn render(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, leases: &[Lease]) -> Table {
     let pairs = elements::pairs(own, peers);
     let shapes: BTreeSet<Shape> = pairs.keys().copied().collect();
+    let cluster = PerFamily::from_fn(|family| elements::cluster_ranges(own.spec, family));
+    let networks = Networks::of(peers, &cluster);
+    let lengths = networks.lengths();
     let mut sets: BTreeMap<String, Set> = Family::ALL.into_iter().flat_map(|f| family_sets(own, peers, f)).collect();
+    for (family, ranges) in cluster.iter() {
+        sets.insert((*CLUSTER.get(family)).to_owned(), Set::of_ranges(family, ranges.clone()));
+    }
+    sets.extend(networks.sets());
     sets.extend(pairs.into_iter().map(|(shape, elements)| (shape.name(), Set { elements, ..shape.set() })));
     sets.extend(fences::ports(own).map(|set| (fences::PORTS.to_owned(), set)));
     for (name, element) in leases.iter().filter(|lease| lease.phase == Phase::Ready).flat_map(hostport_elements) {
@@ -86,15 +95,15 @@ pub fn render(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, leases: &[Lea
             set.elements.insert(element);
         }
     }
-    Table { flags: 0, sets, chains: chains(own, &shapes) }
+    Table { flags: 0, sets, chains: chains(own, &shapes, &lengths) }
 }
 
-fn chains(own: &Vantage<'_>, shapes: &BTreeSet<Shape>) -> BTreeMap<String, Chain> {
+fn chains(own: &Vantage<'_>, shapes: &BTreeSet<Shape>, lengths: &[Length]) -> BTreeMap<String, Chain> {
     let mode = own.spec.masquerade.mode;
     let (arriving, mut chains) = tunnels::render(own, shapes);
     let mut add = |name: &str, chain| _ = chains.insert(name.to_owned(), chain);
     add("guard", filter_chain(Hook::Prerouting, RAW, guard()));
-    add("postrouting", nat_chain(Hook::Postrouting, SOURCE_NAT, postrouting(mode)));
+    add("postrouting", nat_chain(Hook::Postrouting, SOURCE_NAT, postrouting(mode, lengths)));
     add("prerouting", nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules(Hook::Prerouting)));
     add("output", nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules(Hook::Output)));
     add("segments", filter_chain(Hook::Forward, MANGLE, fences::segments().into()));
@@ -122,7 +131,6 @@ fn family_sets(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, family: Fami
     let ranges = |name: &PerFamily<&str>, ranges| ((*name.get(family)).to_owned(), Set::of_ranges(family, ranges));
     let mut sets = vec![
         ranges(&PODS, merge(family, &spec.pod_cidrs)),
-        ranges(&CLUSTER, elements::cluster_ranges(spec, peers, family)),
         ranges(&LOOPBACK, vec![Range::from(&loopback(family))]),
         nodes(&NODES, false),
         nodes(&NEAR, true),
@@ -180,7 +188,7 @@ fn hostport_sets(family: Family) -> [(String, Set); 3] {
     ]
 }
 
-fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
+fn postrouting(mode: MasqueradeMode, lengths: &[Length]) -> Vec<Rule> {
     let mut rules = Vec::new();
     for family in Family::ALL {
         rules.push(
@@ -199,14 +207,11 @@ fn postrouting(mode: MasqueradeMode) -> Vec<Rule> {
                 .done(),
         );
         if mode == MasqueradeMode::LeavingCluster {
-            rules.push(
-                RuleBuilder::new(family, format!("{family} packets of pods that leave the cluster"))
-                    .address_in(Side::Source, PODS.get(family), false)
-                    .address_in(Side::Destination, CLUSTER.get(family), true)
-                    .address_in(Side::Destination, NEAR.get(family), true)
-                    .masquerade()
-                    .done(),
-            );
+            let leaving = RuleBuilder::new(family, format!("{family} packets of pods that leave the cluster"))
+                .address_in(Side::Source, PODS.get(family), false)
+                .address_in(Side::Destination, CLUSTER.get(family), true)
+                .address_in(Side::Destination, NEAR.get(family), true);
+            rules.push(networks::outside(leaving, family, lengths).masquerade().done());
         }
     }
     rules

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::networks::is_covered;
 use super::tunnels::{self, Pair, Shape};
 use crate::family::Family;
 use crate::nft::{Element, Value};
@@ -21,30 +22,21 @@ fn multicast(family: Family) -> IpNet {
     }
 }
 
-/// Every pod of the cluster.
+/// Every pod of the cluster. The CIDRs of peers stay apart, so that each comes and goes by itself; what lies in something
+/// known is not there at all.
 pub(super) fn pod_ranges(spec: &NodeSpec, peers: &BTreeMap<NodeName, Peer>, family: Family) -> Vec<Range> {
-    ranges(family, spec.pod_ranges.iter().chain(&spec.pod_cidrs), peers)
-}
-
-/// Destinations of a family that see a pod's own address, but for the nodes.
-pub(super) fn cluster_ranges(spec: &NodeSpec, peers: &BTreeMap<NodeName, Peer>, family: Family) -> Vec<Range> {
-    let groups = multicast(family);
-    let known = spec.pod_ranges.iter().chain(&spec.pod_cidrs).chain(&spec.masquerade.excluded);
-    ranges(family, known.chain([&groups]), peers)
-}
-
-/// The ranges of a family that what is known and the CIDRs of all peers make up. Those of peers stay apart, so that each
-/// comes and goes by itself; what lies in something known is not there at all.
-fn ranges<'a>(family: Family, known: impl Iterator<Item = &'a IpNet>, peers: &BTreeMap<NodeName, Peer>) -> Vec<Range> {
-    let known = merge(family, known);
-    let is_covered = |range: &Range| {
-        let after = known.partition_point(|one| one.first <= range.first);
-        after.checked_sub(1).and_then(|at| known.get(at)).is_some_and(|one| one.covers(range))
-    };
+    let known = merge(family, spec.pod_ranges.iter().chain(&spec.pod_cidrs));
     let theirs = peers.values().flat_map(|peer| &peer.pod_cidrs).filter(|cidr| Family::of_net(cidr) == family);
-    let mut all: Vec<Range> = theirs.map(Range::from).filter(|range| !is_covered(range)).collect();
+    let mut all: Vec<Range> = theirs.map(Range::from).filter(|range| !is_covered(&known, range)).collect();
     all.extend(&known);
     disjoint(all)
+}
+
+/// Destinations of a family that see a pod's own address, as far as they are known without any other node.
+pub(super) fn cluster_ranges(spec: &NodeSpec, family: Family) -> Vec<Range> {
+    let groups = multicast(family);
+    let known = spec.pod_ranges.iter().chain(&spec.pod_cidrs).chain(&spec.masquerade.excluded);
+    merge(family, known.chain([&groups]))
 }
 
 /// The addresses of nodes: of all, or only of those that see the addresses of pods.
