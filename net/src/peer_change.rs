@@ -99,7 +99,9 @@ impl Others {
     pub fn change(&mut self, changes: &Changes<'_>) -> Option<Change> {
         let before = changes.render(changes.as_they_were());
         let after = changes.render(changes.as_they_are());
-        if before.obstacles != after.obstacles || !self.number(&before.desired, &after.desired) {
+        // A node behind a lesser uplink makes packets to all others smaller.
+        let same = before.obstacles == after.obstacles && before.mtu == after.mtu;
+        if !same || !self.number(&before.desired, &after.desired) {
             return None;
         }
         let (mut before, mut after) = (before.desired, after.desired);

@@ -109,3 +109,20 @@ fn what_takes_a_look_at_all_nodes_is_told() {
     strange.peers.insert("n3".into(), Peer { accepts: Vec::new(), ..peer(Transport::Vxlan, 3) });
     assert_eq!(alone(&few, &strange), None);
 }
+
+#[test]
+fn a_node_behind_a_lesser_uplink_takes_a_look_at_all_nodes() {
+    let lesser =
+        crate::observed::Subnet { link: "eth1".to_owned(), address: "10.9.0.1/24".parse().unwrap(), mtu: 1400 };
+    let mut around = around();
+    around.subnets.insert(lesser);
+    for transport in [Transport::Direct, Transport::Vxlan] {
+        let from = state(transport, &[1]);
+        let mut to = state(transport, &[1, 2]);
+        to.peers.get_mut("n2").unwrap().addresses[0] = "10.9.0.2".parse().unwrap();
+        let mut others = Others::of(&from, &around, None, &render(&from, &[], &around, None)).unwrap();
+        let before = [("n2".into(), None)].into();
+        let changes = Changes { state: &to, before: &before, around: &around, keys: None };
+        assert_eq!(others.change(&changes), None, "{transport}");
+    }
+}

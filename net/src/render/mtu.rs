@@ -12,16 +12,10 @@ pub(super) const ETHERNET: u32 = 1500;
 const LEAST_IPV6: u32 = 1280;
 
 impl Vantage<'_> {
-    /// What the uplink carries that holds the node's address of a family; nothing where none does.
-    fn uplink_mtu(&self, family: Family) -> Option<u32> {
-        let address = (*self.addresses.get(family))?;
-        self.around.holding(address).map(|subnet| subnet.mtu)
-    }
-
     /// The MTU of a tunnel between node addresses of these families: what the least of the uplinks carries, less what the
     /// tunnel adds. Where no uplink is known, that of plain Ethernet stands for it, so that the device stays.
     pub(super) fn device_mtu(&self, transport: Transport, outer: impl IntoIterator<Item = Family>) -> u32 {
-        let carried = |family| self.uplink_mtu(family).map(|mtu| mtu.saturating_sub(transport.overhead(family)));
+        let carried = |family| self.carried.get(family).map(|mtu| mtu.saturating_sub(transport.overhead(family)));
         outer.into_iter().filter_map(carried).min().unwrap_or(ETHERNET - transport.overhead(Family::V6))
     }
 
@@ -40,7 +34,7 @@ impl Vantage<'_> {
     /// The MTU of new pods: that which was asked for, or the most that reaches every node by whatever this node prefers.
     pub(super) fn pod_mtu(&self, obstacles: &mut Vec<Obstacle>) -> Option<u32> {
         let carried = |family: Family| {
-            let uplink = self.uplink_mtu(family)?;
+            let uplink = (*self.carried.get(family))?;
             let ways = self.spec.transport.prefers.iter();
             let taking = ways.filter(|transport| self.usual_outer(**transport).any(|outer| outer == family));
             let overhead = taking.map(|transport| transport.overhead(family)).max().unwrap_or(0);

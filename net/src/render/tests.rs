@@ -1,5 +1,6 @@
 mod properties;
 mod transports;
+mod uplinks;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

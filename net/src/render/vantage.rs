@@ -21,6 +21,9 @@ pub struct Vantage<'a> {
     pub keys: Option<&'a Keys>,
     /// By which others reach it.
     pub addresses: PerFamily<Option<IpAddr>>,
+    /// What the least of the uplinks carries by which its packets leave, between addresses of each family, in bytes:
+    /// that which holds the address, and those in whose subnets other nodes are. Nothing where none holds the address.
+    pub carried: PerFamily<Option<u32>>,
 }
 
 /// Between which addresses the packets of a family travel.
@@ -43,7 +46,8 @@ impl<'a> Vantage<'a> {
     /// The node of a state.
     pub fn new(state: &'a NodeState, around: &'a Surroundings, keys: Option<&'a Keys>) -> Self {
         let addresses = PerFamily::first_of(state.spec.addresses.iter().copied());
-        Self { spec: &state.spec, around, keys, addresses }
+        let carried = PerFamily::from_fn(|family| carried((*addresses.get(family))?, state, around));
+        Self { spec: &state.spec, around, keys, addresses, carried }
     }
 
     /// Every transport that the node sends or takes packets by, each once.
@@ -101,6 +105,18 @@ impl<'a> Vantage<'a> {
         let underlay = self.underlay(peer, family, transport.mixes_families()).ok_or_else(missing)?;
         Ok((transport, underlay))
     }
+}
+
+/// What the least of the uplinks carries that lead to other nodes from an address.
+fn carried(address: IpAddr, state: &NodeState, around: &Surroundings) -> Option<u32> {
+    let holding = around.holding(address)?.mtu;
+    if around.subnets.iter().all(|subnet| subnet.mtu >= holding) {
+        return Some(holding);
+    }
+    let others = state.peers.values().flat_map(|peer| &peer.addresses);
+    let like = others.filter(|other| Family::of(**other) == Family::of(address));
+    let near = like.filter_map(|other| around.reach(*other)).map(|subnet| subnet.mtu);
+    Some(near.fold(holding, u32::min))
 }
 
 /// The families that a node's pods have addresses of.

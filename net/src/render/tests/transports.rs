@@ -382,27 +382,3 @@ fn networks_of_other_nodes_are_single_keys_unless_they_lie_in_a_range_that_is_de
     assert_eq!(sets(&[]), [v4, set("cluster-v4-24", false, 1), v6, set("cluster-v6-64", false, 1)]);
     assert_eq!(sets(&["10.244.0.0/16", "fd00:244::/48"]), ranges);
 }
-
-#[test]
-fn an_uplink_counts_that_leads_to_another_node_and_no_other_does() {
-    let mut around = around();
-    let second = |mtu| {
-        ["10.9.0.3/24", "fd00:9::3/64"].map(|net| Subnet {
-            link: "eth1".to_owned(),
-            address: net.parse().unwrap(),
-            mtu,
-        })
-    };
-    let mtu = |state: &NodeState, around: &Surroundings| render(state, &[], around, None).mtu;
-    for transport in [Transport::Direct, Transport::Vxlan] {
-        let mut state = two_nodes(transport);
-        let usual = 1500 - transport.overhead(Family::V6);
-        around.subnets = super::around().subnets.into_iter().chain(second(1400)).collect();
-        assert_eq!(mtu(&state, &around), Some(usual), "nobody is there");
-        let peer = state.peers.values_mut().next().unwrap();
-        peer.addresses = ["10.9.0.4", "fd00:9::4"].map(|address| address.parse().unwrap()).into();
-        assert_eq!(mtu(&state, &around), Some(usual - 100));
-        around.subnets = super::around().subnets.into_iter().chain(second(9000)).collect();
-        assert_eq!(mtu(&state, &around), Some(usual), "others may be behind the first");
-    }
-}
