@@ -182,7 +182,7 @@ pub struct Delta {
 /// What becomes of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetDelta {
-    /// It is new, with these members.
+    /// It is new, or given anew as a whole: these are its members, whatever it held before.
     New(Members),
     /// Some come and some go. No member is in both.
     Change {

@@ -9,7 +9,10 @@
 //! ```
 //!
 //! [`input`] is what is compiled; [`bundle`] is all that one node must know, in terms of addresses and numbers alone.
+//! [`change`] leads from one bundle to the next, [`digest`] tells what a node that comes back has already.
 
 pub mod bundle;
+pub mod change;
+pub mod digest;
 pub mod evaluate;
 pub mod input;
