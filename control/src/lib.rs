@@ -1,0 +1,30 @@
+//! The stream between the operator and the agents.
+//!
+//! ```text
+//! operator                                                         agent
+//!                <-- Hello: its node, digests of what it has, the addresses of its pods
+//!   Update 1: all that is different --> (in parts, applied as a whole)
+//!                <-- Ack 1: it is in the kernel
+//!   Update 2: what changed since, of all changes one --> ...
+//!                <-- Nack 2: why not
+//!   Tell -->
+//!                <-- Holdings: digests of what it has
+//!   Update 3: all that is different --> ...
+//!                <-- Attached: a pod has addresses
+//!   Known: every node that must know them does -->
+//! ```
+//!
+//! At most one update is under way to an agent. What changes meanwhile is put together; where that becomes too much, it is
+//! forgotten, and the agent is asked what it has. So a slow agent costs bounded memory, and nobody waits for it.
+//!
+//! Nothing that one replica of the operator counts means anything to another: an agent that comes back, to whichever, says
+//! by digests what it has.
+
+pub mod assembly;
+pub mod digest;
+pub mod malformed;
+pub mod message;
+pub mod parts;
+pub mod peers;
+pub mod update;
+mod wire;

@@ -1,0 +1,193 @@
+//! What agents and the operator say, checked: read from Protocol Buffers, and written to them.
+
+use std::net::IpAddr;
+
+use prost::Message;
+use towpath_net::policy::bundle::{ProfileId, SetId};
+use towpath_net::policy::digest::{Digest, Digests};
+use towpath_net::policy::input::Key;
+use towpath_net::state::NodeName;
+
+use crate::digest::BUCKETS;
+use crate::malformed::{Fault, Malformed, Within, needed};
+use crate::update::Holdings;
+use crate::wire::scalar::{read_addresses, read_all, read_key, read_name, write_address, write_key};
+use crate::wire::schema as wire;
+
+/// The version of the protocol. An operator talks to agents of the same one.
+pub const VERSION: u32 = 1;
+
+/// The longest reason for a refusal, in bytes.
+const LONGEST_REASON: usize = 1024;
+
+/// Names an update on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nonce(pub u64);
+
+/// What an agent says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromAgent {
+    /// Who it is, and what it has: always the first message.
+    Hello(Box<Hello>),
+    /// All updates up to this one are in the kernel.
+    Ack(Nonce),
+    /// This update is not, and nothing of it is.
+    Nack(Nonce, String),
+    /// A pod has addresses now.
+    Attached(Attached),
+    /// A pod (`metadata.uid`) has none any more.
+    Detached(String),
+    /// What it has now, because it was asked.
+    Holdings(Box<Holdings>),
+}
+
+/// Who an agent is, and what it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Its node, as it thinks.
+    pub node: NodeName,
+    /// The version of the protocol that it speaks.
+    pub version: u32,
+    /// What it knows.
+    pub holdings: Holdings,
+    /// The pods of its node that have addresses, all of them.
+    pub attached: Vec<Attached>,
+}
+
+/// A pod that has addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// Its namespace and name.
+    pub key: Key,
+    /// At most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Whether its start waits until every node that must know its addresses does.
+    pub is_waiting: bool,
+}
+
+/// Reads what an agent says.
+pub fn read_from_agent(bytes: &[u8]) -> Result<FromAgent, Malformed> {
+    let message = wire::FromAgent::decode(bytes).map_err(undecodable)?;
+    from_agent(message)
+}
+
+/// Writes what an agent says.
+pub fn write_from_agent(said: &FromAgent) -> Vec<u8> {
+    to_operator(said).encode_to_vec()
+}
+
+pub(crate) fn undecodable(error: prost::DecodeError) -> Malformed {
+    Malformed::new("message", Fault::Encoding(error.to_string()))
+}
+
+pub(crate) fn from_agent(message: wire::FromAgent) -> Result<FromAgent, Malformed> {
+    match needed(message.says, "says")? {
+        wire::AgentSays::Hello(hello) => Ok(FromAgent::Hello(Box::new(read_hello(hello).within("hello")?))),
+        wire::AgentSays::Answer(answer) => read_answer(answer),
+        wire::AgentSays::Attached(attached) => Ok(FromAgent::Attached(read_attached(attached).within("attached")?)),
+        wire::AgentSays::Detached(uid) => Ok(FromAgent::Detached(read_name(uid, "detached")?)),
+        wire::AgentSays::Holdings(holdings) => {
+            Ok(FromAgent::Holdings(Box::new(read_holdings(holdings).within("holdings")?)))
+        }
+    }
+}
+
+pub(crate) fn to_operator(said: &FromAgent) -> wire::FromAgent {
+    let says = match said {
+        FromAgent::Hello(hello) => wire::AgentSays::Hello(wire::Hello {
+            node: hello.node.0.clone(),
+            version: hello.version,
+            holdings: Some(write_holdings(&hello.holdings)),
+            attached: hello.attached.iter().map(write_attached).collect(),
+        }),
+        FromAgent::Ack(nonce) => wire::AgentSays::Answer(wire::Answer { nonce: nonce.0, refusal: String::new() }),
+        FromAgent::Nack(nonce, reason) => {
+            wire::AgentSays::Answer(wire::Answer { nonce: nonce.0, refusal: shortened(reason) })
+        }
+        FromAgent::Attached(attached) => wire::AgentSays::Attached(write_attached(attached)),
+        FromAgent::Detached(uid) => wire::AgentSays::Detached(uid.clone()),
+        FromAgent::Holdings(holdings) => wire::AgentSays::Holdings(write_holdings(holdings)),
+    };
+    wire::FromAgent { says: Some(says) }
+}
+
+/// As much of a reason as is let through; never nothing.
+fn shortened(reason: &str) -> String {
+    let end = reason.floor_char_boundary(LONGEST_REASON);
+    match reason.get(..end) {
+        None | Some("") => "no reason was given".to_owned(),
+        Some(reason) => reason.to_owned(),
+    }
+}
+
+fn read_answer(answer: wire::Answer) -> Result<FromAgent, Malformed> {
+    let nonce = Nonce(answer.nonce);
+    match answer.refusal.len() {
+        0 => Ok(FromAgent::Ack(nonce)),
+        1..=LONGEST_REASON => Ok(FromAgent::Nack(nonce, answer.refusal)),
+        long => Err(Malformed::new("answer.refusal", Fault::Length(long))),
+    }
+}
+
+fn read_hello(hello: wire::Hello) -> Result<Hello, Malformed> {
+    Ok(Hello {
+        node: NodeName(read_name(hello.node, "node")?),
+        version: hello.version,
+        holdings: read_holdings(needed(hello.holdings, "holdings")?).within("holdings")?,
+        attached: read_all(hello.attached, "attached", read_attached)?,
+    })
+}
+
+fn write_attached(attached: &Attached) -> wire::Attached {
+    wire::Attached {
+        uid: attached.uid.clone(),
+        key: Some(write_key(&attached.key)),
+        addresses: attached.addresses.iter().map(|address| write_address(*address)).collect(),
+        is_waiting: attached.is_waiting,
+    }
+}
+
+fn read_attached(attached: wire::Attached) -> Result<Attached, Malformed> {
+    let addresses = read_addresses(&attached.addresses, "addresses")?;
+    if addresses.is_empty() {
+        return Err(Malformed::new("addresses", Fault::Missing));
+    }
+    Ok(Attached {
+        uid: read_name(attached.uid, "uid")?,
+        key: read_key(needed(attached.key, "key")?).within("key")?,
+        addresses,
+        is_waiting: attached.is_waiting,
+    })
+}
+
+fn write_holdings(holdings: &Holdings) -> wire::Holdings {
+    let policy = &holdings.policy;
+    wire::Holdings {
+        peers: holdings.peers.clone(),
+        is_enforced: policy.is_enforced,
+        pods: policy.pods.iter().map(|(uid, pod)| wire::PodHeld { uid: uid.clone(), digest: pod.0 }).collect(),
+        profiles: policy.profiles.iter().map(|id| id.0).collect(),
+        sets: policy.sets.keys().map(|id| id.0).collect(),
+        set_digests: policy.sets.values().map(|digest| digest.0).collect(),
+    }
+}
+
+fn read_holdings(holdings: wire::Holdings) -> Result<Holdings, Malformed> {
+    if !matches!(holdings.peers.len(), 0 | BUCKETS) {
+        return Err(Malformed::new("peers", Fault::Length(holdings.peers.len())));
+    }
+    if holdings.sets.len() != holdings.set_digests.len() {
+        return Err(Malformed::new("setDigests", Fault::Length(holdings.set_digests.len())));
+    }
+    let pods = read_all(holdings.pods, "pods", |pod| Ok((read_name(pod.uid, "uid")?, Digest(pod.digest))))?;
+    let sets = holdings.sets.into_iter().map(SetId).zip(holdings.set_digests.into_iter().map(Digest));
+    let policy = Digests {
+        is_enforced: holdings.is_enforced,
+        pods: pods.into_iter().collect(),
+        profiles: holdings.profiles.into_iter().map(ProfileId).collect(),
+        sets: sets.collect(),
+    };
+    Ok(Holdings { peers: holdings.peers, policy })
+}

@@ -1,0 +1,174 @@
+//! What is counted, for whoever exports it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number of things that come and go.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// One more, until what is given back is dropped.
+    pub fn hold(self: &std::sync::Arc<Self>) -> Held {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Held(self.clone())
+    }
+
+    /// How many there are.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One of those that a [`Gauge`] counts.
+#[derive(Debug)]
+pub struct Held(std::sync::Arc<Gauge>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why somebody was not, or is no longer, served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// There are as many connections as there may be.
+    Connections,
+    /// There are as many from this address as there may be.
+    ConnectionsOfAddress,
+    /// As many as may have not yet said who they are.
+    Unknown,
+    /// The TLS handshake failed, or took too long.
+    Handshake,
+    /// No call was made, or no first message sent, in time.
+    Late,
+    /// It was no call that there is.
+    Call,
+    /// The token is not an agent's.
+    Token,
+    /// The token could not be reviewed.
+    Review,
+    /// The agent says that it is another node's than its token.
+    Node,
+    /// The agent speaks another version.
+    Version,
+    /// A message could not be read.
+    Malformed,
+    /// This replica does not know the cluster yet.
+    Unready,
+    /// The agent did not read what was sent to it.
+    Stalled,
+}
+
+impl Refusal {
+    /// All that there are.
+    pub const ALL: [Self; 13] = [
+        Self::Connections,
+        Self::ConnectionsOfAddress,
+        Self::Unknown,
+        Self::Handshake,
+        Self::Late,
+        Self::Call,
+        Self::Token,
+        Self::Review,
+        Self::Node,
+        Self::Version,
+        Self::Malformed,
+        Self::Unready,
+        Self::Stalled,
+    ];
+
+    /// What it is called as the value of a label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsOfAddress => "connections_of_address",
+            Self::Unknown => "unknown",
+            Self::Handshake => "handshake",
+            Self::Late => "late",
+            Self::Call => "call",
+            Self::Token => "token",
+            Self::Review => "review",
+            Self::Node => "node",
+            Self::Version => "version",
+            Self::Malformed => "malformed",
+            Self::Unready => "unready",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// What the operator counts.
+#[derive(Debug, Default)]
+pub struct ServerMetrics {
+    /// Connections that there are.
+    pub connections: std::sync::Arc<Gauge>,
+    /// Agents that are followed.
+    pub agents: std::sync::Arc<Gauge>,
+    /// Connections that were taken.
+    pub accepted: Counter,
+    /// Updates that were sent.
+    pub updates: Counter,
+    /// Updates that agents have in their kernels.
+    pub acknowledged: Counter,
+    /// Updates that agents refused.
+    pub refused_updates: Counter,
+    /// How often an agent was asked what it has, because it was too slow to be told every change, or refused one.
+    pub asked: Counter,
+    /// Bytes of messages to agents, before encryption.
+    pub sent_bytes: Counter,
+    /// Bytes of messages from agents, before encryption.
+    pub received_bytes: Counter,
+    refused: [Counter; Refusal::ALL.len()],
+}
+
+impl ServerMetrics {
+    /// Counts a refusal.
+    pub fn refuse(&self, why: Refusal) {
+        if let Some(counter) = self.refused.get(why as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// How often it was refused for this reason.
+    pub fn refused(&self, why: Refusal) -> u64 {
+        self.refused.get(why as usize).map(Counter::get).unwrap_or_default()
+    }
+}
+
+/// What an agent counts.
+#[derive(Debug, Default)]
+pub struct ClientMetrics {
+    /// Whether there is a stream: 0 or 1.
+    pub connected: std::sync::Arc<Gauge>,
+    /// Streams that were begun.
+    pub streams: Counter,
+    /// Attempts that failed.
+    pub failures: Counter,
+    /// Updates that came.
+    pub updates: Counter,
+    /// Updates that were said to be in the kernel.
+    pub acknowledged: Counter,
+    /// Updates that were refused.
+    pub refused: Counter,
+    /// Bytes of messages from the operator, before encryption.
+    pub received_bytes: Counter,
+    /// Bytes of messages to the operator, before encryption.
+    pub sent_bytes: Counter,
+}

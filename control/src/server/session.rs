@@ -1,0 +1,348 @@
+//! One agent, as long as it is connected.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::{Status, Streaming};
+use towpath_net::state::NodeName;
+use tracing::{debug, info, warn};
+
+use super::connection::Tie;
+use super::outbox::{Changes, Next};
+use super::{Backend, Opening, Outbox, Server, Version};
+use crate::auth::Judge;
+use crate::message::{FromAgent, Hello, Nonce, VERSION, from_agent};
+use crate::metrics::Refusal;
+use crate::parts::parts;
+use crate::update::Holdings;
+use crate::wire::{policy, schema as wire};
+
+/// How soon an update that was refused is tried again, if there is something new; doubles with each refusal.
+const SOON: Duration = Duration::from_millis(250);
+/// How late at the most.
+const LATE: Duration = Duration::from_secs(60);
+/// How long an agent has to read why its stream ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The streams that there are, one for each node.
+#[derive(Default)]
+pub(super) struct Sessions {
+    count: AtomicU64,
+    of_node: Mutex<HashMap<NodeName, (u64, Arc<Tie>)>>,
+}
+
+impl Sessions {
+    /// Ends what there was of the node.
+    fn begin(&self, node: &NodeName, tie: &Arc<Tie>) -> u64 {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        if let Some((_, before)) = self.all().insert(node.clone(), (number, tie.clone())) {
+            before.cut();
+        }
+        number
+    }
+
+    fn end(&self, node: &NodeName, number: u64) {
+        let mut all = self.all();
+        if all.get(node).is_some_and(|(last, _)| *last == number) {
+            all.remove(node);
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<NodeName, (u64, Arc<Tie>)>> {
+        self.of_node.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a stream ends.
+enum End {
+    /// The agent went.
+    Gone,
+    /// The backend wants it.
+    Closed,
+    /// The agent is refused.
+    Refused(Refusal, Status),
+}
+
+/// What is waited for.
+enum Phase {
+    /// Something to tell.
+    Free,
+    /// An answer to an update.
+    Told(Nonce, Version),
+    /// What the agent has.
+    Asked,
+    /// Something new, or that enough time passes.
+    Refused { soonest: Instant, latest: Instant },
+}
+
+struct Session<B, J> {
+    server: Arc<Server<B, J>>,
+    node: NodeName,
+    inbound: Streaming<wire::FromAgent>,
+    out: mpsc::Sender<Result<wire::FromOperator, Status>>,
+    queue: VecDeque<wire::FromOperator>,
+    /// When something of the queue was last taken.
+    progress: Instant,
+    outbox: Arc<Outbox>,
+    phase: Phase,
+    nonce: u64,
+    pause: Duration,
+}
+
+/// Follows an agent until it goes, and then tells it why.
+pub(super) async fn run<B: Backend, J: Judge>(
+    server: Arc<Server<B, J>>,
+    tie: Arc<Tie>,
+    node: NodeName,
+    mut inbound: Streaming<wire::FromAgent>,
+    out: mpsc::Sender<Result<wire::FromOperator, Status>>,
+) {
+    let end = match hello(&server, &node, &mut inbound).await {
+        Ok(hello) => follow(&server, &tie, node.clone(), hello, inbound, out.clone()).await,
+        Err(end) => end,
+    };
+    let status = match end {
+        End::Gone => Status::ok("the agent ended the stream"),
+        End::Closed => Status::aborted("the operator ended the stream: another one of this node began, or it is gone"),
+        End::Refused(why, status) => {
+            server.metrics.refuse(why);
+            warn!(%node, why = why.label(), reason = status.message(), "agent refused");
+            status
+        }
+    };
+    let farewell = async {
+        _ = out.send(Err(status)).await;
+        out.closed().await;
+    };
+    _ = timeout(FAREWELL, farewell).await;
+    tokio::time::sleep(FAREWELL).await;
+    tie.cut();
+}
+
+async fn hello<B, J>(
+    server: &Server<B, J>,
+    node: &NodeName,
+    inbound: &mut Streaming<wire::FromAgent>,
+) -> Result<Hello, End> {
+    let first = timeout(server.limits.hello, inbound.message()).await.map_err(|_| {
+        End::Refused(Refusal::Late, Status::deadline_exceeded("the first message did not come in time"))
+    })?;
+    let FromAgent::Hello(hello) = read(server, first)? else {
+        return Err(malformed("the first message must be Hello"));
+    };
+    if hello.version != VERSION {
+        let text = format!("the agent speaks version {}, the operator {VERSION}: bring both to one", hello.version);
+        return Err(End::Refused(Refusal::Version, Status::failed_precondition(text)));
+    }
+    if hello.node != *node {
+        let text = format!("the agent's token is of node {node}, and it says it is of {}", hello.node);
+        return Err(End::Refused(Refusal::Node, Status::permission_denied(text)));
+    }
+    Ok(*hello)
+}
+
+fn malformed(text: &str) -> End {
+    End::Refused(Refusal::Malformed, Status::invalid_argument(text))
+}
+
+fn read<B, J>(
+    server: &Server<B, J>,
+    message: Result<Option<wire::FromAgent>, Status>,
+) -> Result<FromAgent, End> {
+    let message = match message {
+        Ok(Some(message)) => message,
+        Ok(None) => return Err(End::Gone),
+        Err(status) if status.code() == tonic::Code::OutOfRange => return Err(malformed(status.message())),
+        Err(status) => {
+            debug!(%status, "stream ended");
+            return Err(End::Gone);
+        }
+    };
+    server.metrics.received_bytes.add(message.encoded_len() as u64);
+    from_agent(message).map_err(|error| malformed(&error.to_string()))
+}
+
+async fn follow<B: Backend, J: Judge>(
+    server: &Arc<Server<B, J>>,
+    tie: &Arc<Tie>,
+    node: NodeName,
+    hello: Hello,
+    inbound: Streaming<wire::FromAgent>,
+    out: mpsc::Sender<Result<wire::FromOperator, Status>>,
+) -> End {
+    let number = server.sessions.begin(&node, tie);
+    let _counted = server.metrics.agents.hold();
+    let outbox = Arc::new(Outbox::default());
+    let mut session = Session {
+        server: server.clone(),
+        node,
+        inbound,
+        out,
+        queue: VecDeque::new(),
+        progress: Instant::now(),
+        outbox,
+        phase: Phase::Free,
+        nonce: 0,
+        pause: SOON,
+    };
+    info!(node = %session.node, "agent connected");
+    session.server.backend.attachments(&session.node, hello.attached);
+    let end = match session.open(&hello.holdings).await {
+        Ok(()) => session.follow().await,
+        Err(end) => end,
+    };
+    server.sessions.end(&session.node, number);
+    server.backend.closed(&session.node, &session.outbox);
+    info!(node = %session.node, "agent disconnected");
+    end
+}
+
+impl<B: Backend, J: Judge> Session<B, J> {
+    /// Tells the agent all that it must know and does not have.
+    async fn open(&mut self, holdings: &Holdings) -> Result<(), End> {
+        // What one node must know is large before it is written: not for all agents at once.
+        let permit = self.server.openings.acquire().await;
+        let outbox = Arc::new(Outbox::default());
+        let opening = self.server.backend.open(&self.node, holdings, &outbox).map_err(|unready| {
+            End::Refused(Refusal::Unready, Status::unavailable(unready.to_string()))
+        })?;
+        self.outbox = outbox;
+        let Opening { version, peers, policy } = opening;
+        let policy = policy::write(&policy);
+        drop(permit);
+        self.tell(version, peers.buckets, peers.written, policy);
+        Ok(())
+    }
+
+    fn tell(&mut self, version: Version, buckets: Bytes, peers: Vec<Bytes>, policy: Vec<Bytes>) {
+        self.nonce += 1;
+        let nonce = Nonce(self.nonce);
+        for part in parts(nonce, buckets, peers, policy) {
+            self.queue(wire::OperatorSays::Part(part));
+        }
+        self.phase = Phase::Told(nonce, version);
+        self.server.metrics.updates.add(1);
+    }
+
+    fn queue(&mut self, says: wire::OperatorSays) {
+        if self.queue.is_empty() {
+            self.progress = Instant::now();
+        }
+        self.queue.push_back(wire::FromOperator { says: Some(says) });
+    }
+
+    async fn follow(&mut self) -> End {
+        loop {
+            if self.outbox.is_closed() {
+                return End::Closed;
+            }
+            self.refill();
+            let wake = self.deadline();
+            tokio::select! {
+                message = self.inbound.message() => {
+                    let heard = read(&self.server, message);
+                    if let Err(end) = self.hear(heard).await {
+                        return end;
+                    }
+                }
+                permit = self.out.reserve(), if !self.queue.is_empty() => {
+                    let Ok(permit) = permit else { return End::Gone };
+                    if let Some(message) = self.queue.pop_front() {
+                        self.server.metrics.sent_bytes.add(message.encoded_len() as u64);
+                        self.progress = Instant::now();
+                        permit.send(Ok(message));
+                    }
+                }
+                () = self.outbox.woken() => {}
+                () = sleep_until(wake) => {
+                    if self.is_stalled() {
+                        let text = "the agent reads nothing of what is sent to it";
+                        return End::Refused(Refusal::Stalled, Status::deadline_exceeded(text));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Queues what is to be told, if it is time.
+    fn refill(&mut self) {
+        if self.queue.is_empty() {
+            for uid in self.outbox.take_known() {
+                self.queue(wire::OperatorSays::Known(uid));
+            }
+        }
+        match self.phase {
+            Phase::Free => match self.outbox.take() {
+                Next::Nothing => {}
+                Next::Tell(version, Changes { peers, policy, .. }) => {
+                    self.tell(version, Bytes::new(), peers.into_values().collect(), policy::write(&policy));
+                }
+                Next::Ask => self.ask(),
+            },
+            Phase::Refused { soonest, latest } => {
+                let now = Instant::now();
+                if latest <= now || soonest <= now && self.outbox.is_changed() {
+                    self.ask();
+                }
+            }
+            Phase::Told(..) | Phase::Asked => {}
+        }
+    }
+
+    fn ask(&mut self) {
+        self.outbox.forget();
+        self.queue(wire::OperatorSays::Tell(wire::Tell {}));
+        self.phase = Phase::Asked;
+        self.server.metrics.asked.add(1);
+    }
+
+    /// When there is something to do though nothing happens.
+    fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        let retry = match self.phase {
+            Phase::Refused { soonest, .. } if now < soonest => soonest,
+            Phase::Refused { latest, .. } => latest,
+            _ => now + LATE,
+        };
+        if self.queue.is_empty() { retry } else { retry.min(self.progress + self.server.limits.stall) }
+    }
+
+    fn is_stalled(&self) -> bool {
+        !self.queue.is_empty() && self.progress.elapsed() >= self.server.limits.stall
+    }
+
+    async fn hear(&mut self, heard: Result<FromAgent, End>) -> Result<(), End> {
+        let (backend, node) = (&self.server.backend, &self.node);
+        match (heard?, &self.phase) {
+            (FromAgent::Ack(nonce), Phase::Told(told, version)) if nonce == *told => {
+                backend.acknowledged(node, *version);
+                self.server.metrics.acknowledged.add(1);
+                self.pause = SOON;
+                self.phase = Phase::Free;
+            }
+            (FromAgent::Nack(nonce, reason), Phase::Told(told, version)) if nonce == *told => {
+                warn!(%node, reason, "agent refused an update");
+                backend.refused(node, *version, &reason);
+                self.server.metrics.refused_updates.add(1);
+                self.outbox.forget();
+                let now = Instant::now();
+                self.phase = Phase::Refused { soonest: now + self.pause, latest: now + LATE };
+                self.pause = (self.pause * 2).min(LATE);
+            }
+            (FromAgent::Attached(attached), _) => backend.attached(node, attached),
+            (FromAgent::Detached(uid), _) => backend.detached(node, &uid),
+            (FromAgent::Holdings(holdings), Phase::Asked) => self.open(&holdings).await?,
+            (FromAgent::Hello(_), _) => return Err(malformed("Hello may only be the first message")),
+            (FromAgent::Ack(_) | FromAgent::Nack(..) | FromAgent::Holdings(_), _) => {
+                return Err(malformed("an answer to nothing that was said"));
+            }
+        }
+        Ok(())
+    }
+}
