@@ -37,7 +37,10 @@ impl Attributes {
 
     /// Adds a text, with the zero that ends it.
     pub fn put_text(&mut self, kind: u16, text: &str) -> &mut Self {
-        self.put(kind, &[text.as_bytes(), &[0]].concat())
+        let start = self.begin(kind);
+        self.0.extend(text.as_bytes());
+        self.0.push(0);
+        self.end(start)
     }
 
     /// Adds an address in the size of its family.
@@ -50,9 +53,27 @@ impl Attributes {
 
     /// Adds an attribute that holds attributes.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
-        let mut inner = Self::default();
-        fill(&mut inner);
-        self.put(kind | NESTED, &inner.0)
+        let start = self.begin(kind | NESTED);
+        fill(self);
+        self.end(start)
+    }
+
+    /// Begins an attribute whose length is not known yet.
+    fn begin(&mut self, kind: u16) -> usize {
+        let start = self.0.len();
+        self.0.extend([0; 2]);
+        self.0.extend(kind.to_ne_bytes());
+        start
+    }
+
+    /// Ends the attribute that began at `start`.
+    fn end(&mut self, start: usize) -> &mut Self {
+        let length = u16::try_from(self.0.len() - start).unwrap_or(u16::MAX);
+        if let Some(written) = self.0.get_mut(start..start + 2) {
+            written.copy_from_slice(&length.to_ne_bytes());
+        }
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self
     }
 
     /// Adds attributes that were written apart.
@@ -64,6 +85,11 @@ impl Attributes {
     /// How much was written, in bytes.
     pub fn length(&self) -> usize {
         self.0.len()
+    }
+
+    /// All that was written so far, to be sent.
+    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.0
     }
 
     /// All that was written.

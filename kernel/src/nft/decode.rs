@@ -19,15 +19,19 @@ pub fn kernel_name(expr: &Expr) -> &str {
         Expr::Payload { .. } => "payload",
         Expr::Compare { .. } => "cmp",
         Expr::Mask { .. } => "bitwise",
-        Expr::Lookup { .. } => "lookup",
+        Expr::Lookup { .. } | Expr::VerdictOf { .. } => "lookup",
         Expr::DestinationType { .. } => "fib",
-        Expr::ConnectionStatus { .. } => "ct",
+        Expr::ConnectionStatus { .. } | Expr::ConnectionState { .. } => "ct",
+        Expr::Between { .. } => "range",
+        Expr::Count => "counter",
         Expr::Nat { .. } => "nat",
         Expr::Masquerade { .. } => "masq",
         Expr::NetworkOrder { .. } => "byteorder",
         Expr::RouteSegment { .. } => "rt",
         Expr::LowerSegment { .. } => "exthdr",
-        Expr::Drop | Expr::Accept | Expr::Jump { .. } => "immediate",
+        Expr::Drop | Expr::Accept | Expr::Jump { .. } | Expr::Goto { .. } | Expr::Return | Expr::Constant { .. } => {
+            "immediate"
+        }
         Expr::Foreign { name } => name,
     }
 }
@@ -157,6 +161,8 @@ fn value(field: FieldType, bytes: &[u8]) -> Option<Value> {
             all.into_iter().find(|p| bytes.first() == Some(&p.number())).map(Value::Protocol)
         }
         FieldType::Port => bytes.first_chunk().map(|b| Value::Port(u16::from_be_bytes(*b))),
+        // None of the sets that are decoded has such a field.
+        FieldType::Mark => None,
     }
 }
 
@@ -183,25 +189,29 @@ fn known(name: &str, a: Content<'_>) -> Option<Expr> {
             let plain = data(a, 5)?.iter().all(|byte| *byte == 0) && a.number_be(6).unwrap_or_default() == 0;
             plain.then_some(Expr::Mask { from: register(a, 1)?, to: register(a, 2)?, mask: data(a, 4)? })
         }
-        "lookup" => Some(Expr::Lookup {
-            set: a.text(1)?,
-            from: register(a, 2)?,
-            to: register(a, 3),
-            inverted: a.number_be(5).unwrap_or_default() & n::LOOKUP_INVERTED != 0,
+        "lookup" => lookup(a),
+        "range" => (a.number_be(2)? == n::WITHIN).then_some(Expr::Between {
+            from: register(a, 1)?,
+            low: data(a, 3)?,
+            high: data(a, 4)?,
         }),
+        "counter" => Some(Expr::Count),
         "fib" => {
             let plain = a.number_be(2)? == n::FIB_ADDRESS_TYPE && a.number_be(3)? == n::FIB_DESTINATION;
             plain.then_some(Expr::DestinationType { to: register(a, 1)? })
         }
-        "ct" => (a.number_be(2)? == n::CT_STATUS && a.get(3).is_none())
-            .then_some(Expr::ConnectionStatus { to: register(a, 1)? }),
+        "ct" => match (a.number_be(2)?, a.get(3)) {
+            (n::CT_STATUS, None) => Some(Expr::ConnectionStatus { to: register(a, 1)? }),
+            (n::CT_STATE, None) => Some(Expr::ConnectionState { to: register(a, 1)? }),
+            _ => None,
+        },
         "nat" => nat(a),
         "masq" => {
             let flags = a.number_be(1).unwrap_or_default();
             let plain = flags & !n::RANDOM_FULLY == 0 && a.get(2).is_none();
             plain.then_some(Expr::Masquerade { fully_random: flags != 0 })
         }
-        "immediate" => verdict(a),
+        "immediate" => immediate(a),
         "byteorder" => {
             let plain = (a.number_be(3)?, a.number_be(4)?, a.number_be(5)?) == (n::TO_NETWORK_ORDER, 2, 2);
             plain.then_some(Expr::NetworkOrder { from: register(a, 1)?, to: register(a, 2)? })
@@ -218,15 +228,29 @@ fn known(name: &str, a: Content<'_>) -> Option<Expr> {
     }
 }
 
-fn verdict(a: Content<'_>) -> Option<Expr> {
-    let verdict = a.nested(2)?.nested(2)?;
-    if a.number_be(1)? != n::REGISTER_VERDICT {
-        return None;
+fn lookup(a: Content<'_>) -> Option<Expr> {
+    if a.number_be(3) == Some(n::REGISTER_VERDICT) {
+        return Some(Expr::VerdictOf { map: a.text(1)?, from: register(a, 2)? });
     }
+    Some(Expr::Lookup {
+        set: a.text(1)?,
+        from: register(a, 2)?,
+        to: register(a, 3),
+        inverted: a.number_be(5).unwrap_or_default() & n::LOOKUP_INVERTED != 0,
+    })
+}
+
+fn immediate(a: Content<'_>) -> Option<Expr> {
+    if a.number_be(1)? != n::REGISTER_VERDICT {
+        return Some(Expr::Constant { value: data(a, 2)?, to: register(a, 1)? });
+    }
+    let verdict = a.nested(2)?.nested(2)?;
     match verdict.number_be(1)? {
         n::DROP => Some(Expr::Drop),
         n::ACCEPT => Some(Expr::Accept),
         n::JUMP => Some(Expr::Jump { chain: verdict.text(2)? }),
+        n::GOTO => Some(Expr::Goto { chain: verdict.text(2)? }),
+        n::RETURN => Some(Expr::Return),
         _ => None,
     }
 }

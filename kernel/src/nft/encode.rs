@@ -123,13 +123,14 @@ impl Encoder {
     }
 }
 
-fn comment(text: &str) -> Vec<u8> {
+pub(crate) fn comment(text: &str) -> Vec<u8> {
     let text: String = text.chars().take(LONGEST_COMMENT).collect();
     let len = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
     [&[COMMENT, len], text.as_bytes(), &[0]].concat()
 }
 
-fn expression(w: &mut Attributes, expr: &Expr) {
+/// Writes one expression of a rule.
+pub(crate) fn expression(w: &mut Attributes, expr: &Expr) {
     w.nest(1, |w| {
         w.put_text(1, super::decode::kernel_name(expr));
         w.nest(2, |w| attributes(w, expr));
@@ -170,6 +171,25 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
             w.put_number_be(1, register(*to));
             w.put_number_be(2, n::CT_STATUS);
         }
+        Expr::ConnectionState { to } => {
+            w.put_number_be(1, register(*to));
+            w.put_number_be(2, n::CT_STATE);
+        }
+        Expr::Constant { value, to } => {
+            w.put_number_be(1, register(*to));
+            data(w, 2, value);
+        }
+        Expr::Between { from, low, high } => {
+            w.put_number_be(1, register(*from));
+            w.put_number_be(2, n::WITHIN);
+            data(w, 3, low);
+            data(w, 4, high);
+        }
+        Expr::VerdictOf { map, from } => {
+            w.put_text(1, map);
+            w.put_number_be(2, register(*from));
+            w.put_number_be(3, n::REGISTER_VERDICT);
+        }
         Expr::Nat { kind, family, address, port } => {
             w.put_number_be(1, number_of(&n::NATS, kind));
             w.put_number_be(2, number_of(&n::FAMILIES, family));
@@ -190,7 +210,9 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
         Expr::Drop => verdict(w, n::DROP, None),
         Expr::Accept => verdict(w, n::ACCEPT, None),
         Expr::Jump { chain } => verdict(w, n::JUMP, Some(chain)),
-        Expr::Foreign { .. } => {}
+        Expr::Goto { chain } => verdict(w, n::GOTO, Some(chain)),
+        Expr::Return => verdict(w, n::RETURN, None),
+        Expr::Count | Expr::Foreign { .. } => {}
     }
 }
 
@@ -223,6 +245,11 @@ fn lower_segment(w: &mut Attributes, from: Register) {
 
 fn verdict(w: &mut Attributes, code: u32, chain: Option<&str>) {
     w.put_number_be(1, n::REGISTER_VERDICT);
+    verdict_data(w, code, chain);
+}
+
+/// A verdict as data, which an element of a map has in the same place.
+pub(crate) fn verdict_data(w: &mut Attributes, code: u32, chain: Option<&str>) {
     w.nest(2, |w| {
         w.nest(2, |w| {
             w.put_number_be(1, code);

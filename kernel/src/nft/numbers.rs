@@ -20,10 +20,13 @@ pub mod message {
     pub const DELETE_TABLE: u16 = 2;
     pub const NEW_CHAIN: u16 = 3;
     pub const GET_CHAIN: u16 = 4;
+    pub const DELETE_CHAIN: u16 = 5;
     pub const NEW_RULE: u16 = 6;
     pub const GET_RULE: u16 = 7;
+    pub const DELETE_RULE: u16 = 8;
     pub const NEW_SET: u16 = 9;
     pub const GET_SET: u16 = 10;
+    pub const DELETE_SET: u16 = 11;
     pub const NEW_ELEMENT: u16 = 12;
     pub const GET_ELEMENT: u16 = 13;
     pub const DELETE_ELEMENT: u16 = 14;
@@ -43,6 +46,16 @@ pub const DROP: u32 = 0;
 pub const ACCEPT: u32 = 1;
 /// `NFT_JUMP`, a negative number.
 pub const JUMP: u32 = 3_u32.wrapping_neg();
+/// `NFT_GOTO`.
+pub const GOTO: u32 = 4_u32.wrapping_neg();
+/// `NFT_RETURN`.
+pub const RETURN: u32 = 5_u32.wrapping_neg();
+/// `NFT_DATA_VERDICT`: the type of what a map of verdicts has.
+pub const VERDICTS: u32 = 0xffff_ff00;
+/// `NFT_RANGE_EQ`.
+pub const WITHIN: u32 = 0;
+/// `NFT_CT_STATE`.
+pub const CT_STATE: u32 = 0;
 /// `NFT_BYTEORDER_HTON`.
 pub const TO_NETWORK_ORDER: u32 = 1;
 /// `NFT_RT_TCPMSS`.
@@ -100,12 +113,18 @@ pub const fn field(field: FieldType) -> (u32, u32) {
         FieldType::Address(Family::V6) => (8, 16),
         FieldType::Protocol => (12, 1),
         FieldType::Port => (13, 2),
+        FieldType::Mark => (19, 4),
     }
 }
 
 /// Every type of field.
-pub const FIELDS: [FieldType; 4] =
-    [FieldType::Address(Family::V4), FieldType::Address(Family::V6), FieldType::Protocol, FieldType::Port];
+pub const FIELDS: [FieldType; 5] = [
+    FieldType::Address(Family::V4),
+    FieldType::Address(Family::V6),
+    FieldType::Protocol,
+    FieldType::Port,
+    FieldType::Mark,
+];
 
 /// How many bits each field takes in the number of a concatenation's type.
 pub const TYPE_BITS: u32 = 6;

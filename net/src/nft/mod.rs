@@ -47,6 +47,8 @@ pub enum FieldType {
     Protocol,
     /// A port.
     Port,
+    /// A number of 4 bytes in the order of the host.
+    Mark,
 }
 
 /// The value of one field of a key.
@@ -251,6 +253,36 @@ pub enum Expr {
         /// Into this register.
         to: Register,
     },
+    /// Loads the bit of the state that the packet has in its connection (`NFT_CT_STATE`, `NF_CT_STATE_BIT`).
+    ConnectionState {
+        /// Into this register.
+        to: Register,
+    },
+    /// Loads bytes that are always the same (`NFTA_IMMEDIATE_DATA` with a value).
+    Constant {
+        /// The bytes.
+        value: Vec<u8>,
+        /// Into this register.
+        to: Register,
+    },
+    /// Goes on if the register is between two values, both included (`NFT_RANGE_EQ`).
+    Between {
+        /// What is compared.
+        from: Register,
+        /// The least, in network byte order.
+        low: Vec<u8>,
+        /// The greatest, of the same length.
+        high: Vec<u8>,
+    },
+    /// Does what a map of verdicts says of the key; goes on behind this rule where it says nothing.
+    VerdictOf {
+        /// The map.
+        map: String,
+        /// The key.
+        from: Register,
+    },
+    /// Counts packets and bytes; what was counted is no part of the rule.
+    Count,
     /// Rewrites addresses and ports.
     Nat {
         /// Which side.
@@ -276,6 +308,13 @@ pub enum Expr {
         /// The chain.
         chain: String,
     },
+    /// Goes through another chain, and does not come back to this one (`NFT_GOTO`).
+    Goto {
+        /// The chain.
+        chain: String,
+    },
+    /// Goes on behind the rule that jumped last (`NFT_RETURN`).
+    Return,
     /// An expression that Towpath does not make: somebody else put it there.
     Foreign {
         /// The kernel's name of it.
