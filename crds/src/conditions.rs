@@ -31,6 +31,8 @@ pub enum ConditionType {
     CNIConfigured,
     /// Both kinds: no other network's CNI configuration takes pods, and none did that still run.
     CNIUncontested,
+    /// `ClusterNetwork`: every network policy can be honoured in full.
+    PoliciesHonoured,
 }
 
 impl fmt::Display for ConditionType {

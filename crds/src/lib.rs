@@ -3,12 +3,14 @@
 //! ```text
 //! ClusterNetwork.spec --Draft--> net::intent::validate        (written by users; status by the operator)
 //! NodeNetwork.spec <--> net::state::NodeSpec                   (written by the operator; status by the node's agent)
+//! cluster_policy::ClusterNetworkPolicy                         (another project's kind, read only)
 //! ```
 //!
 //! The rules that can be judged by looking at one object alone are in its schema ([`rules`]); what needs the
 //! cluster's facts ends in a condition ([`conditions`]).
 
 mod cluster_network;
+pub mod cluster_policy;
 pub mod conditions;
 mod convert;
 pub mod generate;

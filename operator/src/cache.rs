@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use towpath_crds::{ClusterNetwork, NodeNetwork};
 
 /// How long one watch call may last, in seconds; a silently dead connection is noticed 5 s later.
-const WATCH_SECONDS: u32 = 60;
+pub const WATCH_SECONDS: u32 = 60;
 
 /// Everything that is watched.
 #[derive(Clone, Debug)]

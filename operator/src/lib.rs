@@ -21,6 +21,7 @@ pub mod grant;
 pub mod http;
 pub mod lease;
 pub mod metrics;
+pub mod policy;
 pub mod publish;
 pub mod reconcile;
 pub mod run;

@@ -106,7 +106,7 @@ fn count<'a>(census: &mut Census<'a>, name: String, part: &'a NodeNetwork, revis
 }
 
 /// Some names and how many more.
-fn names<'a>(list: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn names<'a>(list: impl IntoIterator<Item = &'a str>) -> String {
     let all: Vec<&str> = list.into_iter().collect();
     let shown = all.iter().take(MOST_NAMES).copied().collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(MOST_NAMES) {

@@ -1,0 +1,188 @@
+//! What the API holds, told as changes: what policies are compiled from. Every replica has its own.
+//!
+//! No object is kept: each event is read at once ([`sources`]), and only a hash of what it said remains ([`memory`]), by which
+//! events that change nothing are dropped, and objects that vanished between two lists are noticed.
+//!
+//! A receiver that is slow holds up the watches, and nothing else: what is not read stays with the API server.
+
+mod memory;
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt;
+use futures::stream::{pending, select_all};
+use kube::Client;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use towpath_net::policy::input::{ClusterPolicy, Key, Namespace, NetworkPolicy, Node, Pod};
+use towpath_net::state::NodeName;
+
+use self::memory::Memory;
+use self::sources::{Item, Kind, Step, Steps};
+use super::report::{Complaint, PolicyId, Report};
+
+/// How many changes wait for the receiver.
+const WAITING: usize = 1024;
+
+/// CHANGE-STANDIN
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Change {
+    Namespace(Namespace),
+    NamespaceGone(String),
+    Pod(Pod),
+    PodGone(Key),
+    Node(Node),
+    NodeGone(NodeName),
+    Policy(NetworkPolicy),
+    PolicyGone(Key),
+    ClusterPolicy(ClusterPolicy),
+    ClusterPolicyGone(String),
+}
+
+/// One thing to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fed {
+    /// Something came, went, or is other than before.
+    Change(Change),
+    /// From now on, all that there is was told. It is said once.
+    Whole,
+}
+
+/// Where it is told.
+#[derive(Debug)]
+pub struct Feed {
+    /// The changes. What is gone is told only if it was told before.
+    pub changes: mpsc::Receiver<Fed>,
+    /// The policies that cannot be honoured in full.
+    pub report: watch::Receiver<Report>,
+}
+
+/// Starts watching. It ends when nobody receives the changes any more.
+pub fn feed(client: &Client, tasks: &mut JoinSet<()>) -> Feed {
+    let (out, changes) = mpsc::channel(WAITING);
+    let (reporter, report) = watch::channel(Report::default());
+    let feeder = Feeder {
+        client: client.clone(),
+        memories: BTreeMap::new(),
+        unlisted: Kind::ALL.into(),
+        policies_watched: false,
+        out,
+        reporter,
+    };
+    tasks.spawn(async move {
+        // An error says that nobody receives any more, which is when it ends.
+        let _ = feeder.run().await;
+    });
+    Feed { changes, report }
+}
+
+/// Nobody receives any more.
+struct Closed;
+
+impl<T> From<mpsc::error::SendError<T>> for Closed {
+    fn from(_: mpsc::error::SendError<T>) -> Self {
+        Self
+    }
+}
+
+struct Feeder {
+    client: Client,
+    /// What was told of each kind.
+    memories: BTreeMap<Kind, Memory>,
+    /// The kinds that were not listed in full yet.
+    unlisted: BTreeSet<Kind>,
+    /// Whether the definition of `ClusterNetworkPolicy` is there, as far as it was seen.
+    policies_watched: bool,
+    out: mpsc::Sender<Fed>,
+    reporter: watch::Sender<Report>,
+}
+
+impl Feeder {
+    async fn run(mut self) -> Result<(), Closed> {
+        let mut objects = select_all(sources::always(&self.client));
+        let mut definitions = sources::definition(&self.client);
+        let mut cluster_policies: Steps = pending().boxed();
+        loop {
+            let told = tokio::select! {
+                told = objects.next() => told,
+                told = cluster_policies.next() => told,
+                Some(is_there) = definitions.next() => {
+                    if let Some(steps) = self.defined(is_there).await? {
+                        cluster_policies = steps;
+                    }
+                    continue;
+                }
+                () = self.out.closed() => return Err(Closed),
+            };
+            if let Some((kind, step)) = told {
+                self.step(kind, step).await?;
+            }
+        }
+    }
+
+    /// Whether there is a definition of `ClusterNetworkPolicy`: what is to be followed from now on, where that is other
+    /// than before.
+    async fn defined(&mut self, is_there: bool) -> Result<Option<Steps>, Closed> {
+        let kind = Kind::ClusterNetworkPolicy;
+        if is_there {
+            let is_new = !std::mem::replace(&mut self.policies_watched, true);
+            return Ok(is_new.then(|| sources::cluster_policies(&self.client)));
+        }
+        if std::mem::replace(&mut self.policies_watched, false) {
+            tracing::info!("ClusterNetworkPolicy is not defined any more");
+        }
+        self.step(kind, Step::Begun).await?;
+        self.step(kind, Step::Listed).await?;
+        Ok(Some(pending().boxed()))
+    }
+
+    async fn step(&mut self, kind: Kind, step: Step) -> Result<(), Closed> {
+        let memory = self.memories.entry(kind).or_default();
+        match step {
+            Step::Begun => memory.begin(),
+            Step::Is(item) => self.is(kind, item).await?,
+            Step::Gone(name) => {
+                if memory.forget(&name) {
+                    self.gone(kind, &name).await?;
+                }
+            }
+            Step::Listed => {
+                for name in memory.vanished() {
+                    self.gone(kind, &name).await?;
+                }
+                if self.unlisted.remove(&kind) && self.unlisted.is_empty() {
+                    tracing::info!("all that policies are compiled from is known");
+                    self.out.send(Fed::Whole).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn is(&mut self, kind: Kind, item: Item) -> Result<(), Closed> {
+        if let Some((id, complaint)) = item.policy {
+            self.complain(id, Some(complaint));
+        }
+        let memory = self.memories.entry(kind).or_default();
+        if memory.note(item.name, item.print) {
+            self.out.send(Fed::Change(item.change)).await?;
+        }
+        Ok(())
+    }
+
+    async fn gone(&mut self, kind: Kind, name: &str) -> Result<(), Closed> {
+        if let Some(id) = kind.policy_id(name) {
+            self.complain(id, None);
+        }
+        self.out.send(Fed::Change(kind.gone(name))).await?;
+        Ok(())
+    }
+
+    /// Reports what is found in a policy now, which may be nothing any more.
+    fn complain(&self, id: PolicyId, complaint: Option<Complaint>) {
+        self.reporter.send_if_modified(|report| report.set(id, complaint));
+    }
+}
