@@ -45,7 +45,7 @@ impl FakeKernel {
 
     fn add_address(&mut self, address: &Address) -> Outcome {
         self.link_exists(&address.link)?;
-        self.state.addresses.insert(address.clone());
+        self.state.addresses.insert(*address);
         Ok(())
     }
 

@@ -129,7 +129,7 @@ fn link(name: &str, kind: DeviceKind, last: u8) -> (String, Device) {
 
 fn way(peer: u8, gateway: &str) -> Target {
     let family = if gateway.contains(':') { 100 } else { 0 };
-    let (link, gateway) = ("towvxlan4".to_owned(), gateway.parse().unwrap());
+    let (link, gateway) = ("towvxlan4".into(), gateway.parse().unwrap());
     let id = NexthopId(NexthopId::FIRST + u32::from(peer) + family);
     Target::Via(Nexthop { id, gateway, link, on_link: true, encapsulation: None })
 }
@@ -137,7 +137,7 @@ fn way(peer: u8, gateway: &str) -> Target {
 fn desired() -> Desired {
     let tunnel = || "towvxlan4".to_owned();
     let vxlan = DeviceKind::Vxlan { vni: 4096, port: 4789, local: IpAddr::from([172, 16, 30, 3]) };
-    let address = |link: &str, text: &str| Address { link: link.to_owned(), address: text.parse().unwrap() };
+    let address = |link: &str, text: &str| Address { link: link.into(), address: text.parse().unwrap() };
     let mut desired = Desired {
         devices: BTreeMap::from([link("towbr0", DeviceKind::Bridge, 1), link("towvxlan4", vxlan, 2)]),
         links: BTreeMap::from([(POD.to_owned(), Link { up: true, mtu: 1450, bridged: true })]),
@@ -154,15 +154,19 @@ fn desired() -> Desired {
         ]),
         ..Desired::default()
     };
-    let pod = Station { link: POD.to_owned(), mac: Mac([2, 0, 0, 0, 0, 0xaa]) };
+    let pod = Station { link: POD.into(), mac: Mac([2, 0, 0, 0, 0, 0xaa]) };
     desired.stations.insert(pod, Forwarding::Port);
-    desired.routes.insert("10.244.3.0/24".parse().unwrap(), Target::Link { link: "towbr0".to_owned() });
+    desired.routes.insert("10.244.3.0/24".parse().unwrap(), Target::Link { link: "towbr0".into() });
     for peer in PEERS {
         let mac = Mac([2, 0, 0, 0, 0, peer]);
-        desired.stations.insert(Station { link: tunnel(), mac }, Forwarding::To([172, 16, 30, peer].into()));
+        desired
+            .stations
+            .insert(Station { link: tunnel().as_str().into(), mac }, Forwarding::To([172, 16, 30, peer].into()));
         let gateways = [format!("10.244.{peer}.0"), format!("fe80::{peer}")];
         for gateway in &gateways {
-            desired.neighbours.insert(Neighbour { link: tunnel(), address: gateway.parse().unwrap() }, mac);
+            desired
+                .neighbours
+                .insert(Neighbour { link: tunnel().as_str().into(), address: gateway.parse().unwrap() }, mac);
         }
         let [v4, v6] = gateways;
         desired.routes.insert(format!("10.244.{peer}.0/24").parse().unwrap(), way(peer, &v4));

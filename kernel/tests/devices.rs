@@ -62,11 +62,10 @@ fn device(kind: &str) -> (&'static str, Device) {
 /// What a node has on such a device, and what leads to it.
 fn desired(kind: &str) -> Desired {
     let (name, device) = device(kind);
-    let link = || name.to_owned();
     let mut desired = Desired {
-        devices: BTreeMap::from([(link(), device)]),
+        devices: BTreeMap::from([(name.to_owned(), device)]),
         addresses: BTreeSet::from(
-            ["10.244.3.0/32", "fd00:244:0:3::/128"].map(|a| Address { link: link(), address: net(a) }),
+            ["10.244.3.0/32", "fd00:244:0:3::/128"].map(|a| Address { link: name.into(), address: net(a) }),
         ),
         sysctls: BTreeMap::from([(Sysctl::of_link(Family::V4, name, "rp_filter"), "2".to_owned())]),
         ..Desired::default()
@@ -77,15 +76,15 @@ fn desired(kind: &str) -> Desired {
         let gateway = address(if kind == "ipip" { &node } else { gateway });
         match kind {
             "vxlan" | "vxlan6" => {
-                let station = Station { link: link(), mac };
+                let station = Station { link: name.into(), mac };
                 desired.stations.insert(station, Forwarding::To(address(&outer)));
-                desired.neighbours.insert(Neighbour { link: link(), address: gateway }, mac);
+                desired.neighbours.insert(Neighbour { link: name.into(), address: gateway }, mac);
             }
-            "geneve" => _ = desired.neighbours.insert(Neighbour { link: link(), address: gateway }, mac),
+            "geneve" => _ = desired.neighbours.insert(Neighbour { link: name.into(), address: gateway }, mac),
             _ => {}
         }
         let target = match (kind, peer) {
-            ("bridge" | "wireguard", _) => Target::Link { link: link() },
+            ("bridge" | "wireguard", _) => Target::Link { link: name.into() },
             // IPv4 in IPv4, and IPv6 in IPv6.
             ("ipip", 5) | ("ip6tnl", 4) => continue,
             _ => Target::Via(way(kind, name, peer, gateway)),
@@ -109,7 +108,7 @@ fn way(kind: &str, link: &str, peer: u8, gateway: IpAddr) -> Nexthop {
         _ => None,
     };
     let id = NexthopId(NexthopId::FIRST + u32::from(peer));
-    Nexthop { id, gateway, link: link.to_owned(), on_link: true, encapsulation }
+    Nexthop { id, gateway, link: link.into(), on_link: true, encapsulation }
 }
 
 struct Node {

@@ -99,8 +99,7 @@ impl Effect {
                 self.add_peer(is, |cidr| way(after, cidr));
             }
         }
-        let route =
-            |(destination, target): (&IpNet, &Target)| Route { destination: *destination, target: target.clone() };
+        let route = |(destination, target): (&IpNet, &Target)| Route { destination: *destination, target: *target };
         for gone in before.iter().filter(|(to, target)| after.get(*to) != Some(*target)) {
             self.remove_route(&route(gone));
         }
@@ -172,11 +171,11 @@ mod tests {
     fn route(cidr: &str, link: &str) -> Route {
         let target = match link {
             "" => Target::Blackhole,
-            link if transport_of(link) == Some(Transport::WireGuard) => Target::Link { link: link.to_owned() },
+            link if transport_of(link) == Some(Transport::WireGuard) => Target::Link { link: link.into() },
             link => Target::Via(Nexthop {
                 id: NexthopId(1),
                 gateway: [172, 16, 30, 4].into(),
-                link: link.to_owned(),
+                link: link.into(),
                 on_link: false,
                 encapsulation: None,
             }),

@@ -22,6 +22,7 @@ pub mod facts;
 pub mod family;
 pub mod intent;
 pub mod lease;
+pub mod link_name;
 pub mod mac;
 pub mod nft;
 pub mod node_address;

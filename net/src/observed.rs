@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::device::{Device, is_device};
 use crate::family::Family;
 use crate::lease::is_host_interface;
+use crate::link_name::LinkName;
 use crate::mac::Mac;
 use crate::nft::{Element, Table};
 use crate::transport::PublicKey;
@@ -42,7 +43,7 @@ pub struct Encapsulation {
 }
 
 /// A way to another node, shared by all routes that take it: a nexthop object of the kernel.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Nexthop {
     /// Its number: a function of everything else, but where two would have the same.
@@ -50,7 +51,7 @@ pub struct Nexthop {
     /// The address that packets are given to.
     pub gateway: IpAddr,
     /// The link that they leave by.
-    pub link: String,
+    pub link: LinkName,
     /// Whether the gateway is taken to be on the link whatever the link's addresses are (`RTNH_F_ONLINK`).
     pub on_link: bool,
     /// The outer header that they get, where the device takes it from the route.
@@ -68,7 +69,7 @@ impl fmt::Display for Nexthop {
 }
 
 /// Where a route leads.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Target {
     /// To another node.
@@ -76,7 +77,7 @@ pub enum Target {
     /// To whoever is at the other end of a link.
     Link {
         /// The link.
-        link: String,
+        link: LinkName,
     },
     /// Nowhere: packets are dropped in silence (`RTN_BLACKHOLE`).
     Blackhole,
@@ -112,7 +113,7 @@ impl Target {
 }
 
 /// A route of the main table.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
     /// Where to.
@@ -134,10 +135,10 @@ impl fmt::Display for Route {
 }
 
 /// An address of a link.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Address {
     /// The link.
-    pub link: String,
+    pub link: LinkName,
     /// The address with its prefix length.
     pub address: IpNet,
 }
@@ -161,10 +162,10 @@ pub struct Link {
 }
 
 /// An address on a link, of which the Ethernet address is known for good (`NUD_PERMANENT`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Neighbour {
     /// The link.
-    pub link: String,
+    pub link: LinkName,
     /// The address.
     pub address: IpAddr,
 }
@@ -176,10 +177,10 @@ impl fmt::Display for Neighbour {
 }
 
 /// An Ethernet address that frames are forwarded to by an entry that was set for good (`NUD_PERMANENT`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Station {
     /// The tunnel, or the port of the bridge.
-    pub link: String,
+    pub link: LinkName,
     /// The Ethernet address.
     pub mac: Mac,
 }

@@ -161,8 +161,8 @@ impl Op {
             | Self::SetNeighbour { neighbour: Neighbour { link, .. }, .. }
             | Self::DeleteNeighbour(Neighbour { link, .. })
             | Self::SetStation { station: Station { link, .. }, .. }
-            | Self::DeleteStation { station: Station { link, .. }, .. }
-            | Self::SetCipher { link, .. }
+            | Self::DeleteStation { station: Station { link, .. }, .. } => Some(link),
+            Self::SetCipher { link, .. }
             | Self::SetCipherPeer { link, .. }
             | Self::DeleteCipherPeer { link, .. }
             | Self::DeleteLink(link)

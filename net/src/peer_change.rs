@@ -172,7 +172,7 @@ fn contend(state: &NodeState) -> bool {
 
 /// The kernel as it is where all that was desired is there.
 fn as_observed(desired: Desired) -> Observed {
-    let nexthops = desired.routes.values().filter_map(Target::nexthop).map(|nexthop| (nexthop.id, nexthop.clone()));
+    let nexthops = desired.routes.values().filter_map(Target::nexthop).map(|nexthop| (nexthop.id, *nexthop));
     Observed {
         nexthops: nexthops.collect(),
         routes: desired

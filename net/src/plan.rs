@@ -1,5 +1,6 @@
 //! From what a node has to what it should have: the operations, in order.
 
+mod compare;
 mod devices;
 mod links;
 mod routes;

@@ -17,7 +17,7 @@ mod settings;
 mod table;
 mod vantage;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::lease::Lease;
 use crate::observed::{Desired, Subnet, Surroundings, Sysctl, Target};
@@ -25,7 +25,7 @@ use crate::state::NodeState;
 use crate::transport::Keys;
 use devices::device_names;
 use nexthops::Nexthops;
-use peers::peer_objects;
+use peers::{PeerObjects, add_peer};
 use vantage::Vantage;
 
 pub use obstacle::Obstacle;
@@ -56,12 +56,12 @@ pub fn render(state: &NodeState, leases: &[Lease], around: &Surroundings, keys: 
     desired.sysctls = settings_of(state, leases);
     desired.table = Some(table::render(&own, &state.peers, leases));
     render_own(&own, state, leases, rendered.mtu, desired);
-    let (mut obstacles, mut nexthops) = (BTreeSet::new(), Nexthops::default());
+    let (mut objects, mut nexthops) = (PeerObjects::default(), Nexthops::default());
     for (name, peer) in &state.peers {
-        let mut objects = peer_objects(&own, name, peer, &mut nexthops);
-        obstacles.append(&mut objects.obstacles);
-        objects.enter(desired);
+        add_peer(&own, name, peer, &mut objects, &mut nexthops);
     }
+    let obstacles = std::mem::take(&mut objects.obstacles);
+    objects.enter(desired);
     for lease in leases {
         leases::render_lease(lease, desired);
     }

@@ -68,13 +68,13 @@ impl FakeKernel {
 
     pub(super) fn set_neighbour(&mut self, neighbour: &Neighbour, mac: Mac) -> Outcome {
         self.link_exists(&neighbour.link)?;
-        self.state.neighbours.insert(neighbour.clone(), mac);
+        self.state.neighbours.insert(*neighbour, mac);
         Ok(())
     }
 
     pub(super) fn set_station(&mut self, station: &Station, to: Forwarding) -> Outcome {
         self.link_exists(&station.link)?;
-        let is_port = self.state.links.get(&station.link).is_some_and(|link| link.bridged);
+        let is_port = self.state.links.get(&*station.link).is_some_and(|link| link.bridged);
         let fits = match to {
             Forwarding::To(_) => is_device(&station.link),
             Forwarding::Port => is_port,
@@ -82,7 +82,7 @@ impl FakeKernel {
         if !fits {
             return Err(KernelError::Gone(format!("the forwarding table of {}", station.link)));
         }
-        self.state.stations.insert(station.clone(), to);
+        self.state.stations.insert(*station, to);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ impl FakeKernel {
     }
 
     pub(super) fn replace_route(&mut self, route: &Route) -> Outcome {
-        let first = self.state.routes.iter().find(|r| r.destination == route.destination).cloned();
+        let first = self.state.routes.iter().find(|r| r.destination == route.destination).copied();
         self.insert_route(route)?;
         if let Some(first) = first.filter(|first| first != route) {
             self.state.routes.remove(&first);
@@ -28,13 +28,13 @@ impl FakeKernel {
         let target = match &route.target {
             Target::Link { link } => {
                 self.link_exists(link)?;
-                route.target.clone()
+                route.target
             }
             Target::Via(Nexthop { id, .. }) => match self.state.nexthops.get(id) {
-                Some(nexthop) => Target::Via(nexthop.clone()),
+                Some(nexthop) => Target::Via(*nexthop),
                 None => return Err(KernelError::Gone(format!("nexthop {}", id.0))),
             },
-            Target::Blackhole | Target::Other => route.target.clone(),
+            Target::Blackhole | Target::Other => route.target,
         };
         self.state.routes.insert(Route { destination: route.destination, target });
         Ok(())
@@ -42,13 +42,13 @@ impl FakeKernel {
 
     pub(super) fn set_nexthop(&mut self, nexthop: &Nexthop) -> Outcome {
         self.link_exists(&nexthop.link)?;
-        if self.state.devices.get(&nexthop.link).is_some_and(|device| !device.up) {
+        if self.state.devices.get(&*nexthop.link).is_some_and(|device| !device.up) {
             return Err(KernelError::Gone(format!("link {} that is up", nexthop.link)));
         }
-        self.state.nexthops.insert(nexthop.id, nexthop.clone());
+        self.state.nexthops.insert(nexthop.id, *nexthop);
         for mut route in std::mem::take(&mut self.state.routes) {
             if leads_to(&route, nexthop.id) {
-                route.target = Target::Via(nexthop.clone());
+                route.target = Target::Via(*nexthop);
             }
             self.state.routes.insert(route);
         }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use towpath_net::Family;
 use towpath_net::device::{BRIDGE, Device, DeviceKind, is_device};
 use towpath_net::lease::{NODE_LINK_LOCAL, is_host_interface};
+use towpath_net::link_name::LinkName;
 use towpath_net::observed::{
     Address, Forwarding, Link, Neighbour, Nexthop, NexthopId, Observed, Route, Station, Subnet, Surroundings, Sysctl,
     Target,
@@ -55,6 +56,7 @@ impl HostKernel {
 
     pub(super) fn read_nexthops(&mut self, names: &Names<'_>) -> Result<Ways, KernelError> {
         let mut ways = Ways::default();
+        let mut ours = Vec::new();
         for seen in nexthop::list(&mut self.routes)? {
             if seen.protocol != ROUTE_PROTOCOL {
                 ways.foreign.insert(seen.id);
@@ -64,8 +66,9 @@ impl HostKernel {
                 ways.bent.insert(seen.id);
             }
             let way = seen.way.and_then(|way| Some((way, *names.get(&way.link)?)));
-            ways.ours.insert(seen.id, way.map_or_else(|| bent(seen.id), |(way, link)| model(seen.id, way, link)));
+            ours.push((seen.id, way.map_or_else(|| bent(seen.id), |(way, link)| model(seen.id, way, link))));
         }
+        ways.ours = ours.into_iter().collect();
         Ok(ways)
     }
 
@@ -79,10 +82,10 @@ impl HostKernel {
         if seen.mac.is_none() {
             return Ok(());
         }
-        for neighbour in neighbour::permanent_of(&mut self.routes, seen.index)? {
-            let key = Neighbour { link: seen.name.clone(), address: neighbour.address };
-            observed.neighbours.insert(key, neighbour.mac);
-        }
+        let link = seen.name.as_str().into();
+        let known = neighbour::permanent_of(&mut self.routes, seen.index)?.into_iter();
+        let known = known.map(|known| (Neighbour { link, address: known.address }, known.mac));
+        observed.neighbours.append(&mut known.collect());
         match seen.device {
             Some(DeviceKind::Vxlan { .. }) => self.read_tunnel(seen, &mut observed.stations),
             Some(DeviceKind::Bridge) => self.read_ports(seen, names, &mut observed.stations),
@@ -91,15 +94,23 @@ impl HostKernel {
     }
 
     fn read_tunnel(&mut self, seen: &link::Link, stations: &mut Stations) -> Result<(), KernelError> {
-        for entry in fdb::of_tunnel(&mut self.routes, seen.index)? {
-            let station = Station { link: seen.name.clone(), mac: entry.mac };
-            let to = entry.to.filter(|_| !stations.contains_key(&station)).map(Forwarding::To);
-            if to.is_none() {
-                self.spread.insert(station.clone());
-            }
-            // A tunnel has no ports: equal to nothing that is wanted.
-            stations.insert(station, to.unwrap_or(Forwarding::Port));
-        }
+        let link = seen.name.as_str().into();
+        let mut entries = fdb::of_tunnel(&mut self.routes, seen.index)?;
+        entries.sort_unstable_by_key(|entry| entry.mac);
+        let of_one =
+            entries.chunk_by(|a, b| a.mac == b.mac).filter_map(|entries| Some((entries.first()?, entries.len())));
+        let mut found: Stations = of_one
+            .map(|(entry, count)| {
+                let station = Station { link, mac: entry.mac };
+                let to = entry.to.filter(|_| count == 1).map(Forwarding::To);
+                if to.is_none() {
+                    self.spread.insert(station);
+                }
+                // A tunnel has no ports: equal to nothing that is wanted.
+                (station, to.unwrap_or(Forwarding::Port))
+            })
+            .collect();
+        stations.append(&mut found);
         Ok(())
     }
 
@@ -111,13 +122,14 @@ impl HostKernel {
     ) -> Result<(), KernelError> {
         for entry in fdb::of_bridge(&mut self.routes, bridge.index)? {
             if let Some(link) = names.get(&entry.link).filter(|link| is_host_interface(link)) {
-                stations.insert(Station { link: (*link).to_owned(), mac: entry.mac }, Forwarding::Port);
+                stations.insert(Station { link: (*link).into(), mac: entry.mac }, Forwarding::Port);
             }
         }
         Ok(())
     }
 
     fn read_routes(&mut self, names: &Names<'_>, ways: &mut Ways, observed: &mut Observed) -> Result<(), KernelError> {
+        let mut ours = Vec::new();
         for seen in route::list(&mut self.routes)? {
             if seen.protocol == ROUTE_PROTOCOL {
                 // Somebody wrote over one of ours: no route of ours leads to another's.
@@ -125,11 +137,12 @@ impl HostKernel {
                     ways.ours.insert(id, bent(id));
                 }
                 let target = ways.target(&seen, names);
-                observed.routes.insert(Route { destination: seen.destination, target });
+                ours.push(Route { destination: seen.destination, target });
             } else if seen.metric == default_metric(Family::of_net(&seen.destination)) {
                 observed.foreign_routes.insert(seen.destination);
             }
         }
+        observed.routes = ours.into_iter().collect();
         Ok(())
     }
 }
@@ -152,9 +165,9 @@ impl Ways {
         }
         if let Some(id) = seen.nexthop {
             let nexthop = self.ours.get(&id).filter(|_| !self.bent.contains(&id));
-            return nexthop.map_or(Target::Other, |nexthop| Target::Via(nexthop.clone()));
+            return nexthop.map_or(Target::Other, |nexthop| Target::Via(*nexthop));
         }
-        let link = seen.link.and_then(|index| names.get(&index)).map(|name| (*name).to_owned());
+        let link = seen.link.and_then(|index| names.get(&index)).map(|name| LinkName::from(*name));
         match (seen.kind, seen.gateway, link) {
             (route::Kind::Unicast, None, Some(link)) => Target::Link { link },
             (route::Kind::Blackhole, None, None) => Target::Blackhole,
@@ -182,13 +195,13 @@ fn device(seen: &link::Link) -> Device {
 
 fn model(id: NexthopId, way: nexthop::Way, link: &str) -> Nexthop {
     let nexthop::Way { gateway, on_link, encapsulation, .. } = way;
-    Nexthop { id, gateway, link: link.to_owned(), on_link, encapsulation }
+    Nexthop { id, gateway, link: link.into(), on_link, encapsulation }
 }
 
 /// What somebody made of one of ours that we would never make: equal to nothing that is wanted.
-const fn bent(id: NexthopId) -> Nexthop {
+fn bent(id: NexthopId) -> Nexthop {
     let gateway = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    Nexthop { id, gateway, link: String::new(), on_link: false, encapsulation: None }
+    Nexthop { id, gateway, link: LinkName::default(), on_link: false, encapsulation: None }
 }
 
 /// The addresses of our links, but for those that the kernel gave them by itself.
@@ -198,7 +211,7 @@ fn ours(addresses: &[address::Address], names: &Names<'_>) -> BTreeSet<Address> 
         let is_kernels = is_link_local(*address) && address.addr() != NODE_LINK_LOCAL;
         !is_kernels && (is_host_interface(link) || is_device(link))
     });
-    ours.map(|(link, address)| Address { link: link.to_owned(), address }).collect()
+    ours.map(|(link, address)| Address { link: link.into(), address }).collect()
 }
 
 /// The kernel may give a link such an address by itself.

@@ -54,7 +54,7 @@ fn has_arrived(kernel: &FakeKernel, desired: &Desired) -> Result<(), TestCaseErr
         prop_assert!(seen.is_some_and(|seen| seen.peers == wanted.peers));
     }
     for (station, to) in &desired.stations {
-        prop_assert!(state.stations.get(station) == Some(to) || !state.links.contains_key(&station.link));
+        prop_assert!(state.stations.get(station) == Some(to) || !state.links.contains_key(&*station.link));
     }
     Ok(())
 }
@@ -127,7 +127,7 @@ proptest! {
         if a.table.is_some() && a.tolerated.is_empty() && b.tolerated.is_empty() {
             prop_assert_eq!(&kernel.state.table, &table);
         }
-        prop_assert!(addresses.iter().filter(|x| a.links.contains_key(&x.link)).all(|x| kernel.state.addresses.contains(x)));
+        prop_assert!(addresses.iter().filter(|x| a.links.contains_key(&*x.link)).all(|x| kernel.state.addresses.contains(x)));
     }
 
     #[test]

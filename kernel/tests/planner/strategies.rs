@@ -38,7 +38,7 @@ fn link_name() -> impl Strategy<Value = String> {
 
 /// A way to another node: its number is a function of the rest, unless somebody altered it.
 fn way(node: u8, tunnel: bool, altered: bool) -> Nexthop {
-    let link = if tunnel { TUNNEL } else { "eth0" }.to_owned();
+    let link = if tunnel { TUNNEL } else { "eth0" }.into();
     let gateway = [172, 16, if altered { 99 } else { 30 }, node].into();
     let id = NexthopId(NexthopId::FIRST + u32::from(node) + if tunnel { 100 } else { 0 });
     Nexthop { id, gateway, link, on_link: tunnel, encapsulation: None }
@@ -47,8 +47,8 @@ fn way(node: u8, tunnel: bool, altered: bool) -> Nexthop {
 fn target() -> impl Strategy<Value = Target> {
     prop_oneof![
         Just(Target::Blackhole),
-        link_name().prop_map(|link| Target::Link { link }),
-        Just(Target::Link { link: CIPHER.to_owned() }),
+        link_name().prop_map(|link| Target::Link { link: link.as_str().into() }),
+        Just(Target::Link { link: CIPHER.into() }),
         (1..4u8, any::<bool>()).prop_map(|(node, tunnel)| Target::Via(way(node, tunnel, false))),
     ]
 }
@@ -89,19 +89,23 @@ fn devices(wanted: bool) -> impl Strategy<Value = BTreeMap<String, Device>> {
 
 fn address() -> impl Strategy<Value = Address> {
     let name = prop_oneof![link_name(), Just(TUNNEL.to_owned()), Just(BRIDGE.to_owned())];
-    (name, 0..3u8).prop_map(|(link, n)| Address { link, address: IpNet::from(IpAddr::from([10, 244, n, 1])) })
+    (name, 0..3u8).prop_map(|(link, n)| Address {
+        link: link.as_str().into(),
+        address: IpNet::from(IpAddr::from([10, 244, n, 1])),
+    })
 }
 
 fn neighbours() -> impl Strategy<Value = BTreeMap<Neighbour, Mac>> {
-    btree_map(node().prop_map(|address| Neighbour { link: TUNNEL.to_owned(), address }), mac(), 0..4)
+    btree_map(node().prop_map(|address| Neighbour { link: TUNNEL.into(), address }), mac(), 0..4)
 }
 
 /// Entries of the tunnel, and of the ports of the bridge.
 fn stations(wanted: bool) -> impl Strategy<Value = BTreeMap<Station, Forwarding>> {
     let spread = if wanted { 0..1u8 } else { 0..4u8 };
     let to = (node(), spread).prop_map(|(node, n)| if n < 3 { Forwarding::To(node) } else { Forwarding::Port });
-    let tunnel = (mac().prop_map(|mac| Station { link: TUNNEL.to_owned(), mac }), to);
-    let port = (link_name(), mac()).prop_map(|(link, mac)| (Station { link, mac }, Forwarding::Port));
+    let tunnel = (mac().prop_map(|mac| Station { link: TUNNEL.into(), mac }), to);
+    let port =
+        (link_name(), mac()).prop_map(|(link, mac)| (Station { link: link.as_str().into(), mac }, Forwarding::Port));
     proptest::collection::vec(prop_oneof![tunnel, port], 0..5).prop_map(|all| all.into_iter().collect())
 }
 
@@ -173,7 +177,7 @@ pub fn desired() -> impl Strategy<Value = Desired> {
             let has = |name: &str| links.contains_key(name) || devices.contains_key(name);
             let leads = |target: &Target| target.link().is_none_or(|link| link == "eth0" || has(link));
             let holds = |station: &Station| {
-                devices.contains_key(&station.link) || links.get(&station.link).is_some_and(|link| link.bridged)
+                devices.contains_key(&*station.link) || links.get(&*station.link).is_some_and(|link| link.bridged)
             };
             Desired {
                 sysctls: sysctls.into_iter().filter(|(key, _)| key.link().is_none_or(has)).collect(),

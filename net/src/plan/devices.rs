@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::compare::side_by_side;
 use super::{Plan, has_link};
 use crate::device::is_device;
 use crate::observed::{Cipher, Desired, Observed};
@@ -60,30 +61,36 @@ fn without(observed: &Observed, gone: &BTreeSet<String>) -> Observed {
 /// What is on a device that goes goes with it. The kernel forgets the neighbours of a device whose address changes
 /// (`neigh_changeaddr`).
 fn plan_neighbours(desired: &Desired, observed: &Observed, readdressed: &BTreeSet<String>, plan: &mut Plan) {
-    for (neighbour, mac) in &desired.neighbours {
-        let forgotten = readdressed.contains(&neighbour.link) || observed.neighbours.get(neighbour) != Some(mac);
-        if forgotten && has_link(desired, observed, &neighbour.link) {
-            plan.ops.push(Op::SetNeighbour { neighbour: neighbour.clone(), mac: *mac });
+    let forgotten = |link: &str| readdressed.contains(link);
+    for (neighbour, wanted, seen) in side_by_side(&desired.neighbours, &observed.neighbours) {
+        let link = &*neighbour.link;
+        match wanted {
+            Some(mac) if wanted != seen || !readdressed.is_empty() && forgotten(link) => {
+                if has_link(desired, observed, link) {
+                    plan.ops.push(Op::SetNeighbour { neighbour: *neighbour, mac: *mac });
+                }
+            }
+            None if desired.devices.contains_key(link) && !forgotten(link) => {
+                plan.ops.push(Op::DeleteNeighbour(*neighbour));
+            }
+            Some(_) | None => {}
         }
     }
-    let surplus = observed.neighbours.keys().filter(|neighbour| !desired.neighbours.contains_key(*neighbour));
-    let stays = |link: &str| desired.devices.contains_key(link) && !readdressed.contains(link);
-    let surplus = surplus.filter(|neighbour| stays(&neighbour.link));
-    plan.ops.extend(surplus.cloned().map(Op::DeleteNeighbour));
 }
 
 fn plan_stations(desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    for (station, to) in &desired.stations {
-        if has_link(desired, observed, &station.link) && observed.stations.get(station) != Some(to) {
-            plan.ops.push(Op::SetStation { station: station.clone(), to: *to });
-        }
-    }
     // What is behind a port goes with the port.
     let stays =
         |link: &str| desired.devices.contains_key(link) || desired.links.get(link).is_some_and(|link| link.bridged);
-    for (station, to) in observed.stations.iter().filter(|(station, _)| !desired.stations.contains_key(*station)) {
-        if stays(&station.link) {
-            plan.ops.push(Op::DeleteStation { station: station.clone(), to: *to });
+    for (station, wanted, seen) in side_by_side(&desired.stations, &observed.stations) {
+        match (wanted, seen) {
+            (Some(to), seen) if seen != Some(to) && has_link(desired, observed, &station.link) => {
+                plan.ops.push(Op::SetStation { station: *station, to: *to });
+            }
+            (None, Some(to)) if stays(&station.link) => {
+                plan.ops.push(Op::DeleteStation { station: *station, to: *to });
+            }
+            _ => {}
         }
     }
 }

@@ -14,13 +14,13 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, plan: &mut Plan) {
         }
     }
     for surplus in observed.addresses.difference(&desired.addresses) {
-        if desired.links.contains_key(&surplus.link) || desired.devices.contains_key(&surplus.link) {
-            plan.ops.push(Op::DeleteAddress(surplus.clone()));
+        if desired.links.contains_key(&*surplus.link) || desired.devices.contains_key(&*surplus.link) {
+            plan.ops.push(Op::DeleteAddress(*surplus));
         }
     }
     for missing in desired.addresses.difference(&observed.addresses) {
         if has_link(desired, observed, &missing.link) {
-            plan.ops.push(Op::AddAddress(missing.clone()));
+            plan.ops.push(Op::AddAddress(*missing));
         }
     }
 }

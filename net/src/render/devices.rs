@@ -25,7 +25,7 @@ pub fn render_tunnels(own: &Vantage<'_>, node: &NodeName, desired: &mut Desired)
     for Tunnel { name, device, carries } in tunnels(own, node) {
         for family in carries {
             let address = tunnel_address(&own.spec.pod_cidrs, family).map(host_net);
-            desired.addresses.extend(address.map(|address| Address { link: name.to_owned(), address }));
+            desired.addresses.extend(address.map(|address| Address { link: name.into(), address }));
         }
         desired.devices.insert(name.to_owned(), device);
     }

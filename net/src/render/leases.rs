@@ -8,6 +8,7 @@ use super::{Obstacle, hostport_elements};
 use crate::device::BRIDGE;
 use crate::family::{Family, host_net};
 use crate::lease::{Lease, NODE_LINK_LOCAL, Phase};
+use crate::link_name::LinkName;
 use crate::observed::{Address, Desired, Forwarding, Link, Neighbour, Station, Target};
 use crate::pick::gateway;
 use crate::state::{Attachment, NodeSpec, NodeState};
@@ -26,7 +27,7 @@ pub fn has_bridge(state: &NodeState, leases: &[Lease]) -> bool {
 pub fn render_lease(lease: &Lease, desired: &mut Desired) {
     if is_bridged(lease) && lease.phase != Phase::Leaving {
         // Also while ADD is at it: it sets them itself, and what is not wanted here would go.
-        let known = |address| (Neighbour { link: BRIDGE.to_owned(), address }, lease.macs().pod);
+        let known = |address| (Neighbour { link: BRIDGE.into(), address }, lease.macs().pod);
         desired.neighbours.extend(lease.addresses.iter().map(|leased| known(leased.address.addr())));
     }
     if lease.phase != Phase::Ready {
@@ -34,26 +35,26 @@ pub fn render_lease(lease: &Lease, desired: &mut Desired) {
         desired.tolerated.extend(elements.map(|(set, element)| (set.to_owned(), element)));
         return;
     }
-    let (link, bridged) = (&lease.host_interface, is_bridged(lease));
-    desired.links.insert(link.clone(), Link { up: true, mtu: lease.mtu, bridged });
+    let (link, bridged) = (LinkName::from(lease.host_interface.as_str()), is_bridged(lease));
+    desired.links.insert(lease.host_interface.clone(), Link { up: true, mtu: lease.mtu, bridged });
     if let Some(shaper) = lease.shaper() {
         desired.links.insert(shaper, Link { up: true, mtu: lease.mtu, bridged: false });
     }
     if bridged {
-        let station = Station { link: link.clone(), mac: lease.macs().pod };
+        let station = Station { link, mac: lease.macs().pod };
         desired.stations.insert(station, Forwarding::Port);
         return;
     }
-    let held = lease.node_addresses().into_iter().map(|address| Address { link: link.clone(), address });
+    let held = lease.node_addresses().into_iter().map(|address| Address { link, address });
     desired.addresses.extend(held);
     for leased in &lease.addresses {
-        desired.routes.insert(leased.host(), Target::Link { link: link.clone() });
+        desired.routes.insert(leased.host(), Target::Link { link });
     }
 }
 
 /// Renders what leads to the bridge: the gateway of each block, and the block itself.
 pub fn render_bridge(spec: &NodeSpec, leases: &[Lease], desired: &mut Desired) {
-    let on_bridge = |address| Address { link: BRIDGE.to_owned(), address };
+    let on_bridge = |address| Address { link: BRIDGE.into(), address };
     // Where pods had no gateway in their block, one may have that address; while it has, no other pod is on the bridge.
     let is_pods =
         |address| leases.iter().flat_map(|lease| &lease.addresses).any(|leased| leased.address.addr() == address);
@@ -65,7 +66,7 @@ pub fn render_bridge(spec: &NodeSpec, leases: &[Lease], desired: &mut Desired) {
             desired.addresses.insert(on_bridge(address));
         }
         has_ipv6 |= Family::of_net(&block) == Family::V6;
-        desired.routes.insert(block, Target::Link { link: BRIDGE.to_owned() });
+        desired.routes.insert(block, Target::Link { link: BRIDGE.into() });
     }
     if has_ipv6 {
         desired.addresses.insert(on_bridge(host_net(NODE_LINK_LOCAL.into())));

@@ -1,10 +1,9 @@
 //! Numbers for nexthop objects.
 
-use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::net::IpAddr;
 
-use fnv::FnvHasher;
+use fnv::{FnvHashMap, FnvHasher};
 
 use crate::observed::{Encapsulation, Nexthop, NexthopId, Target};
 
@@ -17,7 +16,7 @@ const MANY: u32 = 1 << 31;
 /// had the same number.
 #[derive(Debug, Default)]
 pub struct Nexthops {
-    by_id: BTreeMap<NexthopId, Nexthop>,
+    by_id: FnvHashMap<NexthopId, Nexthop>,
 }
 
 impl Nexthops {
@@ -30,7 +29,7 @@ impl Nexthops {
                 Some(taken) if *taken != way => place = (place + 1) % MANY,
                 Some(_) => return Target::Via(way),
                 None => {
-                    self.by_id.insert(way.id, way.clone());
+                    self.by_id.insert(way.id, way);
                     return Target::Via(way);
                 }
             }
@@ -70,7 +69,7 @@ mod tests {
         Nexthop {
             id: NexthopId(0),
             gateway: [172, 16, 30, last].into(),
-            link: "eth0".to_owned(),
+            link: "eth0".into(),
             on_link: false,
             encapsulation: None,
         }
@@ -84,7 +83,7 @@ mod tests {
         let second = nexthops.target(way(2));
         assert_ne!(second, first);
         let mut others = Nexthops::default();
-        assert_eq!((others.target(way(2)), others.target(way(1))), (second.clone(), first));
+        assert_eq!((others.target(way(2)), others.target(way(1))), (second, first));
         let id = second.nexthop().unwrap().id.0;
         assert!(id >= FIRST);
     }

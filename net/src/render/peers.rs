@@ -14,15 +14,15 @@ use crate::observed::{CipherPeer, Desired, Encapsulation, Forwarding, Neighbour,
 use crate::state::{NodeName, Peer};
 use crate::transport::{PublicKey, Slot, Transport};
 
-/// What a node has on behalf of one peer.
+/// What a node has on behalf of its peers, in the order in which they are told: where two contend, the last has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerObjects {
     /// To its pods.
-    pub routes: BTreeMap<IpNet, Target>,
+    pub routes: Vec<(IpNet, Target)>,
     /// That stand for it on tunnel devices.
-    pub neighbours: BTreeMap<Neighbour, Mac>,
+    pub neighbours: Vec<(Neighbour, Mac)>,
     /// Its place behind a VXLAN device.
-    pub stations: BTreeMap<Station, Forwarding>,
+    pub stations: Vec<(Station, Forwarding)>,
     /// Its part of the WireGuard devices, by device and key.
     pub ciphers: BTreeMap<(&'static str, PublicKey), CipherPeer>,
     /// What cannot be.
@@ -30,11 +30,11 @@ pub struct PeerObjects {
 }
 
 impl PeerObjects {
-    /// Puts these objects beside those of the others.
+    /// Puts these objects beside what there is, all at once.
     pub fn enter(self, desired: &mut Desired) {
-        desired.routes.extend(self.routes);
-        desired.neighbours.extend(self.neighbours);
-        desired.stations.extend(self.stations);
+        desired.routes.append(&mut self.routes.into_iter().collect());
+        desired.neighbours.append(&mut self.neighbours.into_iter().collect());
+        desired.stations.append(&mut self.stations.into_iter().collect());
         for ((link, key), peer) in self.ciphers {
             if let Some(cipher) = desired.ciphers.get_mut(link) {
                 cipher.peers.insert(key, peer);
@@ -43,27 +43,25 @@ impl PeerObjects {
     }
 }
 
-/// Renders what a node has on behalf of one peer: a function of the two alone, but for the number of a nexthop object
-/// where two ways would have the same.
-pub fn peer_objects(own: &Vantage<'_>, name: &NodeName, peer: &Peer, nexthops: &mut Nexthops) -> PeerObjects {
-    let mut objects = PeerObjects::default();
+/// Renders what a node has on behalf of one peer, and adds it to that of others: a function of the two alone, but for the
+/// number of a nexthop object where two ways would have the same.
+pub fn add_peer(own: &Vantage<'_>, name: &NodeName, peer: &Peer, objects: &mut PeerObjects, nexthops: &mut Nexthops) {
     for family in Family::ALL {
         let mut cidrs = peer.pod_cidrs.iter().filter(|cidr| Family::of_net(cidr) == family).peekable();
         if cidrs.peek().is_none() {
             continue;
         }
-        let target = target_toward(own, name, peer, family, &mut objects, nexthops);
+        let target = target_toward(own, name, peer, family, objects, nexthops);
         let target = target.map_err(|obstacle| objects.obstacles.insert(obstacle)).ok().flatten();
         // What must not be in clear goes nowhere, rather than by a route that somebody else has.
         let target = target.or_else(|| own.spec.transport.is_encrypted().then_some(Target::Blackhole));
         if let Some(target) = target {
-            objects.routes.extend(cidrs.map(|cidr| (*cidr, target.clone())));
+            objects.routes.extend(cidrs.map(|cidr| (*cidr, target)));
         }
     }
     if own.uses(Transport::WireGuard) {
-        objects.ciphers = cipher_peers(own, peer);
+        objects.ciphers.extend(cipher_peers(own, peer));
     }
-    objects
 }
 
 fn target_toward(
@@ -83,7 +81,7 @@ fn target_toward(
     }
     let encapsulated = |vni| Some(Encapsulation { vni, source, destination });
     let mut via = |gateway, link: &str, on_link, encapsulation| {
-        nexthops.target(Nexthop { id: NexthopId(0), gateway, link: link.to_owned(), on_link, encapsulation })
+        nexthops.target(Nexthop { id: NexthopId(0), gateway, link: link.into(), on_link, encapsulation })
     };
     let target = match transport {
         Transport::Direct => {
@@ -96,20 +94,20 @@ fn target_toward(
             Family::V6 => via(tunnel_gateway(name).into(), IPIP.v6, true, encapsulated(0)),
         },
         Transport::Vxlan => {
-            let (link, gateway) = (*VXLAN.get(outer), gateway(name, peer, family));
-            objects.neighbours.insert(Neighbour { link: link.to_owned(), address: gateway }, tunnel_mac(name));
-            let station = Station { link: link.to_owned(), mac: tunnel_mac(name) };
-            objects.stations.insert(station, Forwarding::To(destination));
-            via(gateway, link, true, None)
+            let (device, gateway, mac) = (*VXLAN.get(outer), gateway(name, peer, family), tunnel_mac(name));
+            let link = device.into();
+            objects.neighbours.push((Neighbour { link, address: gateway }, mac));
+            objects.stations.push((Station { link, mac }, Forwarding::To(destination)));
+            via(gateway, device, true, None)
         }
         Transport::Geneve => {
             let gateway = gateway(name, peer, family);
-            objects.neighbours.insert(Neighbour { link: GENEVE.to_owned(), address: gateway }, tunnel_mac(name));
+            objects.neighbours.push((Neighbour { link: GENEVE.into(), address: gateway }, tunnel_mac(name)));
             via(gateway, GENEVE, true, encapsulated(own.spec.transport.tunnels.geneve.vni))
         }
         Transport::WireGuard => {
             let slot = sending_slot(own, name, peer)?;
-            Target::Link { link: wireguard(slot).to_owned() }
+            Target::Link { link: wireguard(slot).into() }
         }
     };
     Ok(Some(target))

@@ -70,7 +70,7 @@ fn lease() -> Lease {
 
 fn routes(rendered: &Rendered) -> Vec<String> {
     let all = rendered.desired.routes.iter();
-    all.map(|(to, target)| Route { destination: *to, target: target.clone() }.to_string()).collect()
+    all.map(|(to, target)| Route { destination: *to, target: *target }.to_string()).collect()
 }
 
 #[test]

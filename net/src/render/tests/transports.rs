@@ -20,7 +20,7 @@ fn words(desired: &Desired) -> Vec<String> {
             all.push(format!("wireguard {name} peer {key} at {} allowed {allowed}", peer.endpoint.unwrap()));
         }
     }
-    let route = |(to, target): (&IpNet, &Target)| Route { destination: *to, target: target.clone() }.to_string();
+    let route = |(to, target): (&IpNet, &Target)| Route { destination: *to, target: *target }.to_string();
     all.extend(desired.routes.iter().map(route));
     all.extend(desired.sysctls.iter().map(|(key, value)| format!("sysctl {key} = {value}")));
     all
