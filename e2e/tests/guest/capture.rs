@@ -7,6 +7,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
+use ipnet::IpNet;
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SocketType, recv, socket, sockopt::set_socket_recv_buffer_size_force,
 };
@@ -21,15 +22,23 @@ const BUFFER: usize = 64 << 20;
 const ETHERNET: usize = 14;
 
 /// A socket that gets every frame of the wire.
-pub struct Capture(OwnedFd);
+pub struct Capture {
+    socket: OwnedFd,
+    /// Out of which pods have their addresses.
+    pods: Vec<IpNet>,
+}
 
 impl Capture {
     pub fn begin(wire: &Named) -> Self {
+        Self::of_pods(wire, pod_ranges().into())
+    }
+
+    pub fn of_pods(wire: &Named, pods: Vec<IpNet>) -> Self {
         let protocol = Protocol::from_raw(NonZeroU32::new(u32::from(EVERYTHING)).unwrap());
         let open = || socket(AddressFamily::PACKET, SocketType::RAW, Some(protocol)).unwrap();
         let socket = wire.namespace.run(open).unwrap();
         set_socket_recv_buffer_size_force(&socket, BUFFER).unwrap();
-        Self(socket)
+        Self { socket, pods }
     }
 
     /// How many packets there were since the beginning, by what they travelled by: `Direct` are packets of pods in
@@ -37,8 +46,8 @@ impl Capture {
     pub fn seen(&self) -> BTreeMap<Transport, usize> {
         let mut seen = BTreeMap::new();
         let mut buffer = vec![0; 65536];
-        while let Ok((_, length)) = recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT) {
-            if let Some(transport) = transport(&buffer[..length]) {
+        while let Ok((_, length)) = recv(&self.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+            if let Some(transport) = transport(&buffer[..length], &self.pods) {
                 *seen.entry(transport).or_default() += 1;
             }
         }
@@ -47,7 +56,7 @@ impl Capture {
 }
 
 /// By what a frame travels; nothing where it is none of a pod's.
-fn transport(frame: &[u8]) -> Option<Transport> {
+fn transport(frame: &[u8], pods: &[IpNet]) -> Option<Transport> {
     let packet = frame.get(ETHERNET..)?;
     let (protocol, start, ends): (u8, usize, [IpAddr; 2]) = match frame.get(12..14)? {
         [0x08, 0x00] => {
@@ -61,7 +70,7 @@ fn transport(frame: &[u8]) -> Option<Transport> {
         }
         _ => return None,
     };
-    if ends.iter().any(|end| pod_ranges().iter().any(|range| range.contains(end))) {
+    if ends.iter().any(|end| pods.iter().any(|range| range.contains(end))) {
         return Some(Transport::Direct);
     }
     let port = || Some(u16::from_be_bytes([*packet.get(start + 2)?, *packet.get(start + 3)?]));

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!   n1 eth0 ---- w1 \
-//!                    bridge 172.16.1.1/24, fd00:16:1::1/64   (router)   w3 172.16.2.1/24, fd00:16:2::1/64 ---- eth0 n3
+//!                    br1 172.16.1.1/24, fd00:16:1::1/64   (router)   br2 172.16.2.1/24, fd00:16:2::1/64 -- w3 ---- eth0 n3
 //!   n2 eth0 ---- w2 /
 //! ```
+//!
+//! With two uplinks, `n1` has an `eth1` in the second subnet and `n3` one in the first.
 
 use std::{
     fmt::Write as _,
@@ -75,27 +77,64 @@ impl Drop for Named {
     }
 }
 
+/// A link of a node to the wire.
+pub struct Uplink {
+    pub link: &'static str,
+    /// Its other end.
+    pub port: &'static str,
+    /// Which of the two it is in.
+    pub subnet: u8,
+    pub addresses: [IpNet; 2],
+}
+
+impl Uplink {
+    fn new(link: &'static str, port: &'static str, subnet: u8, last: u8) -> Self {
+        let addresses = [format!("172.16.{subnet}.{last}/24"), format!("fd00:16:{subnet}::{last}/64")];
+        Self { link, port, subnet, addresses: addresses.map(|address| address.parse().unwrap()) }
+    }
+
+    /// The router in its subnet.
+    pub fn gateways(&self) -> [IpAddr; 2] {
+        gateways(self.subnet).map(|gateway| gateway.addr())
+    }
+}
+
+fn gateways(subnet: u8) -> [IpNet; 2] {
+    [format!("172.16.{subnet}.1/24"), format!("fd00:16:{subnet}::1/64")].map(|gateway| gateway.parse().unwrap())
+}
+
 /// Where a node is on the wire.
 pub struct Spot {
     pub name: &'static str,
-    pub port: &'static str,
-    pub addresses: [IpNet; 2],
-    pub gateways: [IpAddr; 2],
+    /// The first has the addresses by which others reach the node, and the way to everywhere else.
+    pub uplinks: Vec<Uplink>,
     pub pod_cidrs: [IpNet; 2],
 }
 
-/// The first two share subnets; the third is behind a router.
+impl Spot {
+    fn new(name: &'static str, last: u8, uplinks: Vec<Uplink>) -> Self {
+        let pod_cidrs = [format!("10.42.{last}.0/24"), format!("fd00:42:0:{last}::/64")];
+        Self { name, uplinks, pod_cidrs: pod_cidrs.map(|cidr| cidr.parse().unwrap()) }
+    }
+
+    /// By which others reach the node.
+    pub fn addresses(&self) -> [IpNet; 2] {
+        self.uplinks[0].addresses
+    }
+}
+
+/// The first two share a subnet; the third is behind a router.
 pub fn spots() -> [Spot; 3] {
-    let spot = |name, port, subnet: u8, last: u8| Spot {
-        name,
-        port,
-        addresses: [format!("172.16.{subnet}.{last}/24"), format!("fd00:16:{subnet}::{last}/64")]
-            .map(|address| address.parse().unwrap()),
-        gateways: [format!("172.16.{subnet}.1"), format!("fd00:16:{subnet}::1")]
-            .map(|address| address.parse().unwrap()),
-        pod_cidrs: [format!("10.42.{last}.0/24"), format!("fd00:42:0:{last}::/64")].map(|cidr| cidr.parse().unwrap()),
-    };
+    let spot = |name, port, subnet, last| Spot::new(name, last, vec![Uplink::new("eth0", port, subnet, last)]);
     [spot("n1", "w1", 1, 11), spot("n2", "w2", 1, 12), spot("n3", "w3", 2, 13)]
+}
+
+/// The same, but that the first and the third are in both subnets.
+pub fn spots_with_two_uplinks() -> [Spot; 3] {
+    let [mut first, second, mut third] = spots();
+    first.uplinks.push(Uplink::new("eth1", "x1", 2, 11));
+    third.uplinks.push(Uplink::new("eth1", "x3", 1, 13));
+    [first, second, third]
 }
 
 /// Out of which all pods have their addresses.
@@ -103,15 +142,21 @@ pub fn pod_ranges() -> [IpNet; 2] {
     ["10.42.0.0/16", "fd00:42::/32"].map(|range| range.parse().unwrap())
 }
 
-/// The wire: a bridge with two ports, and a router to a third.
+/// The wire: two bridges, and a router between them.
 pub fn wire() -> Named {
     let wire = Named::make("wire");
     for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         wire.set(setting, "1");
     }
     wire.set("ipv6/conf/default/accept_dad", "0");
-    wire.ip("link add br0 type bridge\nlink set lo up\nlink set br0 up\n\
-         address add 172.16.1.1/24 dev br0\naddress add fd00:16:1::1/64 dev br0 nodad\n");
+    let mut lines = "link set lo up\n".to_owned();
+    for subnet in [1, 2] {
+        writeln!(lines, "link add br{subnet} type bridge\nlink set br{subnet} up").unwrap();
+        for gateway in gateways(subnet) {
+            writeln!(lines, "address add {gateway} dev br{subnet} nodad").unwrap();
+        }
+    }
+    wire.ip(&lines);
     wire
 }
 
@@ -121,23 +166,19 @@ pub fn connect(wire: &Named, spot: &Spot) -> Named {
     for setting in ["accept_dad", "accept_ra"] {
         node.set(&format!("ipv6/conf/default/{setting}"), "0");
     }
-    let mut lines = format!("link add {} type veth peer name eth0 netns {}\n", spot.port, spot.name);
-    if spot.port == "w3" {
-        for (gateway, address) in spot.gateways.iter().zip(spot.addresses) {
-            writeln!(lines, "address add {gateway}/{} dev w3 nodad", address.prefix_len()).unwrap();
-        }
-    } else {
-        writeln!(lines, "link set {} master br0", spot.port).unwrap();
-    }
-    writeln!(lines, "link set {} up", spot.port).unwrap();
-    wire.ip(&lines);
     let mut lines = "link set lo up\n".to_owned();
-    for address in spot.addresses {
-        writeln!(lines, "address add {address} dev eth0 nodad").unwrap();
+    for Uplink { link, port, subnet, addresses } in &spot.uplinks {
+        wire.ip(&format!(
+            "link add {port} type veth peer name {link} netns {}\nlink set {port} master br{subnet} up\n",
+            spot.name
+        ));
+        for address in addresses {
+            writeln!(lines, "address add {address} dev {link} nodad").unwrap();
+        }
+        writeln!(lines, "link set {link} up").unwrap();
     }
-    lines += "link set eth0 up\n";
-    for gateway in spot.gateways {
-        writeln!(lines, "route add default via {gateway} dev eth0").unwrap();
+    for gateway in spot.uplinks[0].gateways() {
+        writeln!(lines, "route add default via {gateway} dev {}", spot.uplinks[0].link).unwrap();
     }
     node.ip(&lines);
     node

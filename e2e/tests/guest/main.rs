@@ -16,6 +16,8 @@ mod matrix;
 mod network;
 mod node;
 mod probe;
+mod profile;
+mod uplinks;
 mod wireguard;
 
 use std::{env, time::Duration};
@@ -57,12 +59,36 @@ fn whatever_is_altered_is_repaired_and_what_is_others_is_left_alone() {
     here::run("apart::whatever_is_altered_is_repaired");
 }
 
-/// Run in namespaces of their own on this kernel, by the test above.
+#[test]
+fn what_every_kernel_has_carries_whole_packets_in_every_cell() {
+    here::run("apart::direct_and_vxlan_carry_whole_packets_in_every_cell");
+}
+
+#[test]
+fn each_packet_leaves_by_the_uplink_that_leads_to_its_peer() {
+    here::run("apart::each_packet_leaves_by_the_uplink_that_leads_to_its_peer");
+}
+
+/// Run in namespaces of their own on this kernel, by the tests above.
 mod apart {
+    use towpath_net::transport::Transport;
+
     #[test]
     #[ignore = "runs in namespaces of its own"]
     fn whatever_is_altered_is_repaired() {
         crate::healing::whatever_is_altered_is_repaired();
+    }
+
+    #[test]
+    #[ignore = "runs in namespaces of its own"]
+    fn direct_and_vxlan_carry_whole_packets_in_every_cell() {
+        crate::matrix::all_cells(&[Transport::Direct, Transport::Vxlan]);
+    }
+
+    #[test]
+    #[ignore = "runs in namespaces of its own"]
+    fn each_packet_leaves_by_the_uplink_that_leads_to_its_peer() {
+        crate::uplinks::each_packet_leaves_by_the_uplink_that_leads_to_its_peer();
     }
 }
 
@@ -79,7 +105,14 @@ mod inside {
     #[test]
     #[ignore = "runs in the guest"]
     fn every_transport_attachment_and_family_carries_everything_without_a_fragment() {
-        crate::matrix::run(&Transport::ALL);
+        let network = crate::matrix::all_cells(&Transport::ALL);
+        crate::matrix::with_loss_and_delay(&network, &Transport::ALL);
+    }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn calico_by_ip_in_ip_is_as_profiles_have_it() {
+        crate::profile::calico_is_as_profiles_have_it();
     }
 
     #[test]

@@ -93,15 +93,15 @@ fn cells(network: &Network, way: &Way, attachment: Attachment, families: [bool; 
 }
 
 /// That all packets of pods travelled by one transport.
-fn travelled(capture: &Capture, expected: Transport) -> Result<(), String> {
+pub fn travelled(capture: &Capture, expected: Transport) -> Result<(), String> {
     let seen = capture.seen();
     let only: BTreeMap<_, _> = seen.iter().filter(|(transport, _)| **transport != expected).collect();
     let there = seen.contains_key(&expected);
     if there && only.is_empty() { Ok(()) } else { Err(format!("not by {expected} alone, but by {seen:?}")) }
 }
 
-/// All cells; the count is printed.
-pub fn run(transports: &[Transport]) {
+/// All cells of these transports; the count is printed.
+pub fn all_cells(transports: &[Transport]) -> Network {
     let network = Network::make();
     network.start();
     let mut count = 0;
@@ -120,7 +120,12 @@ pub fn run(transports: &[Transport]) {
     }
     assert_eq!(network.fragments(), BTreeMap::new(), "there were fragments");
     println!("cells: {count}");
-    count = 0;
+    network
+}
+
+/// A row of them with loss and delay.
+pub fn with_loss_and_delay(network: &Network, transports: &[Transport]) {
+    let mut count = 0;
     for (port, impairment) in [("w1", "loss 3%"), ("w2", "delay 10ms 5ms"), ("w3", "loss 3% delay 10ms")] {
         let done = network.wire.sh(&format!("tc qdisc add dev {port} root netem {impairment}"));
         assert_eq!(done, "", "netem on {port}");
@@ -128,7 +133,7 @@ pub fn run(transports: &[Transport]) {
     for (index, way) in transports.iter().copied().map(Way::of).enumerate() {
         let attachment = ATTACHMENTS[index % ATTACHMENTS.len()];
         count += timed(&format!("{way}, {attachment}, with loss and delay"), || {
-            cells(&network, &way, attachment, [true, true], Wire::Lossy)
+            cells(network, &way, attachment, [true, true], Wire::Lossy)
         });
     }
     println!("cells with loss and delay: {count}");

@@ -8,12 +8,12 @@ use std::{
 };
 
 use towpath_net::{
-    state::{NodeName, Peer, Revision},
+    state::{NodeName, NodeSpec, Peer, Revision},
     transport::{Keys, Transport},
 };
 
 use crate::{
-    ground::{Named, spots, wire},
+    ground::{Named, Spot, spots, wire},
     node::{Node, Setting},
 };
 
@@ -26,8 +26,12 @@ pub struct Network {
 
 impl Network {
     pub fn make() -> Self {
+        Self::of(spots())
+    }
+
+    pub fn of(spots: [Spot; 3]) -> Self {
         let wire = wire();
-        let nodes = spots().into_iter().map(|spot| Node::make(&wire, spot)).collect();
+        let nodes = spots.into_iter().map(|spot| Node::make(&wire, spot)).collect();
         Self { nodes, wire, revisions: AtomicU32::new(0) }
     }
 
@@ -53,11 +57,17 @@ impl Network {
     pub fn tell(&self, setting: &Setting, keys: &BTreeMap<NodeName, Keys>) -> Revision {
         let revision = Revision(format!("r{}", self.revisions.fetch_add(1, Ordering::Relaxed)));
         let specs: Vec<_> = self.nodes.iter().map(|node| setting.spec(&node.spot, &revision)).collect();
+        self.tell_specs(&specs, keys);
+        revision
+    }
+
+    /// Tells each agent its own part, and what it must know of the others.
+    pub fn tell_specs(&self, specs: &[NodeSpec], keys: &BTreeMap<NodeName, Keys>) {
         for (own, node) in self.nodes.iter().enumerate() {
             let mut peers = BTreeMap::new();
             for (other, spec) in specs.iter().enumerate().filter(|(other, _)| *other != own) {
                 // A route without a tunnel leads to neighbours alone.
-                let reached = setting.transport.prefers != [Transport::Direct] || self.near(own, other);
+                let reached = specs[own].transport.prefers != [Transport::Direct] || self.near(own, other);
                 if reached {
                     let name = self.nodes[other].name();
                     let keys = keys.get(&name).copied();
@@ -66,7 +76,6 @@ impl Network {
             }
             node.tell(specs[own].clone(), peers);
         }
-        revision
     }
 
     pub fn wait(&self, revision: &Revision) {
@@ -79,9 +88,11 @@ impl Network {
         self.nodes.iter().map(|node| (node.name(), node.keys())).collect()
     }
 
-    /// Whether two nodes share a subnet.
+    /// Whether the addresses by which `b` is reached are in subnets of `a`.
     pub fn near(&self, a: usize, b: usize) -> bool {
-        self.nodes[a].spot.gateways == self.nodes[b].spot.gateways
+        let addresses = self.nodes[b].spot.addresses();
+        let subnets = || self.nodes[a].spot.uplinks.iter().flat_map(|uplink| uplink.addresses);
+        addresses.iter().all(|address| subnets().any(|subnet| subnet.contains(&address.addr())))
     }
 
     /// Everything, for a test that fails.

@@ -18,7 +18,7 @@ use towpath_net::{
     device,
     family::PerFamily,
     node_file::NodeFile,
-    state::{Attachment, NodeName, NodeSpec, NodeState, Peer, Revision},
+    state::{Attachment, Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState, Peer, Revision},
     transport::{Keys, PublicKey, Slot, Transports},
 };
 
@@ -58,10 +58,11 @@ impl Setting {
 
     /// What a node is told of itself.
     pub fn spec(&self, spot: &Spot, revision: &Revision) -> NodeSpec {
-        let addresses: Vec<IpAddr> = self.of(&spot.addresses).iter().map(ipnet::IpNet::addr).collect();
+        let addresses: Vec<IpAddr> = self.of(&spot.addresses()).iter().map(ipnet::IpNet::addr).collect();
         NodeSpec {
             revision: revision.clone(),
             pod_ranges: self.of(&pod_ranges()),
+            masquerade: Masquerade { mode: MasqueradeMode::LeavingCluster, excluded: Vec::new() },
             attachment: self.attachment,
             transport: self.transport.clone(),
             ..NodeSpec::plain(addresses, self.of(&spot.pod_cidrs))
@@ -132,13 +133,18 @@ impl Node {
             &format!("{}: revision {revision}", self.spot.name),
             || self.tell_all(),
             || {
-                let text = fs::read_to_string(self.path("towpath/node.json")).map_err(|error| error.to_string())?;
-                let file: NodeFile = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+                let file = self.file()?;
                 let ready = self.path("net.d/05-towpath.conflist").exists();
                 let seen = || format!("revision {}, ready for pods: {ready}", file.revision);
                 if ready && file.revision == *revision { Ok(()) } else { Err(seen()) }
             },
         );
+    }
+
+    /// What the agent tells the CNI binary.
+    pub fn file(&self) -> Result<NodeFile, String> {
+        let text = fs::read_to_string(self.path("towpath/node.json")).map_err(|error| error.to_string())?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
     }
 
     /// The end of what the agent logged.

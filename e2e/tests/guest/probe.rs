@@ -21,7 +21,10 @@ use rustix::net::{
 };
 use towpath_net::family::Family;
 
-use crate::node::Pod;
+use crate::{
+    ground::Named,
+    node::{Pod, wait_for},
+};
 
 /// How much loss there is to live with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +77,9 @@ pub fn exchange(a: &Pod<'_>, b: &Pod<'_>, family: Family, wire: Wire) -> Result<
         }
         repeat(wire, || datagram(from, to, address, mtu - headers(family), wire)).map_err(|e| said("datagram", &e))?;
         connection(from, to, address).map_err(|e| said("connection", &e))?;
-        match ping(from, address, mtu - headers(family) + 1, wire) {
+        match ping(from, address, from.mtu - headers(family) + 1, wire) {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {}
-            other => return Err(format!("a ping of more than the MTU of {mtu}: {other:?}")),
+            other => return Err(format!("a ping of more than the MTU of {}: {other:?}", from.mtu)),
         }
     }
     Ok(())
@@ -219,6 +222,39 @@ fn connection(from: &Pod<'_>, to: &Pod<'_>, address: IpAddr) -> io::Result<()> {
         client.read_exact(&mut buffer)?;
     }
     Ok(())
+}
+
+/// Somebody outside of the cluster who hears from where datagrams come.
+pub struct Outside(UdpSocket);
+
+impl Outside {
+    /// Listens at every address of a namespace.
+    pub fn open(ground: &Named) -> Self {
+        let socket = ground.namespace.run(|| UdpSocket::bind(("::", PORT))).unwrap().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        Self(socket)
+    }
+
+    /// From where a datagram of a pod comes.
+    pub fn hears(&self, pod: &Pod<'_>, address: IpAddr) -> IpAddr {
+        let tell = || pod.node.tell_all();
+        wait_for(&format!("what {address} hears"), tell, || self.hear(pod, address).map_err(|error| error.to_string()))
+    }
+
+    fn hear(&self, pod: &Pod<'_>, address: IpAddr) -> io::Result<IpAddr> {
+        let any = SocketAddr::new(Family::of(address).address(0), 0);
+        let socket = pod.ground.namespace.run(|| UdpSocket::bind(any)).map_err(io::Error::other)??;
+        let text = address.to_string();
+        socket.send_to(text.as_bytes(), (address, PORT))?;
+        let mut buffer = [0; 100];
+        loop {
+            let (length, from) = self.0.recv_from(&mut buffer)?;
+            // What was sent earlier may come too.
+            if buffer[..length] == *text.as_bytes() {
+                return Ok(from.ip().to_canonical());
+            }
+        }
+    }
 }
 
 /// What became of a stream of echoes.
