@@ -5,8 +5,9 @@
 mod support;
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 
+use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket, sockopt};
 use support::{NODE, OTHER, PATIENCE, POD, POD_LINK, inside, run, wait_for};
 use towpath_kernel::testing::isolated;
 use towpath_net::transport::{Transport, Transports};
@@ -144,5 +145,72 @@ fn connections_of_pods_begin_with_segments_that_fit_the_way() {
         assert_eq!(NODES.map(fits), [false; 2], "segments fit anyway");
         put(Transport::Direct);
         assert_eq!(NODES.map(fits), [true; 2]);
+    });
+}
+
+/// Sends a packet of a pod, with its IP header, to an address.
+fn forge(packet: &[u8], to: &str) {
+    inside("pod", || {
+        let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).unwrap();
+        sendto(&raw, packet, SendFlags::empty(), &at(to, 0)).unwrap();
+    });
+}
+
+#[test]
+fn no_pod_says_that_it_is_the_loopback() {
+    isolated("no_pod_says_that_it_is_the_loopback", || {
+        make();
+        run(&format!("sysctl -qw net.ipv4.conf.{POD_LINK}.route_localnet=1"));
+        let program = UdpSocket::bind((NODE.v4, PORT)).unwrap();
+        program.set_read_timeout(Some(PATIENCE)).unwrap();
+        // A UDP packet (RFC 791, RFC 768), of which the kernel makes the rest.
+        let ends = ["127.0.0.9", NODE.v4].map(|end| end.parse::<Ipv4Addr>().unwrap().octets()).concat();
+        let header = [&[0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0], &ends[..]].concat();
+        let udp = [PORT.to_be_bytes(), PORT.to_be_bytes(), 8_u16.to_be_bytes(), [0; 2]].concat();
+        let packet = [header, udp].concat();
+        // From where the first packet comes: behind the forged one is one that always arrives.
+        let source = || {
+            forge(&packet, NODE.v4);
+            inside("pod", || UdpSocket::bind((POD.v4, 0)).unwrap().send_to(b"", (NODE.v4, PORT)).unwrap());
+            let first = program.recv_from(&mut []).unwrap().1.ip();
+            if first.is_loopback() {
+                program.recv_from(&mut []).unwrap();
+            }
+            first.to_string()
+        };
+        assert_eq!(source(), "127.0.0.9", "the kernel itself lets such packets in");
+        put(Transport::Direct);
+        assert_eq!(source(), POD.v4);
+    });
+}
+
+/// How many advertisements of routers the node hears when a pod sends one (RFC 4861, section 4.2).
+fn advertised() -> u64 {
+    run("nft add table inet probe");
+    run("nft add chain inet probe seen { type filter hook input priority 10 ; }");
+    run("nft add rule inet probe seen icmpv6 type nd-router-advert counter");
+    inside("pod", || {
+        let raw = socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6)).unwrap();
+        sockopt::set_ipv6_multicast_hops(&raw, 255).unwrap();
+        let index = rustix::net::netdevice::name_to_index(&raw, "eth0").unwrap();
+        let everybody = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, index);
+        let message = [134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+        sendto(&raw, &message, SendFlags::empty(), &everybody).unwrap();
+    });
+    // What was sent before has been dealt with when this is answered.
+    run(&format!("ip netns exec pod ping -c 1 {}", NODE.v6));
+    let listed = run("nft list table inet probe");
+    run("nft delete table inet probe");
+    let (_, counted) = listed.split_once("packets ").unwrap();
+    counted.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn no_pod_is_a_router_for_its_node() {
+    isolated("no_pod_is_a_router_for_its_node", || {
+        make();
+        assert_eq!(advertised(), 1);
+        put(Transport::Direct);
+        assert_eq!(advertised(), 0);
     });
 }

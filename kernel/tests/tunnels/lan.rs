@@ -1,12 +1,12 @@
 //! What is sent into the tunnels of a node, and what comes out of them.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use towpath_net::device::tunnel_mac;
 use towpath_net::family::PerFamily;
 
 use crate::packets::{self, PORT, Wrapping, packet, wrapped};
-use crate::support::{self, NODE, OTHER, PATIENCE, POD_LINK_MAC, inside, run};
+use crate::support::{self, NODE, OTHER, PATIENCE, POD_LINK_MAC, inside, run, wait_for};
 
 /// The address of somebody on the wire who is no node.
 pub const STRANGER: PerFamily<&str> = PerFamily { v4: "172.16.30.9", v6: "fd00:30::9" };
@@ -30,6 +30,8 @@ pub fn make() {
         run(&format!("ip link add {device} address {mac} type vxlan id 4096 dstport 4789 local {local} nolearning"));
         run(&format!("ip address add {inside}/{prefix} dev {device} nodad"));
         run(&format!("ip link set {device} up"));
+        // The kernel takes packets for it a moment later, if it is of IPv6.
+        wait_for(&format!("ping -c 1 -W 1 {inside}"));
     }
     run(&format!("ip link add foreign address {mac} type vxlan id 77 dstport 4789 local {} nolearning", NODE.v4));
     run("ip link set foreign up");
@@ -50,14 +52,18 @@ pub struct Forged {
 }
 
 impl Forged {
-    /// Sends it to an address of the node, for its address inside the tunnel.
+    /// Sends it to the node's own address, for its address inside the tunnel.
     pub fn send(&self) {
+        let node = if self.outer.contains('.') { NODE.v4 } else { NODE.v6 };
+        self.send_to(SocketAddr::new(node.parse().unwrap(), packets::port(self.wrapping)));
+    }
+
+    /// Sends it to any address and port, for the node's address inside the tunnel.
+    pub fn send_to(&self, to: SocketAddr) {
         let (outer, inner): (IpAddr, IpAddr) = (self.outer.parse().unwrap(), self.inner.parse().unwrap());
-        let of = |addresses: &PerFamily<&str>, like: IpAddr| -> IpAddr {
-            if like.is_ipv4() { addresses.v4 } else { addresses.v6 }.parse().unwrap()
-        };
-        let content = wrapped(self.wrapping, tunnel_mac(&"n3".into()), &packet(inner, of(&INSIDE, inner), self.what));
-        inside(self.place, || packets::send(outer, of(&NODE, outer), self.wrapping, &content));
+        let within = if inner.is_ipv4() { INSIDE.v4 } else { INSIDE.v6 }.parse().unwrap();
+        let content = wrapped(self.wrapping, tunnel_mac(&"n3".into()), &packet(inner, within, self.what));
+        inside(self.place, || packets::send(outer, to, self.wrapping, &content));
     }
 }
 
@@ -78,11 +84,16 @@ impl Listener {
 
     /// Sends a packet, and behind it one of the same family that always arrives; tells whether the first did.
     pub fn arrives(&self, forged: &Forged) -> bool {
+        self.arrives_when(forged, Forged::send)
+    }
+
+    /// The same, sent in another way.
+    pub fn arrives_when(&self, forged: &Forged, send: impl FnOnce(&Forged)) -> bool {
         let is_v4 = forged.inner.contains('.');
         let (outer, inner) = if is_v4 { (OTHER.v4, "10.244.4.9") } else { (OTHER.v6, "fd00:244:0:4::9") };
         let what = "always arrives";
         let marker = Forged { what, place: "other", outer, inner, wrapping: Wrapping::Vxlan { vni: 4096 } };
-        forged.send();
+        send(forged);
         marker.send();
         let socket = &self.sockets[usize::from(!is_v4)];
         let mut buffer = [0; 200];

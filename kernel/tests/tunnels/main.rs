@@ -69,6 +69,32 @@ fn a_tunnel_takes_what_a_node_sends_from_its_own_pods_and_nothing_else() {
     });
 }
 
+/// To where a tunnel is not meant to be reached, but is.
+#[test]
+fn a_tunnel_takes_nothing_by_a_detour() {
+    isolated("a_tunnel_takes_nothing_by_a_detour", || {
+        lan::make();
+        let listener = Listener::open();
+        run("ip address add 172.16.30.33/24 dev eth0");
+        run("nft add table ip detour");
+        run("nft add chain ip detour pre { type nat hook prerouting priority -100 ; }");
+        run("nft add rule ip detour pre udp dport 30789 dnat to 172.16.30.3:4789");
+        let by = |what, to: &'static str| (forged(what, "stranger", STRANGER.v4, "10.244.4.2"), to.parse().unwrap());
+        let detours = [
+            by("what a rule of somebody else leads there", "172.16.30.3:30789"),
+            by("what is for everybody on the wire", "172.16.30.255:4789"),
+            by("what is for another address of the node", "172.16.30.33:4789"),
+        ];
+        for (packet, to) in &detours {
+            assert!(listener.arrives_when(packet, |packet| packet.send_to(*to)), "{} does not arrive", packet.what);
+        }
+        close(vec![Transport::Vxlan]);
+        for (packet, to) in &detours {
+            assert!(!listener.arrives_when(packet, |packet| packet.send_to(*to)), "{} is taken", packet.what);
+        }
+    });
+}
+
 /// How many packets have come past the table.
 fn passed() -> u64 {
     let listed = run("nft list counter inet probe tunnelled");
@@ -85,7 +111,7 @@ fn packets_of_geneve_and_ipip_come_past_the_table_only_from_a_nodes_own_pods() {
         let listener = Listener::open();
         close(vec![Transport::Vxlan, Transport::Geneve, Transport::Ipip]);
         run("nft add table inet probe");
-        run("nft add chain inet probe seen { type filter hook prerouting priority -200 ; }");
+        run("nft add chain inet probe seen { type filter hook input priority 10 ; }");
         run("nft add counter inet probe tunnelled");
         for packets in ["udp dport 6081", "ip protocol 4", "ip6 nexthdr 41"] {
             run(&format!("nft add rule inet probe seen {packets} counter name tunnelled"));

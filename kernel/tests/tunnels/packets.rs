@@ -80,21 +80,22 @@ pub const fn port(wrapping: Wrapping) -> u16 {
 }
 
 /// Sends from the namespace of the caller, with an address that need not be its own.
-pub fn send(from: IpAddr, to: IpAddr, wrapping: Wrapping, content: &[u8]) {
+pub fn send(from: IpAddr, to: SocketAddr, wrapping: Wrapping, content: &[u8]) {
     use rustix::net::{AddressFamily, SendFlags, SocketType, bind, ipproto, sendto, socket, sockopt};
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let (kind, protocol) = match (wrapping, to) {
         (Wrapping::Vxlan { .. } | Wrapping::Geneve { .. }, _) => (SocketType::DGRAM, ipproto::UDP),
-        (Wrapping::Ipip, IpAddr::V4(_)) => (SocketType::RAW, ipproto::IPIP),
-        (Wrapping::Ipip, IpAddr::V6(_)) => (SocketType::RAW, ipproto::IPV6),
+        (Wrapping::Ipip, SocketAddr::V4(_)) => (SocketType::RAW, ipproto::IPIP),
+        (Wrapping::Ipip, SocketAddr::V6(_)) => (SocketType::RAW, ipproto::IPV6),
     };
     let socket = socket(family, kind, Some(protocol)).unwrap();
     if from.is_ipv4() {
         sockopt::set_ip_freebind(&socket, true).unwrap();
+        sockopt::set_socket_broadcast(&socket, true).unwrap();
     } else {
         sockopt::set_ipv6_freebind(&socket, true).unwrap();
     }
     bind(&socket, &SocketAddr::new(from, 0)).unwrap();
-    let sent = sendto(&socket, content, SendFlags::empty(), &SocketAddr::new(to, port(wrapping)));
+    let sent = sendto(&socket, content, SendFlags::empty(), &to);
     assert!(sent.is_ok(), "from {from}: {sent:?}");
 }

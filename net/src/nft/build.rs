@@ -1,5 +1,7 @@
 //! Rules from what a person would say.
 
+mod verdicts;
+
 use std::net::IpAddr;
 
 use super::{Base, Chain, ChainKind, Comparison, Expr, Header, Hook, Meta, Nat, Register, Rule};
@@ -20,11 +22,13 @@ const fn nfproto(family: Family) -> u8 {
     }
 }
 
-/// Where source and destination stand in the header of each family: (source, destination, length).
-const fn address_offsets(family: Family) -> (u32, u32, u32) {
-    match family {
-        Family::V4 => (12, 16, 4),
-        Family::V6 => (8, 24, 16),
+/// Where an address stands in the header of each family, and how long it is (RFC 791 section 3.1, RFC 8200 section 3).
+const fn address_place(family: Family, side: Side) -> (u32, u32) {
+    match (family, side) {
+        (Family::V4, Side::Source) => (12, 4),
+        (Family::V4, Side::Destination) => (16, 4),
+        (Family::V6, Side::Source) => (8, 16),
+        (Family::V6, Side::Destination) => (24, 16),
     }
 }
 
@@ -37,8 +41,8 @@ const fn address_registers(family: Family) -> u8 {
 const UDP: u8 = 17;
 /// The number of TCP.
 const TCP: u8 = 6;
-/// The flags byte of TCP, and of it SYN and RST (RFC 9293, section 3.1).
-const TCP_FLAGS: u32 = 13;
+/// The word of 4 bytes of TCP that has the flags in its second, and of these SYN and RST (RFC 9293, section 3.1).
+const TCP_FLAGS: u32 = 12;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 /// The longest name of a link, with the zero behind it (`IFNAMSIZ`).
@@ -62,22 +66,49 @@ pub enum Side {
     Destination,
 }
 
-/// Builds one rule, statement by statement.
+/// Builds one rule, statement by statement, in the order in which the kernel looks: what most packets are not comes first.
+/// Addresses are looked at where the family is known (`F`).
 #[derive(Clone)]
-pub struct RuleBuilder {
+pub struct RuleBuilder<F = Family> {
     comment: String,
-    family: Family,
+    family: F,
     exprs: Vec<Expr>,
+}
+
+/// That packets may be of either family.
+#[derive(Clone, Copy)]
+pub struct Either;
+
+impl RuleBuilder<Either> {
+    /// A rule for the packets of both families.
+    pub fn either(comment: impl Into<String>) -> Self {
+        Self { comment: comment.into(), family: Either, exprs: Vec::new() }
+    }
+
+    /// Only packets that would have these bytes in an address, from its byte `at` on, if they were of that family. That they
+    /// are is to be seen to behind it: this is what costs least, and few packets come past it.
+    #[must_use]
+    pub fn as_if_address(mut self, family: Family, side: Side, at: u32, bytes: &[u8]) -> Self {
+        let (start, _) = address_place(family, side);
+        let len = u32::try_from(bytes.len()).unwrap_or_default();
+        self.exprs.push(Expr::Payload { header: Header::Network, offset: start + at, len, to: A });
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: bytes.to_vec() });
+        self
+    }
+
+    /// Only packets of one family.
+    #[must_use]
+    pub fn of_family(mut self, family: Family) -> RuleBuilder {
+        self.exprs.push(Expr::Meta { key: Meta::NfProto, to: A });
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: vec![nfproto(family)] });
+        RuleBuilder { comment: self.comment, family, exprs: self.exprs }
+    }
 }
 
 impl RuleBuilder {
     /// A rule for the packets of one family.
     pub fn new(family: Family, comment: impl Into<String>) -> Self {
-        let exprs = vec![
-            Expr::Meta { key: Meta::NfProto, to: A },
-            Expr::Compare { from: A, op: Comparison::Equal, value: vec![nfproto(family)] },
-        ];
-        Self { comment: comment.into(), family, exprs }
+        RuleBuilder::either(comment).of_family(family)
     }
 
     /// Only packets whose address is in the set (or is not).
@@ -107,6 +138,68 @@ impl RuleBuilder {
         self
     }
 
+    /// Only packets to this address.
+    #[must_use]
+    pub fn to_address(mut self, address: IpAddr) -> Self {
+        self.exprs.push(self.load_address(Side::Destination, A));
+        let value = match address {
+            IpAddr::V4(a) => a.octets().to_vec(),
+            IpAddr::V6(a) => a.octets().to_vec(),
+        };
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value });
+        self
+    }
+
+    /// Only packets whose source, together with the network of the source of the packet inside, is in the set. The packet
+    /// inside is of family `inner`, begins at byte `at` behind the IP header, and its network has `length` bits.
+    #[must_use]
+    pub fn tunnelled_from(mut self, inner: Family, at: u32, length: u8, set: &str) -> Self {
+        let second = Register(address_registers(self.family));
+        let (source, len) = address_place(inner, Side::Source);
+        self.exprs.push(self.load_address(Side::Source, A));
+        self.exprs.push(Expr::Payload { header: Header::Transport, offset: at + source, len, to: second });
+        self.exprs.push(Expr::Mask { from: second, to: second, mask: mask(inner, length) });
+        self.exprs.push(Expr::Lookup { set: set.to_owned(), from: A, to: None, inverted: false });
+        self
+    }
+
+    /// Sends the packet to the address and port that the map has for its `protocol . port`, where it has one.
+    #[must_use]
+    pub fn rewrite_by_port(mut self, map: &str) -> Self {
+        self.exprs.push(Expr::Meta { key: Meta::L4Proto, to: A });
+        self.exprs.push(load_port(A1));
+        self.rewrite(map)
+    }
+
+    /// The same by `address . protocol . port`.
+    #[must_use]
+    pub fn rewrite_by_address_and_port(mut self, map: &str) -> Self {
+        let after = address_registers(self.family);
+        self.exprs.push(self.load_address(Side::Destination, A));
+        self.exprs.push(Expr::Meta { key: Meta::L4Proto, to: Register(after) });
+        self.exprs.push(load_port(Register(after + 1)));
+        self.rewrite(map)
+    }
+
+    fn rewrite(mut self, map: &str) -> Self {
+        let port = Register(B.0 + address_registers(self.family));
+        self.exprs.push(Expr::Lookup { set: map.to_owned(), from: A, to: Some(B), inverted: false });
+        self.exprs.push(Expr::Nat { kind: Nat::Destination, family: self.family, address: B, port });
+        self
+    }
+
+    /// Of which family the packets are.
+    pub(crate) const fn family(&self) -> Family {
+        self.family
+    }
+
+    fn load_address(&self, side: Side, to: Register) -> Expr {
+        let (offset, len) = address_place(self.family, side);
+        Expr::Payload { header: Header::Network, offset, len, to }
+    }
+}
+
+impl<F> RuleBuilder<F> {
     /// Only packets that came by a link whose name begins so.
     #[must_use]
     pub fn from_links(mut self, prefix: &str) -> Self {
@@ -127,12 +220,12 @@ impl RuleBuilder {
         self.leaves(Comparison::NotEqual, prefix.as_bytes().to_vec())
     }
 
-    /// Only packets that leave by another link than that of exactly this name.
+    /// Only packets that leave by the link of exactly this name.
     #[must_use]
-    pub fn not_to_link(self, name: &str) -> Self {
+    pub fn to_link(self, name: &str) -> Self {
         let mut whole = name.as_bytes().to_vec();
         whole.resize(LINK_NAME, 0);
-        self.leaves(Comparison::NotEqual, whole)
+        self.leaves(Comparison::Equal, whole)
     }
 
     fn leaves(mut self, op: Comparison, value: Vec<u8>) -> Self {
@@ -192,42 +285,23 @@ impl RuleBuilder {
         self
     }
 
-    /// Only packets to this address.
+    /// Only packets by which either side begins a TCP connection. The flags are loaded with what is around them: the kernel
+    /// has the shortest way for words of 4 bytes (`nft_payload_fast`, `nft_bitwise_fast`).
     #[must_use]
-    pub fn to_address(mut self, address: IpAddr) -> Self {
-        self.exprs.push(self.load_address(Side::Destination, A));
-        let value = match address {
-            IpAddr::V4(a) => a.octets().to_vec(),
-            IpAddr::V6(a) => a.octets().to_vec(),
-        };
-        self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value });
-        self
-    }
-
-    /// Only packets whose source, together with the network of the source of the packet inside, is in the set. The packet
-    /// inside is of family `inner`, begins at byte `at` behind the IP header, and its network has `length` bits.
-    #[must_use]
-    pub fn tunnelled_from(mut self, inner: Family, at: u32, length: u8, set: &str) -> Self {
-        let second = Register(address_registers(self.family));
-        let (source, _, len) = address_offsets(inner);
-        self.exprs.push(self.load_address(Side::Source, A));
-        self.exprs.push(Expr::Payload { header: Header::Transport, offset: at + source, len, to: second });
-        self.exprs.push(Expr::Mask { from: second, to: second, mask: mask(inner, length) });
-        self.exprs.push(Expr::Lookup { set: set.to_owned(), from: A, to: None, inverted: false });
-        self
+    pub fn begins_connection(mut self) -> Self {
+        self.exprs.push(Expr::Payload { header: Header::Transport, offset: TCP_FLAGS, len: 4, to: A });
+        self.exprs.push(Expr::Mask { from: A, to: A, mask: vec![0, SYN | RST, 0, 0] });
+        self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: vec![0, SYN, 0, 0] });
+        self.protocol(TCP)
     }
 
     /// Lowers the segment size that a TCP connection begins with to what the way there and back carries.
     #[must_use]
-    pub fn lower_segment(self) -> Self {
-        let mut rule = self.protocol(TCP);
-        rule.exprs.push(Expr::Payload { header: Header::Transport, offset: TCP_FLAGS, len: 1, to: A });
-        rule.exprs.push(Expr::Mask { from: A, to: A, mask: vec![SYN | RST] });
-        rule.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: vec![SYN] });
-        rule.exprs.push(Expr::RouteSegment { to: A });
-        rule.exprs.push(Expr::NetworkOrder { from: A, to: A });
-        rule.exprs.push(Expr::LowerSegment { from: A });
-        rule
+    pub fn lower_segment(mut self) -> Self {
+        self.exprs.push(Expr::RouteSegment { to: A });
+        self.exprs.push(Expr::NetworkOrder { from: A, to: A });
+        self.exprs.push(Expr::LowerSegment { from: A });
+        self
     }
 
     /// Only packets to an address of this node.
@@ -245,31 +319,6 @@ impl RuleBuilder {
         self.exprs.push(Expr::ConnectionStatus { to: A });
         self.exprs.push(Expr::Mask { from: A, to: A, mask });
         self.exprs.push(Expr::Compare { from: A, op: Comparison::NotEqual, value: vec![0; 4] });
-        self
-    }
-
-    /// Sends the packet to the address and port that the map has for its `protocol . port`, where it has one.
-    #[must_use]
-    pub fn rewrite_by_port(mut self, map: &str) -> Self {
-        self.exprs.push(Expr::Meta { key: Meta::L4Proto, to: A });
-        self.exprs.push(load_port(A1));
-        self.rewrite(map)
-    }
-
-    /// The same by `address . protocol . port`.
-    #[must_use]
-    pub fn rewrite_by_address_and_port(mut self, map: &str) -> Self {
-        let after = address_registers(self.family);
-        self.exprs.push(self.load_address(Side::Destination, A));
-        self.exprs.push(Expr::Meta { key: Meta::L4Proto, to: Register(after) });
-        self.exprs.push(load_port(Register(after + 1)));
-        self.rewrite(map)
-    }
-
-    fn rewrite(mut self, map: &str) -> Self {
-        let port = Register(B.0 + address_registers(self.family));
-        self.exprs.push(Expr::Lookup { set: map.to_owned(), from: A, to: Some(B), inverted: false });
-        self.exprs.push(Expr::Nat { kind: Nat::Destination, family: self.family, address: B, port });
         self
     }
 
@@ -304,15 +353,6 @@ impl RuleBuilder {
     /// The finished rule.
     pub fn done(self) -> Rule {
         Rule { comment: self.comment, exprs: self.exprs }
-    }
-
-    fn load_address(&self, side: Side, to: Register) -> Expr {
-        let (source, destination, len) = address_offsets(self.family);
-        let offset = match side {
-            Side::Source => source,
-            Side::Destination => destination,
-        };
-        Expr::Payload { header: Header::Network, offset, len, to }
     }
 }
 

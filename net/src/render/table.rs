@@ -26,8 +26,6 @@ pub const TABLE: &str = "towpath";
 
 /// `NF_IP_PRI_RAW`: before connection tracking sees the packet.
 const RAW: i32 = -300;
-/// `NF_IP_PRI_MANGLE`.
-const MANGLE: i32 = -150;
 /// `NF_IP_PRI_FILTER`.
 const FILTER: i32 = 0;
 /// `NF_IP_PRI_NAT_DST` (`linux/netfilter_ipv4.h`).
@@ -101,19 +99,20 @@ pub fn render(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, leases: &[Lea
 fn chains(own: &Vantage<'_>, shapes: &BTreeSet<Shape>, lengths: &[Length]) -> BTreeMap<String, Chain> {
     let mode = own.spec.masquerade.mode;
     let (arriving, mut chains) = tunnels::render(own, shapes);
+    let (leaving, to_tunnels) = fences::to_other_nodes(own);
     let mut add = |name: &str, chain| _ = chains.insert(name.to_owned(), chain);
     add("guard", filter_chain(Hook::Prerouting, RAW, guard()));
     add("postrouting", nat_chain(Hook::Postrouting, SOURCE_NAT, postrouting(mode, lengths)));
     add("prerouting", nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules(Hook::Prerouting)));
     add("output", nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules(Hook::Output)));
-    add("segments", filter_chain(Hook::Forward, MANGLE, fences::segments().into()));
-    if !arriving.is_empty() {
-        add("tunnels", filter_chain(Hook::Prerouting, RAW, arriving));
+    // What pods are kept from comes before what is accepted of nodes.
+    let input: Vec<Rule> = fences::to_this_node(own).into_iter().chain(arriving).collect();
+    if !input.is_empty() {
+        add("input", filter_chain(Hook::Input, FILTER, input));
     }
-    let (here, there) = (fences::closed(own, fences::Node::This), fences::closed(own, fences::Node::Another));
-    if !here.is_empty() {
-        add("input", filter_chain(Hook::Input, FILTER, here));
-        add("forward", filter_chain(Hook::Forward, FILTER, there));
+    add("forward", filter_chain(Hook::Forward, FILTER, [fences::segments()].into_iter().chain(leaving).collect()));
+    if let Some(chain) = to_tunnels {
+        add(fences::TO_TUNNELS, chain);
     }
     if own.spec.transport.is_encrypted() {
         add("encrypted", filter_chain(Hook::Postrouting, FILTER, fences::encrypted()));
@@ -226,21 +225,34 @@ const ROUTER_ADVERTISEMENT: u8 = 134;
 /// A pod that has a host port on the loopback has a link by which the kernel takes packets from and to loopback addresses
 /// (`route_localnet`). Only answers may use that, and on the wire they have other addresses: whatever else would reach
 /// what listens on the node's loopback (CVE-2020-8558).
+///
+/// Every packet comes by here, so each rule begins with one number at one place, which hardly any packet has there.
 fn guard() -> Vec<Rule> {
     let sides = [(Side::Source, "from"), (Side::Destination, "to")];
     let rule = |family: Family, (side, word): (Side, &str)| {
-        RuleBuilder::new(family, format!("{family} packets of pods {word} the loopback of the node"))
+        let (at, bytes) = loopback_sign(family);
+        RuleBuilder::either(format!("{family} packets of pods {word} the loopback of the node"))
+            .as_if_address(family, side, at, bytes)
             .from_links(LINK_PREFIX)
+            .of_family(family)
             .address_in(side, LOOPBACK.get(family), false)
             .drop()
             .done()
     };
     let mut rules: Vec<Rule> =
         Family::ALL.into_iter().flat_map(|family| sides.map(|side| rule(family, side))).collect();
-    let advertisements = RuleBuilder::new(Family::V6, "routers that pods say they are");
-    let advertisements = advertisements.from_links(LINK_PREFIX).protocol(ICMPV6).behind_ip(0, &[ROUTER_ADVERTISEMENT]);
+    let advertisements = RuleBuilder::either("routers that pods say they are").behind_ip(0, &[ROUTER_ADVERTISEMENT]);
+    let advertisements = advertisements.protocol(ICMPV6).from_links(LINK_PREFIX).of_family(Family::V6);
     rules.push(advertisements.drop().done());
     rules
+}
+
+/// Bytes that each address of [`loopback`] has, with where they begin in it, and few others.
+const fn loopback_sign(family: Family) -> (u32, &'static [u8]) {
+    match family {
+        Family::V4 => (0, &[127]),
+        Family::V6 => (12, &[0, 0, 0, 1]),
+    }
 }
 
 /// What arrives by a link and names a loopback address is not rewritten: the kernel drops it as no host may send it

@@ -57,7 +57,7 @@ fn every_kind_of_object_is_put_right() {
             "sysctl -q -w net.ipv4.conf.towvxlan4.rp_filter=0",
             "sysctl -q -w net.ipv4.ip_forward=0",
             "nft flush set inet towpath nodes-v4",
-            "nft flush chain inet towpath tunnels",
+            "nft flush chain inet towpath input",
             "nft delete table inet towpath",
         ] {
             let drift = a.metric("drift");

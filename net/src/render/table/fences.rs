@@ -2,8 +2,8 @@
 
 use crate::family::Family;
 use crate::lease::LINK_PREFIX;
-use crate::nft::build::{RuleBuilder, Side};
-use crate::nft::{Element, FieldType, Rule, Set, Value};
+use crate::nft::build::{RuleBuilder, Side, inner_chain};
+use crate::nft::{Chain, Element, FieldType, Rule, Set, Value};
 use crate::render::vantage::Vantage;
 use crate::transport::{Slot, Transport};
 
@@ -11,7 +11,12 @@ use super::{ENCRYPTED, NODES, tunnels};
 
 /// The UDP ports of tunnels.
 pub(super) const PORTS: &str = "tunnel-ports";
-/// How the names of those devices of ours begin that send in clear.
+/// The chain for packets of pods that go to another node by its tunnel's port or protocol, if they are for one.
+pub(super) const TO_TUNNELS: &str = "to-tunnels";
+/// What pods are kept from.
+const CLOSED: &str = "packets of pods to tunnels";
+/// How the names of the devices begin that encrypt, and of those of ours that send in clear.
+const ENCRYPTS: &str = "towwg";
 const CLEAR: [&str; 3] = ["towip", "towvx", "towge"];
 /// The loopback.
 const LOOPBACK: &str = "lo";
@@ -31,54 +36,54 @@ pub(super) fn ports(own: &Vantage<'_>) -> Option<Set> {
     (!set.elements.is_empty()).then_some(set)
 }
 
-/// Which nodes pods are kept from.
-#[derive(Clone, Copy)]
-pub(super) enum Node {
-    /// This one.
-    This,
-    /// Another.
-    Another,
+/// Protocols above IP that are tunnels, by the family of what they are in.
+fn protocols(own: &Vantage<'_>) -> Vec<(Family, u8)> {
+    let of = |family: Family| tunnels::protocols(family).into_iter().map(move |protocol| (family, protocol));
+    if own.uses(Transport::Ipip) { Family::ALL.into_iter().flat_map(of).collect() } else { Vec::new() }
 }
 
-/// Pods reach no tunnel of any node: what a service has led there is seen as well, for its address is rewritten by now.
-pub(super) fn closed(own: &Vantage<'_>, node: Node) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    for family in Family::ALL {
-        let rule = || {
-            let rule = RuleBuilder::new(family, format!("{family} packets of pods to tunnels")).from_links(LINK_PREFIX);
-            match node {
-                Node::This => rule,
-                Node::Another => rule.address_in(Side::Destination, NODES.get(family), false),
-            }
-        };
-        if ports(own).is_some() {
-            rules.push(rule().udp_port_in(PORTS).drop().done());
-        }
-        if own.uses(Transport::Ipip) {
-            rules
-                .extend(tunnels::protocols(family).into_iter().map(|protocol| rule().protocol(protocol).drop().done()));
-        }
-    }
-    rules
+/// Pods reach no tunnel of this node: what a service has led there is seen as well, for its address is rewritten by now.
+pub(super) fn to_this_node(own: &Vantage<'_>) -> Vec<Rule> {
+    let rule = || RuleBuilder::either(CLOSED).from_links(LINK_PREFIX);
+    let ports = ports(own).map(|_| rule().udp_port_in(PORTS).drop().done());
+    let protocols = protocols(own).into_iter();
+    let protocols = protocols.map(|(family, protocol)| rule().protocol(protocol).of_family(family).drop().done());
+    ports.into_iter().chain(protocols).collect()
+}
+
+/// The same for other nodes: the rules, and the chain that they jump to. Most packets of pods are for none, so
+/// it is looked at first what they are.
+pub(super) fn to_other_nodes(own: &Vantage<'_>) -> (Vec<Rule>, Option<Chain>) {
+    let ports = ports(own).map(|_| RuleBuilder::either(CLOSED).udp_port_in(PORTS).from_links(LINK_PREFIX));
+    let ports = ports.map(|rule| rule.jump(TO_TUNNELS).done());
+    let protocols = protocols(own).into_iter().map(|(family, protocol)| {
+        let rule = RuleBuilder::either(CLOSED).protocol(protocol).of_family(family).from_links(LINK_PREFIX);
+        rule.jump(TO_TUNNELS).done()
+    });
+    let rules: Vec<Rule> = ports.into_iter().chain(protocols).collect();
+    let nodes = Family::ALL.map(|family| {
+        let rule = RuleBuilder::new(family, format!("{family} {CLOSED} of nodes"));
+        rule.address_in(Side::Destination, NODES.get(family), false).drop().done()
+    });
+    let chain = (!rules.is_empty()).then(|| inner_chain(nodes.into()));
+    (rules, chain)
 }
 
 /// Connections of pods begin with segments that fit what is on their way: those of pods that are older than an MTU, too.
-pub(super) fn segments() -> [Rule; 2] {
-    Family::ALL.map(|family| {
-        let what = format!("{family} connections of pods, in segments that fit their way");
-        RuleBuilder::new(family, what).from_links(LINK_PREFIX).lower_segment().done()
-    })
+pub(super) fn segments() -> Rule {
+    let rule = RuleBuilder::either("connections of pods, in segments that fit their way");
+    rule.begins_connection().from_links(LINK_PREFIX).lower_segment().done()
 }
 
 /// What is for a pod leaves by WireGuard or to a pod of this node, whatever routes there are.
 pub(super) fn encrypted() -> Vec<Rule> {
-    let rule = |family: Family| RuleBuilder::new(family, format!("{family} packets to pods, in clear"));
-    let inside =
-        |rule: RuleBuilder, family| rule.address_in(Side::Destination, ENCRYPTED.get(family), false).drop().done();
-    let mut rules = Vec::new();
-    for family in Family::ALL {
-        rules.push(inside(rule(family).not_to_links(LINK_PREFIX).not_to_link(LOOPBACK), family));
-        rules.extend(CLEAR.map(|prefix| inside(rule(family).to_links(prefix), family)));
-    }
-    rules
+    let encrypting = RuleBuilder::either("packets that are encrypted").to_links(ENCRYPTS).accept().done();
+    let pods = RuleBuilder::either("packets to pods of this node").to_links(LINK_PREFIX);
+    let pods = CLEAR.into_iter().fold(pods, RuleBuilder::not_to_links).accept().done();
+    let itself = RuleBuilder::either("packets of the node to itself").to_link(LOOPBACK).accept().done();
+    let clear = Family::ALL.map(|family| {
+        let rule = RuleBuilder::new(family, format!("{family} packets to pods, in clear"));
+        rule.address_in(Side::Destination, ENCRYPTED.get(family), false).drop().done()
+    });
+    [encrypting, pods, itself].into_iter().chain(clear).collect()
 }

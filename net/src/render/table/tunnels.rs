@@ -1,5 +1,9 @@
 //! From whom tunnels take packets.
 //!
+//! They are looked at where the kernel hands them to the node itself, as it does before any tunnel takes them. There they are
+//! what the tunnel will see, whatever rules of others made of their addresses on the way, and nothing that the
+//! node passes on is looked at.
+//!
 //! A packet in a tunnel is taken where it comes from a node of the cluster, and from an address of that node's pods or of
 //! the node itself: where the pair of (source outside, network of the source inside) is in a set. WireGuard sees to that
 //! itself (allowed IPs).
@@ -8,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::family::{Family, PerFamily, host_net};
-use crate::nft::build::{RuleBuilder, inner_chain};
+use crate::nft::build::{Either, RuleBuilder, inner_chain};
 use crate::nft::{Chain, FieldType, Rule, Set, Value};
 use crate::render::vantage::Vantage;
 use crate::state::Peer;
@@ -98,12 +102,8 @@ pub(super) fn render(own: &Vantage<'_>, shapes: &BTreeSet<Shape>) -> (Vec<Rule>,
         for (family, address) in own.addresses.iter().filter(|(family, _)| *outer.get(*family)) {
             let Some(address) = *address else { continue };
             let name = format!("from-{}-{}", transport.to_string().to_lowercase(), SHORT.get(family));
-            rules.extend(
-                arriving(own, transport, family)
-                    .map(|arriving| entrance(arriving, address, &name))
-                    .into_iter()
-                    .flatten(),
-            );
+            let arriving = arriving(own, transport, family).map(|arriving| arriving.of_family(family));
+            rules.extend(arriving.map(|arriving| entrance(arriving, address, &name)).into_iter().flatten());
             if (transport, family) == (Transport::Ipip, Family::V6) {
                 rules.push(foreign_inside());
             }
@@ -116,9 +116,9 @@ pub(super) fn render(own: &Vantage<'_>, shapes: &BTreeSet<Shape>) -> (Vec<Rule>,
 }
 
 /// What a packet that a tunnel device would take looks like from outside.
-fn arriving(own: &Vantage<'_>, transport: Transport, family: Family) -> Option<RuleBuilder> {
+fn arriving(own: &Vantage<'_>, transport: Transport, family: Family) -> Option<RuleBuilder<Either>> {
     let tunnels = own.spec.transport.tunnels;
-    let rule = || RuleBuilder::new(family, format!("{family} packets of {transport}"));
+    let rule = || RuleBuilder::either(format!("{family} packets of {transport}"));
     match transport {
         Transport::Vxlan => Some(rule().udp_port(tunnels.vxlan.port).behind_ip(VNI, &vni(tunnels.vxlan.vni))),
         Transport::Geneve => Some(rule().udp_port(tunnels.geneve.port)),
@@ -131,7 +131,7 @@ fn arriving(own: &Vantage<'_>, transport: Transport, family: Family) -> Option<R
 fn foreign_inside() -> Rule {
     let (outer, inner) = (Family::V6, Family::V4);
     let rule = RuleBuilder::new(outer, format!("{outer} packets of {} with {inner}", Transport::Ipip));
-    rule.protocol(encapsulated(inner)).to_this_node().drop().done()
+    rule.protocol(encapsulated(inner)).drop().done()
 }
 
 /// The numbers in the header of a family by which IPIP is told.
@@ -142,9 +142,10 @@ pub(super) fn protocols(family: Family) -> Vec<u8> {
     }
 }
 
-/// To the node's own address they are looked into; its others are none that tunnels are to be reached by.
+/// To the node's own address they are looked into; its others, and those of groups that it is in, are none that tunnels are
+/// to be reached by.
 fn entrance(arriving: RuleBuilder, address: IpAddr, chain: &str) -> [Rule; 2] {
-    let other = arriving.clone().to_this_node().drop().done();
+    let other = arriving.clone().drop().done();
     [arriving.to_address(address).jump(chain).done(), other]
 }
 
