@@ -40,6 +40,11 @@ pub fn disjoint(ranges: Vec<Range>) -> Vec<Range> {
     join(ranges, 0)
 }
 
+/// The fewest ranges that hold the addresses of these, which are of one family.
+pub fn unite(ranges: Vec<Range>) -> Vec<Range> {
+    join(ranges, 1)
+}
+
 /// Joins ranges of one family whose borders are at most `gap` apart.
 fn join(mut ranges: Vec<Range>, gap: u128) -> Vec<Range> {
     ranges.sort_unstable();

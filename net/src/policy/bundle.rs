@@ -14,11 +14,11 @@ use crate::lease::Protocol;
 use crate::ranges::Range;
 
 /// Names a set by what it is for: the first 8 bytes of a hash of its definition (not of its members, which change).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SetId(pub u64);
 
 /// Names a profile by the hash of all that it says.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProfileId(pub u64);
 
 impl fmt::Display for SetId {

@@ -11,8 +11,14 @@
 //! [`input`] is what is compiled; [`bundle`] is all that one node must know, in terms of addresses and numbers alone.
 //! [`change`] leads from one bundle to the next, [`digest`] tells what a node that comes back has already.
 
+pub mod bind;
 pub mod bundle;
+pub mod chains;
 pub mod change;
+pub mod compile;
 pub mod digest;
 pub mod evaluate;
 pub mod input;
+pub mod objects;
+pub mod program;
+pub mod skeleton;
