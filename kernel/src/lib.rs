@@ -18,6 +18,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nexthop;
 pub mod nft;
+pub mod policy;
 pub mod ports;
 pub mod proxies;
 pub mod release;

@@ -18,7 +18,7 @@ use netlink_sys::SocketAddr;
 pub use error::{Cause, Error, Operation};
 pub use message::{Attribute, Content, Message};
 pub use request::Request;
-pub use transaction::{Refusal, Step};
+pub use transaction::{Batch, Refusal, Step};
 
 /// What a datagram of a dump may hold: the kernel fills at most 32 KiB (`af_netlink.c`), events may be larger.
 const DATAGRAM: usize = 64 * 1024;

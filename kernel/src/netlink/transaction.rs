@@ -5,6 +5,7 @@ use std::io;
 use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR};
 use rustix::net::sockopt;
 
+use super::attributes::Attributes;
 use super::{Cause, DATAGRAM, Message, Socket, Wait, error, split};
 
 /// `NFNL_MSG_BATCH_BEGIN`.
@@ -30,7 +31,79 @@ pub struct Refusal {
     pub cause: Cause,
 }
 
+/// A transaction that is written as it is sent, in one piece: for many messages, of which nothing else is kept.
+pub struct Batch {
+    subsystem: u8,
+    content: Attributes,
+    messages: u32,
+}
+
+impl Batch {
+    /// An empty transaction of a subsystem of netfilter (`NFNL_SUBSYS_*`).
+    pub fn new(subsystem: u8) -> Self {
+        Self { subsystem, content: Attributes::default(), messages: 0 }
+    }
+
+    /// How many messages it has.
+    pub const fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    /// How long it is, in bytes.
+    pub fn length(&self) -> usize {
+        self.content.length()
+    }
+
+    /// Adds a message: its type, its flags besides those of every request, the header of its protocol, its attributes.
+    pub fn message(&mut self, kind: u16, flags: u16, header: &[u8], fill: impl FnOnce(&mut Attributes)) {
+        if self.messages == 0 {
+            self.border(BEGIN);
+        }
+        self.messages += 1;
+        self.put(kind, flags, header, fill);
+    }
+
+    fn border(&mut self, kind: u16) {
+        let header = [0, 0, 0, self.subsystem];
+        self.put(kind, 0, &header, |_| {});
+    }
+
+    /// The number of a message is its sequence number; the first has 1.
+    fn put(&mut self, kind: u16, flags: u16, header: &[u8], fill: impl FnOnce(&mut Attributes)) {
+        let sequence = self.messages;
+        let start = self.content.length();
+        let prefix = Message { kind, body: Vec::new() };
+        prefix.append_to(self.content.bytes(), NLM_F_REQUEST | flags, sequence);
+        self.content.bytes().extend_from_slice(header);
+        fill(&mut self.content);
+        let length = u32::try_from(self.content.length() - start).unwrap_or(u32::MAX);
+        if let Some(written) = self.content.bytes().get_mut(start..start + 4) {
+            written.copy_from_slice(&length.to_ne_bytes());
+        }
+    }
+
+    fn clear(&mut self) {
+        self.content.bytes().clear();
+        self.messages = 0;
+    }
+}
+
 impl Socket {
+    /// Sends a transaction, and waits for what becomes of it; the batch is empty afterwards. Without messages nothing
+    /// happens.
+    pub fn commit_batch(&mut self, batch: &mut Batch) -> Result<(), Refusal> {
+        if batch.messages == 0 {
+            return Ok(());
+        }
+        let steps = usize::try_from(batch.messages).unwrap_or(usize::MAX);
+        batch.border(END);
+        self.writes += 1;
+        let sent = self.make_room(batch.length()).and_then(|()| self.inner.send(batch.content.bytes(), 0));
+        batch.clear();
+        sent.map_err(|source| Refusal { step: None, cause: Cause::Io(source) })?;
+        self.first_refusal(1, steps)
+    }
+
     /// Sends a transaction to a subsystem of netfilter (`NFNL_SUBSYS_*`), and waits for what becomes of it.
     ///
     /// Steps ask for no acknowledgements: those of a large transaction would not fit the receive buffer.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use towpath_net::family::{Family, bits};
 use towpath_net::nft::{Chain, Element, Expr, FieldType, Register, Rule, Set, Table, Value};
+use towpath_net::ranges::Range;
 use towpath_net::render::TABLE;
 
 use super::numbers::{self as n, message, number_of};
@@ -104,13 +105,7 @@ impl Encoder {
     fn chain(&mut self, name: &str, chain: &Chain) {
         self.step(message::NEW_CHAIN, CREATE, format!("chain {name}"), |w| {
             w.put_text(3, name);
-            let Some(base) = chain.base else { return };
-            w.nest(4, |w| {
-                w.put_number_be(1, number_of(&n::HOOKS, &base.hook));
-                w.put(2, &base.priority.to_be_bytes());
-            });
-            w.put_number_be(5, if base.accepts { n::ACCEPT } else { n::DROP });
-            w.put_text(7, number_of(&n::CHAIN_KINDS, &base.kind));
+            base(w, chain);
         });
     }
 
@@ -121,6 +116,17 @@ impl Encoder {
             w.put(7, &comment(&rule.comment));
         });
     }
+}
+
+/// Writes where the kernel enters a chain, if it does.
+pub(crate) fn base(w: &mut Attributes, chain: &Chain) {
+    let Some(base) = chain.base else { return };
+    w.nest(4, |w| {
+        w.put_number_be(1, number_of(&n::HOOKS, &base.hook));
+        w.put(2, &base.priority.to_be_bytes());
+    });
+    w.put_number_be(5, if base.accepts { n::ACCEPT } else { n::DROP });
+    w.put_text(7, number_of(&n::CHAIN_KINDS, &base.kind));
 }
 
 pub(crate) fn comment(text: &str) -> Vec<u8> {
@@ -274,7 +280,7 @@ pub fn type_number(fields: &[FieldType]) -> u32 {
 }
 
 /// The length of a key: in a concatenation each field is padded to 4 bytes.
-fn length(fields: &[FieldType]) -> u32 {
+pub(crate) fn length(fields: &[FieldType]) -> u32 {
     match fields {
         [one] => n::field(*one).1,
         many => many.iter().map(|f| n::field(*f).1.next_multiple_of(4)).sum(),
@@ -308,14 +314,19 @@ fn encode(set: &Set, element: &Element) -> Vec<Encoded> {
             vec![Encoded { key: values(key), data: values(data), end: false }]
         }
         Element::Range(range) => {
-            let family = Family::of(range.first);
             let start = Encoded { key: address(range.first), data: Vec::new(), end: false };
-            let behind = bits(range.last).checked_add(1).filter(|b| family == Family::V6 || *b <= u128::from(u32::MAX));
-            let end = behind.map(|b| Encoded { key: address(family.address(b)), data: Vec::new(), end: true });
+            let end = behind(range).map(|end| Encoded { key: address(end), data: Vec::new(), end: true });
             debug_assert!(set.interval, "ranges go into interval sets");
             std::iter::once(start).chain(end).collect()
         }
     }
+}
+
+/// The address behind a range; none behind the end of the address space.
+pub(crate) fn behind(range: &Range) -> Option<IpAddr> {
+    let family = Family::of(range.last);
+    let behind = bits(range.last).checked_add(1).filter(|b| family == Family::V6 || *b <= u128::from(u32::MAX));
+    behind.map(|b| family.address(b))
 }
 
 fn values(values: &[Value]) -> Vec<u8> {

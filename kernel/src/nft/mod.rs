@@ -5,8 +5,8 @@
 //! ```
 
 pub(crate) mod decode;
-mod encode;
-mod numbers;
+pub(crate) mod encode;
+pub(crate) mod numbers;
 
 use std::collections::BTreeMap;
 
@@ -221,7 +221,7 @@ impl Nft {
     }
 }
 
-fn request(kind: u16, fill: impl FnOnce(&mut Attributes)) -> Message {
+pub(crate) fn request(kind: u16, fill: impl FnOnce(&mut Attributes)) -> Message {
     let mut attributes = Attributes::after(&numbers::FAMILY_HEADER);
     fill(&mut attributes);
     Message { kind: numbers::SUBSYSTEM | kind, body: attributes.into_bytes() }

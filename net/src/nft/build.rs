@@ -188,11 +188,6 @@ impl RuleBuilder {
         self
     }
 
-    /// Of which family the packets are.
-    pub(crate) const fn family(&self) -> Family {
-        self.family
-    }
-
     fn load_address(&self, side: Side, to: Register) -> Expr {
         let (offset, len) = address_place(self.family, side);
         Expr::Payload { header: Header::Network, offset, len, to }

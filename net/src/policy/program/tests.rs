@@ -1,0 +1,1 @@
+//! What is made and dropped as bundles and leases change.

@@ -1,0 +1,123 @@
+//! What the table of policies has whatever the policies are.
+//!
+//! Packets of connections that both sides know of go on. Every other packet of a pod, and to a pod, is looked up by the
+//! pod's address: one that is not known gets nothing through. A node reaches its own pods always: the hook of packets that
+//! the node itself sends has no chain.
+
+use std::collections::BTreeMap;
+
+use super::objects::{Kind, Way, common_set, denied, pods_map, self_set};
+use crate::family::Family;
+use crate::nft::build::{RuleBuilder, Side, filter_chain, inner_chain};
+use crate::nft::{Chain, FieldType, Hook, Rule};
+
+/// Between which beginnings the names of the links of pods are: a hexadecimal digit follows [`crate::lease::LINK_PREFIX`].
+/// So it does for the bridge, and for no tunnel.
+const LINKS: (&str, &str) = ("tow0", "towf");
+/// `NF_IP_PRI_FILTER` (`linux/netfilter_ipv4.h`).
+const FILTER: i32 = 0;
+/// What becomes of packets of pods, and of packets to pods.
+const FROM_POD: &str = "from-pod";
+const TO_POD: &str = "to-pod";
+
+/// What elements a set takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The fields of a key.
+    pub key: Vec<FieldType>,
+    /// Whether a key leads to a verdict.
+    pub has_verdicts: bool,
+    /// Whether each element counts the packets that were found in it.
+    pub counts: bool,
+    /// Whether it holds ranges.
+    pub is_interval: bool,
+}
+
+impl Shape {
+    /// A set of these keys.
+    pub fn of(key: &[FieldType]) -> Self {
+        Self { key: key.to_vec(), has_verdicts: false, counts: false, is_interval: false }
+    }
+
+    /// A set of networks.
+    pub fn of_ranges(family: Family) -> Self {
+        Self { is_interval: true, ..Self::of(&[FieldType::Address(family)]) }
+    }
+
+    /// A map of ports to verdicts.
+    pub fn of_ports() -> Self {
+        Self { has_verdicts: true, ..Self::of(&[FieldType::Protocol, FieldType::Port]) }
+    }
+}
+
+/// The sets and maps that are always there, by name.
+pub fn sets() -> BTreeMap<&'static str, Shape> {
+    let mut sets = BTreeMap::new();
+    for family in Family::ALL {
+        let address = FieldType::Address(family);
+        let prefix = [FieldType::Mark, FieldType::Mark, address];
+        let port = [FieldType::Protocol, FieldType::Port];
+        sets.insert(common_set(Kind::Addresses, family), Shape::of(&prefix));
+        sets.insert(common_set(Kind::Ports, family), Shape::of(&[&prefix[..], &port].concat()));
+        sets.insert(self_set(family), Shape::of(&[address, address]));
+        for way in Way::ALL {
+            let counted = Shape { counts: true, ..Shape::of(&[address]) };
+            sets.insert(denied(way, family), counted.clone());
+            sets.insert(pods_map(way, family), Shape { has_verdicts: true, ..counted });
+        }
+    }
+    sets
+}
+
+/// The chains that others lead to and that are always there, in an order in which each knows those that it leads to.
+pub fn inner_chains() -> Vec<(&'static str, Chain)> {
+    let denials = Family::ALL
+        .into_iter()
+        .flat_map(|family| Way::ALL.map(|way| (denied(way, family), inner_chain(denial(way, family)))));
+    let pods = [(FROM_POD, of_pods(Way::Egress)), (TO_POD, of_pods(Way::Ingress))];
+    denials.chain(pods.map(|(name, rules)| (name, inner_chain(rules)))).collect()
+}
+
+/// The chains by which packets come in.
+pub fn base_chains() -> Vec<(&'static str, Chain)> {
+    let known = RuleBuilder::either("connections that were let through").of_known_connection().accept().done();
+    let (low, high) = LINKS;
+    let from = RuleBuilder::either("pods").from_links_between(low, high).jump(FROM_POD).done();
+    let to = RuleBuilder::either("pods").to_links_between(low, high).jump(TO_POD).done();
+    vec![
+        ("forward", filter_chain(Hook::Forward, FILTER, vec![known.clone(), from.clone(), to])),
+        ("input", filter_chain(Hook::Input, FILTER, vec![known, from])),
+    ]
+}
+
+/// Every packet of a pod (or to one) that is in no known connection.
+fn of_pods(way: Way) -> Vec<Rule> {
+    let side = side_of_pod(way);
+    let by_address = |family| RuleBuilder::new(family, "").verdict_of_address(side, pods_map(way, family)).done();
+    vec![
+        by_address(Family::V4),
+        // Without it no pod reaches anyone, and on a bridge nobody reaches it.
+        RuleBuilder::new(Family::V6, "who has which address on the link").neighbour_discovery().accept().done(),
+        by_address(Family::V6),
+        RuleBuilder::either("a pod that is not known").count().drop().done(),
+    ]
+}
+
+/// Ends packets, but for those of a pod to itself: it reaches itself also by way of a Service.
+fn denial(way: Way, family: Family) -> Vec<Rule> {
+    vec![
+        RuleBuilder::new(family, "a pod and itself").addresses_in(self_set(family)).go_back().done(),
+        RuleBuilder::new(family, "counted by pod")
+            .address_in(side_of_pod(way), denied(way, family), false)
+            .drop()
+            .done(),
+        RuleBuilder::either("").drop().done(),
+    ]
+}
+
+const fn side_of_pod(way: Way) -> Side {
+    match way {
+        Way::Ingress => Side::Destination,
+        Way::Egress => Side::Source,
+    }
+}
