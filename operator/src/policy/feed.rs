@@ -7,11 +7,14 @@
 
 mod memory;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 
 use futures::StreamExt;
-use futures::stream::{pending, select_all};
+use futures::stream::select_all;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -54,7 +57,7 @@ pub enum Fed {
 /// Where it is told.
 #[derive(Debug)]
 pub struct Feed {
-    /// The changes. What is gone is told only if it was told before.
+    /// The changes, each other than what was told of the same object before.
     pub changes: mpsc::Receiver<Fed>,
     /// The policies that cannot be honoured in full.
     pub report: watch::Receiver<Report>,
@@ -64,17 +67,11 @@ pub struct Feed {
 pub fn feed(client: &Client, tasks: &mut JoinSet<()>) -> Feed {
     let (out, changes) = mpsc::channel(WAITING);
     let (reporter, report) = watch::channel(Report::default());
-    let feeder = Feeder {
-        client: client.clone(),
-        memories: BTreeMap::new(),
-        unlisted: Kind::ALL.into(),
-        policies_watched: false,
-        out,
-        reporter,
-    };
+    let feeder = Feeder::new(out, reporter);
+    let client = client.clone();
     tasks.spawn(async move {
         // An error says that nobody receives any more, which is when it ends.
-        let _ = feeder.run().await;
+        let _ = feeder.run(&client).await;
     });
     Feed { changes, report }
 }
@@ -89,29 +86,34 @@ impl<T> From<mpsc::error::SendError<T>> for Closed {
 }
 
 struct Feeder {
-    client: Client,
     /// What was told of each kind.
     memories: BTreeMap<Kind, Memory>,
     /// The kinds that were not listed in full yet.
     unlisted: BTreeSet<Kind>,
-    /// Whether the definition of `ClusterNetworkPolicy` is there, as far as it was seen.
-    policies_watched: bool,
     out: mpsc::Sender<Fed>,
     reporter: watch::Sender<Report>,
 }
 
 impl Feeder {
-    async fn run(mut self) -> Result<(), Closed> {
-        let mut objects = select_all(sources::always(&self.client));
-        let mut definitions = sources::definition(&self.client);
-        let mut cluster_policies: Steps = pending().boxed();
+    fn new(out: mpsc::Sender<Fed>, reporter: watch::Sender<Report>) -> Self {
+        Self { memories: BTreeMap::new(), unlisted: Kind::ALL.into(), out, reporter }
+    }
+
+    async fn run(mut self, client: &Client) -> Result<(), Closed> {
+        let mut objects = select_all(sources::always(client));
+        let mut definitions = sources::definition(client);
+        let mut cluster_policies: Option<Steps> = None;
         loop {
             let told = tokio::select! {
                 told = objects.next() => told,
-                told = cluster_policies.next() => told,
-                Some(is_there) = definitions.next() => {
-                    if let Some(steps) = self.defined(is_there).await? {
-                        cluster_policies = steps;
+                told = next(&mut cluster_policies) => told,
+                Some(is_defined) = definitions.next() => {
+                    if !is_defined {
+                        cluster_policies = None;
+                        self.undefined(Kind::ClusterNetworkPolicy).await?;
+                    } else if cluster_policies.is_none() {
+                        tracing::info!("ClusterNetworkPolicy is defined");
+                        cluster_policies = Some(sources::cluster_policies(client));
                     }
                     continue;
                 }
@@ -123,20 +125,10 @@ impl Feeder {
         }
     }
 
-    /// Whether there is a definition of `ClusterNetworkPolicy`: what is to be followed from now on, where that is other
-    /// than before.
-    async fn defined(&mut self, is_there: bool) -> Result<Option<Steps>, Closed> {
-        let kind = Kind::ClusterNetworkPolicy;
-        if is_there {
-            let is_new = !std::mem::replace(&mut self.policies_watched, true);
-            return Ok(is_new.then(|| sources::cluster_policies(&self.client)));
-        }
-        if std::mem::replace(&mut self.policies_watched, false) {
-            tracing::info!("ClusterNetworkPolicy is not defined any more");
-        }
+    /// There is no such kind, so nothing of it either.
+    async fn undefined(&mut self, kind: Kind) -> Result<(), Closed> {
         self.step(kind, Step::Begun).await?;
-        self.step(kind, Step::Listed).await?;
-        Ok(Some(pending().boxed()))
+        self.step(kind, Step::Listed).await
     }
 
     async fn step(&mut self, kind: Kind, step: Step) -> Result<(), Closed> {
@@ -184,5 +176,13 @@ impl Feeder {
     /// Reports what is found in a policy now, which may be nothing any more.
     fn complain(&self, id: PolicyId, complaint: Option<Complaint>) {
         self.reporter.send_if_modified(|report| report.set(id, complaint));
+    }
+}
+
+/// What comes next, where anything may come.
+async fn next(steps: &mut Option<Steps>) -> Option<(Kind, Step)> {
+    match steps {
+        Some(steps) => steps.next().await,
+        None => pending().await,
     }
 }

@@ -81,7 +81,7 @@ impl Cluster {
         }
         std::fs::write(folder.path().join("tokens.csv"), "token,admin,1,\"system:masters\"\n").unwrap();
         let etcd = start_etcd(&binaries, folder.path());
-        let api_server = start_api_server(&binaries, folder.path());
+        let api_server = start_api_server(&binaries, folder.path(), &[]);
         let client = client(&write_kubeconfig(folder.path(), "admin", &json!({}))).await;
         let cluster = Self { folder, binaries, _etcd: etcd, api_server, client };
         cluster.answers().await;
@@ -111,7 +111,12 @@ impl Cluster {
 
     /// Brings it back.
     pub async fn restart_api_server(&mut self) {
-        self.api_server = start_api_server(&self.binaries, self.folder.path());
+        self.restart_api_server_with(&[]).await;
+    }
+
+    /// Brings it back with more flags.
+    pub async fn restart_api_server_with(&mut self, flags: &[&str]) {
+        self.api_server = start_api_server(&self.binaries, self.folder.path(), flags);
         self.answers().await;
     }
 
@@ -327,7 +332,7 @@ fn start_etcd(binaries: &Binaries, folder: &Path) -> Child {
         .unwrap()
 }
 
-fn start_api_server(binaries: &Binaries, folder: &Path) -> Child {
+fn start_api_server(binaries: &Binaries, folder: &Path, more: &[&str]) -> Child {
     let files = [
         ("token-auth-file", "tokens.csv"),
         ("tls-cert-file", "server.crt"),
@@ -343,6 +348,7 @@ fn start_api_server(binaries: &Binaries, folder: &Path) -> Child {
             "--service-account-issuer=https://localhost",
         ])
         .arg("--authorization-mode=RBAC")
+        .args(more)
         .stderr(File::create(folder.join("kube-apiserver.log")).unwrap())
         .spawn()
         .unwrap()

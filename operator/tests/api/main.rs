@@ -5,6 +5,7 @@
 mod agent;
 mod crash;
 mod harness;
+mod policy;
 mod pools;
 mod transport;
 
