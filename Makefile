@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
-.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni bench-peers bench-throughput bench-healing
+.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni bench-peers bench-throughput bench-healing test-policy
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -14,6 +14,9 @@ clean-demo: ## End the demo, and leave nothing of it
 test: setup ## Run all checks and tests
 	@scripts/check.sh
 	@scripts/test.sh
+
+test-policy: setup ## Try a million random clusters and packets against what the policies' text says; CASES says how many
+	@scripts/test-policy.sh $(CASES)
 
 check: setup ## Run the checks alone
 	@scripts/check.sh

@@ -1,0 +1,17 @@
+//! An independent judge of policies: a naive evaluator, written from the text of the APIs, says of random clusters and
+//! packets what must become of them.
+//!
+//! `TOWPATH_SEED` and `TOWPATH_CASES` choose the first cluster and how many packets are tried; what is wrong is shown in the
+//! smallest cluster in which it still is.
+
+mod compiled;
+mod differential;
+mod encoded;
+mod generate;
+mod machine;
+mod naive;
+mod search;
+mod shrink;
+mod tables;
+mod text;
+mod world;
