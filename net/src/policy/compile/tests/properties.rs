@@ -42,7 +42,7 @@ fn value() -> impl Strategy<Value = String> {
 }
 
 fn labels() -> impl Strategy<Value = Labels> {
-    btree_map(label(), value(), 0..3)
+    btree_map(label(), value(), 0..=2)
 }
 
 fn selector() -> impl Strategy<Value = Selector> {
@@ -54,8 +54,8 @@ fn selector() -> impl Strategy<Value = Selector> {
         Just(Operator::DoesNotExist),
     ];
     let expression = (label(), operator).prop_map(|(key, operator)| Requirement { key, operator });
-    (btree_map(label(), value(), 0..2), vec(expression, 0..2))
-        .prop_map(|(labels, expressions)| Selector { labels, expressions })
+    let expressions = prop_oneof![3 => Just(Vec::new()), 1 => vec(expression, 1..3)];
+    (btree_map(label(), value(), 0..2), expressions).prop_map(|(labels, expressions)| Selector { labels, expressions })
 }
 
 fn object() -> impl Strategy<Value = Key> {
@@ -184,10 +184,10 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        20 => change().prop_map(|change| Step::Change(Box::new(change))),
+        40 => change().prop_map(|change| Step::Change(Box::new(change))),
         2 => node_name().prop_map(Step::Subscribe),
         1 => node_name().prop_map(Step::Unsubscribe),
-        4 => Just(Step::Deltas),
+        30 => Just(Step::Deltas),
         1 => node_name().prop_map(Step::Look),
     ]
 }
@@ -225,10 +225,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_happened_the_bundles_are_those_of_the_objects_that_are_left(steps in vec(step(), 1..60), seed in any::<u64>()) {
+    fn whatever_happened_the_bundles_are_those_of_the_objects_that_are_left(
+        first in vec(change(), 0..40),
+        steps in vec(step(), 1..60),
+        seed in any::<u64>(),
+    ) {
         let (mut compiler, mut objects) = (Compiler::default(), Objects::default());
         let mut nodes: BTreeMap<NodeName, Bundle> = BTreeMap::new();
-        for step in steps {
+        let first = first.into_iter().map(|change| Step::Change(Box::new(change)));
+        for step in first.chain(names().map(Step::Subscribe)).chain(steps) {
             match step {
                 Step::Change(change) => {
                     objects.apply(&change);
