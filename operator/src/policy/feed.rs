@@ -19,8 +19,7 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use towpath_net::policy::input::{ClusterPolicy, Key, Namespace, NetworkPolicy, Node, Pod};
-use towpath_net::state::NodeName;
+use towpath_net::policy::compile::Change;
 
 use self::memory::Memory;
 use self::sources::{Item, Kind, Step, Steps};
@@ -28,22 +27,6 @@ use super::report::{Complaint, PolicyId, Report};
 
 /// How many changes wait for the receiver.
 const WAITING: usize = 1024;
-
-/// CHANGE-STANDIN
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Change {
-    Namespace(Namespace),
-    NamespaceGone(String),
-    Pod(Pod),
-    PodGone(Key),
-    Node(Node),
-    NodeGone(NodeName),
-    Policy(NetworkPolicy),
-    PolicyGone(Key),
-    ClusterPolicy(ClusterPolicy),
-    ClusterPolicyGone(String),
-}
 
 /// One thing to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,3 +16,5 @@ pub mod network_policy;
 pub mod objects;
 mod parts;
 pub mod report;
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use towpath_net::policy::compile::Change;
 use towpath_net::policy::input::Key;
-use towpath_operator::policy::feed::{Change, Fed, Feed, feed};
+use towpath_operator::policy::feed::{Fed, Feed, feed};
 use towpath_operator::policy::report::{PolicyId, PolicyKind};
 
 use crate::harness::{Cluster, SOON, with_cluster};

@@ -13,10 +13,10 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use towpath_crds::cluster_policy::{CLUSTER_NETWORK_POLICIES, CLUSTER_NETWORK_POLICY_VERSION, ClusterNetworkPolicy};
+use towpath_net::policy::compile::Change;
 use towpath_net::policy::input::{Key, Namespace, Node, Pod};
 use towpath_net::state::NodeName;
 
-use super::Change;
 use crate::cache::{Patience, WATCH_SECONDS};
 use crate::policy::cluster_policy::cluster_policy;
 use crate::policy::network_policy::network_policy;
