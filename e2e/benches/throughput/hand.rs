@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    ground::{Named, Spot, connect},
+    ground::{Named, Spot, Uplink, connect},
     link::Path,
 };
 
@@ -22,11 +22,11 @@ pub struct Nodes {
 }
 
 fn spot(name: &'static str, port: &'static str, last: u8) -> Spot {
+    let addresses = [format!("172.16.1.{last}/24"), format!("fd00:16:1::{last}/64")];
+    let addresses = addresses.map(|address| address.parse().unwrap());
     Spot {
         name,
-        port,
-        addresses: [format!("172.16.1.{last}/24"), format!("fd00:16:1::{last}/64")].map(|text| text.parse().unwrap()),
-        gateways: ["172.16.1.1", "fd00:16:1::1"].map(|text| text.parse().unwrap()),
+        uplinks: vec![Uplink { link: "eth0", port, subnet: 1, addresses }],
         pod_cidrs: [format!("10.50.{last}.0/24"), format!("fd00:50:0:{last}::/64")].map(|text| text.parse().unwrap()),
     }
 }
