@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use ipnet::IpNet;
-use towpath_kernel::nft::Nft;
+use towpath_kernel::nft::{Nft, NftError};
 use towpath_kernel::testing::isolated;
-use towpath_net::nft::Table;
+use towpath_net::nft::{Element, Table, Value};
 use towpath_net::observed::Surroundings;
 use towpath_net::render::render;
 use towpath_net::state::{Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState, Peer};
@@ -203,5 +203,18 @@ fn pods_are_kept_from_the_loopback_and_are_no_routers() {
                 "@th,0,8 0x86 meta l4proto 58 iifname \"tow*\" meta nfproto 10 drop",
             ],
         );
+    });
+}
+
+#[test]
+fn what_is_added_to_a_set_that_is_not_there_names_that_set() {
+    isolated("what_is_added_to_a_set_that_is_not_there_names_that_set", || {
+        let mut nft = Nft::open().unwrap();
+        let element = [Element::Key { key: vec![Value::Port(80)], data: Vec::new() }];
+        for _ in 0..2 {
+            let refused = nft.change([("nobodys", &element[..], &[][..])]).unwrap_err();
+            assert!(matches!(&refused, NftError::NoSet(set) if set == "nobodys"), "{refused}");
+            nft.replace(&table(Transports::only(Transport::Vxlan))).unwrap();
+        }
     });
 }

@@ -81,45 +81,50 @@ fn fields(mut number: u32) -> Vec<FieldType> {
     fields
 }
 
-/// One element as the kernel has it.
-pub struct RawElement {
-    key: Vec<u8>,
-    data: Vec<u8>,
-    end: bool,
+/// What one message tells of a set's elements.
+#[derive(Default)]
+pub struct Part {
+    keyed: Vec<Element>,
+    /// Of a set of ranges: an address, and whether a range begins there; another one ends before it.
+    borders: Vec<(u128, bool)>,
 }
 
-/// The elements of one message.
-pub fn raw_elements(a: Content<'_>) -> Vec<RawElement> {
-    let list = a.nested(3).into_iter().flat_map(Content::iter);
-    list.filter_map(|element| {
-        let element = element.content();
-        let value = |kind| data(element, kind);
-        let end = element.number_be(3).unwrap_or_default() & n::INTERVAL_END != 0;
-        Some(RawElement { key: value(1)?, data: value(2).unwrap_or_default(), end })
-    })
-    .collect()
-}
-
-/// What a set holds, given its elements in any order.
-pub fn elements(set: &Set, raw: &[RawElement]) -> Vec<Element> {
+/// Reads the elements of one message.
+pub fn part(set: &Set, a: Content<'_>) -> Part {
+    let list = a.nested(3).into_iter().flat_map(Content::iter).map(|element| element.content());
     match set.key.as_slice() {
-        [FieldType::Address(family)] if set.interval => ranges(*family, raw),
-        _ => raw.iter().filter_map(|r| keyed(set, r)).collect(),
+        [FieldType::Address(family)] if set.interval => {
+            Part { borders: list.filter_map(|element| border(*family, element)).collect(), ..Part::default() }
+        }
+        _ => Part { keyed: list.filter_map(|element| keyed(set, element)).collect(), ..Part::default() },
     }
 }
 
-fn keyed(set: &Set, raw: &RawElement) -> Option<Element> {
-    Some(Element::Key { key: values(&set.key, &raw.key)?, data: values(&set.data, &raw.data)? })
+fn border(family: Family, element: Content<'_>) -> Option<(u128, bool)> {
+    let end = element.number_be(3).unwrap_or_default() & n::INTERVAL_END != 0;
+    match value(FieldType::Address(family), bytes(element, 1)?)? {
+        Value::Address(address) => Some((bits(address), !end)),
+        _ => None,
+    }
+}
+
+fn keyed(set: &Set, element: Content<'_>) -> Option<Element> {
+    let key = values(&set.key, bytes(element, 1)?)?;
+    Some(Element::Key { key, data: values(&set.data, bytes(element, 2).unwrap_or_default())? })
+}
+
+/// What a set holds, given all that was told of its elements in any order.
+pub fn elements(set: &Set, parts: Vec<Part>) -> BTreeSet<Element> {
+    match set.key.as_slice() {
+        [FieldType::Address(family)] if set.interval => {
+            ranges(*family, parts.into_iter().flat_map(|part| part.borders).collect())
+        }
+        _ => parts.into_iter().flat_map(|part| part.keyed).collect(),
+    }
 }
 
 /// Starts and ends by address; where both are at one address the end comes first.
-fn ranges(family: Family, raw: &[RawElement]) -> Vec<Element> {
-    let mut borders: BTreeSet<(u128, bool)> = BTreeSet::new();
-    for element in raw {
-        if let Some(Value::Address(address)) = value(FieldType::Address(family), &element.key) {
-            borders.insert((bits(address), !element.end));
-        }
-    }
+fn ranges(family: Family, borders: BTreeSet<(u128, bool)>) -> BTreeSet<Element> {
     let top = bits(family.everything().broadcast());
     let mut found = Vec::new();
     let mut open: Option<u128> = None;
@@ -139,7 +144,7 @@ fn ranges(family: Family, raw: &[RawElement]) -> Vec<Element> {
 fn values(fields: &[FieldType], bytes: &[u8]) -> Option<Vec<Value>> {
     let padded = fields.len() > 1;
     let mut rest = bytes;
-    let mut values = Vec::new();
+    let mut values = Vec::with_capacity(fields.len());
     for field in fields {
         let len = usize::try_from(n::field(*field).1).ok()?;
         values.push(value(*field, rest.get(..len)?)?);
@@ -268,7 +273,11 @@ fn nat(a: Content<'_>) -> Option<Expr> {
 }
 
 fn data(a: Content<'_>, kind: u16) -> Option<Vec<u8>> {
-    a.nested(kind)?.get(1).map(|data| data.value.to_vec())
+    bytes(a, kind).map(<[u8]>::to_vec)
+}
+
+fn bytes(a: Content<'_>, kind: u16) -> Option<&[u8]> {
+    a.nested(kind)?.get(1).map(|data| data.value)
 }
 
 /// The kernel names a register that starts at a border of 16 bytes by its old number, 1 to 4.

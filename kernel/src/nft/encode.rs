@@ -58,7 +58,7 @@ impl Encoder {
     pub fn fill(&mut self, table: &Table) {
         for (number, (name, set)) in (1..).zip(&table.sets) {
             self.set(name, set, number);
-            self.elements(message::NEW_ELEMENT, name, set, set.elements.iter());
+            self.elements(message::NEW_ELEMENT, name, set.elements.iter());
         }
         for (name, chain) in &table.chains {
             self.chain(name, chain);
@@ -92,8 +92,8 @@ impl Encoder {
     }
 
     /// Adds or removes elements of a set.
-    pub fn elements<'e>(&mut self, kind: u16, name: &str, set: &Set, elements: impl Iterator<Item = &'e Element>) {
-        let encoded: Vec<Encoded> = elements.flat_map(|element| encode(set, element)).collect();
+    pub fn elements<'e>(&mut self, kind: u16, name: &str, elements: impl Iterator<Item = &'e Element>) {
+        let encoded: Vec<Encoded> = elements.flat_map(encode).collect();
         for chunk in encoded.chunks(CHUNK) {
             self.step(kind, CREATE, format!("elements of set {name}"), |w| {
                 w.put_text(2, name);
@@ -308,7 +308,7 @@ impl Encoded {
 }
 
 /// A range is two elements, its first address and the one behind its last; the end of the address space needs none.
-fn encode(set: &Set, element: &Element) -> Vec<Encoded> {
+fn encode(element: &Element) -> Vec<Encoded> {
     match element {
         Element::Key { key, data } => {
             vec![Encoded { key: values(key), data: values(data), end: false }]
@@ -316,7 +316,6 @@ fn encode(set: &Set, element: &Element) -> Vec<Encoded> {
         Element::Range(range) => {
             let start = Encoded { key: address(range.first), data: Vec::new(), end: false };
             let end = behind(range).map(|end| Encoded { key: address(end), data: Vec::new(), end: true });
-            debug_assert!(set.interval, "ranges go into interval sets");
             std::iter::once(start).chain(end).collect()
         }
     }

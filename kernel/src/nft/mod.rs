@@ -8,7 +8,7 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod numbers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 use towpath_net::lease::Lease;
@@ -106,16 +106,10 @@ impl Nft {
         &mut self,
         changes: impl IntoIterator<Item = (&'e str, &'e [Element], &'e [Element])>,
     ) -> Result<(), NftError> {
-        let sets = match self.sets() {
-            // Without a table there are no sets either.
-            Err(error) if error.is_missing() => BTreeMap::new(),
-            other => other?,
-        };
         let mut encoder = Encoder::default();
         for (name, add, remove) in changes {
-            let set = sets.get(name).ok_or_else(|| NftError::NoSet(name.to_owned()))?;
-            encoder.elements(message::DELETE_ELEMENT, name, set, remove.iter());
-            encoder.elements(message::NEW_ELEMENT, name, set, add.iter());
+            encoder.elements(message::DELETE_ELEMENT, name, remove.iter());
+            encoder.elements(message::NEW_ELEMENT, name, add.iter());
         }
         self.commit(encoder.finish())
     }
@@ -127,7 +121,12 @@ impl Nft {
         self.socket.commit(numbers::NFTABLES, &steps).map_err(|Refusal { step, cause }| {
             let object = step.and_then(|step| what.get(step));
             let object = object.map_or_else(|| format!("table inet {TABLE}"), Clone::clone);
-            netlink::Error::new(Operation::Change, object, cause).into()
+            let error = netlink::Error::new(Operation::Change, object, cause);
+            match step.and_then(|step| added_to(&steps.get(step)?.message)) {
+                // What is to be there already cannot be missing, but for the set.
+                Some(set) if error.is_missing() => NftError::NoSet(set),
+                _ => error.into(),
+            }
         })
     }
 
@@ -150,7 +149,7 @@ impl Nft {
     fn read_once(&mut self, flags: u32) -> Result<Table, NftError> {
         let mut sets = self.sets()?;
         for (name, set) in &mut sets {
-            set.elements = self.elements(name, set)?.into_iter().collect();
+            set.elements = self.elements(name, set)?;
         }
         let mut chains =
             self.list(message::GET_CHAIN, "chains", decode::chain)?.into_iter().collect::<BTreeMap<_, _>>();
@@ -166,14 +165,13 @@ impl Nft {
         Ok(self.list(message::GET_SET, "sets", decode::set)?.into_iter().collect())
     }
 
-    fn elements(&mut self, name: &str, set: &Set) -> Result<Vec<Element>, NftError> {
+    fn elements(&mut self, name: &str, set: &Set) -> Result<BTreeSet<Element>, NftError> {
         let request = request(message::GET_ELEMENT, |a| {
             a.put_text(1, TABLE).put_text(2, name);
         });
-        let answers = self.socket.dump_with(&request, |answer| Some(decode::raw_elements(content(answer))));
-        let answers = answers.map_err(|cause| netlink::Error::new(Operation::List, format!("set {name}"), cause))?;
-        let raw: Vec<_> = answers.into_iter().flatten().collect();
-        Ok(decode::elements(set, &raw))
+        let parts = self.socket.dump_with(&request, |answer| Some(decode::part(set, content(answer))));
+        let parts = parts.map_err(|cause| netlink::Error::new(Operation::List, format!("set {name}"), cause))?;
+        Ok(decode::elements(set, parts))
     }
 
     /// Everything of one kind in this table, whose name is the first attribute of chains, rules and sets alike.
@@ -219,6 +217,11 @@ impl Nft {
         let answer = self.socket.get(&request(kind, fill));
         answer.map_err(|cause| netlink::Error::new(Operation::List, object, cause))
     }
+}
+
+/// The set that a message adds elements to.
+fn added_to(message: &Message) -> Option<String> {
+    (message.kind == numbers::SUBSYSTEM | message::NEW_ELEMENT).then(|| content(message).text(2))?
 }
 
 pub(crate) fn request(kind: u16, fill: impl FnOnce(&mut Attributes)) -> Message {

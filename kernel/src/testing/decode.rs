@@ -36,9 +36,9 @@ pub fn nftables(messages: &[Message]) -> Table {
             chain.rules.push(rule);
         }
     }
-    let raw: Vec<_> = contents.iter().flat_map(|content| nft::raw_elements(*content)).collect();
     for (name, set) in contents.iter().filter_map(|content| nft::set(*content)) {
-        let elements = nft::elements(&set, &raw).into_iter().collect();
+        let parts = contents.iter().map(|content| nft::part(&set, *content)).collect();
+        let elements = nft::elements(&set, parts);
         table.sets.insert(name, Set { elements, ..set });
     }
     table
