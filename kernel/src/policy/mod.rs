@@ -116,10 +116,13 @@ impl PolicyTable {
     /// Makes the table anew, whatever there is. There is no table afterwards where the bundle is not enforced.
     pub fn load(&mut self, bundle: &Bundle, leases: &Leases, meanwhile: Meanwhile) -> Result<Written, Error> {
         self.program = None;
-        if !bundle.is_enforced {
-            return self.remove();
-        }
         let (program, change) = Program::of(bundle, leases)?;
+        if !bundle.is_enforced {
+            let written = self.remove()?;
+            // Changes go on from it: they may bring policies into force.
+            self.program = Some(program);
+            return Ok(written);
+        }
         let view = View { before: bundle, delta: &Delta::default() };
         let closed = meanwhile == Meanwhile::Closed || self.exists()?;
         self.attempt(|table| table.make_table(view, &program, &change, closed))?;
