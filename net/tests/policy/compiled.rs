@@ -1,17 +1,14 @@
-//! What is compiled of a cluster for each of its nodes, and what it says of a packet.
+//! What is compiled of a cluster for each of its nodes.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use fastrand::Rng;
 use towpath_net::policy::bundle::Bundle;
 use towpath_net::policy::compile::{Change, Compiler};
-use towpath_net::policy::evaluate::{self, Place};
 use towpath_net::policy::input::Pod;
 use towpath_net::state::NodeName;
 
-use crate::naive;
-use crate::world::{Packet, Way, World, is_local};
+use crate::world::World;
 
 /// The bundle of each node, as it has come about by changes: in a random order, some of them not the last of their object.
 pub fn bundles(world: &World, seed: u64) -> BTreeMap<NodeName, Bundle> {
@@ -81,93 +78,4 @@ fn before(pod: &mut Pod, rng: &mut Rng) {
         4 => pod.ports.clear(),
         _ => pod.uid += "-before",
     }
-}
-
-/// The first packet of which a node's bundle says something else than the text of the API, and what.
-pub fn differs(world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, String)> {
-    let bundles = bundles(world, seed);
-    packets.iter().find_map(|packet| {
-        let one = world.pods.iter().find_map(|pod| differs_for(world, &bundles, pod, packet));
-        let why = one.or_else(|| bundles.iter().find_map(|(node, bundle)| differs_at(world, node, bundle, packet)));
-        Some((*packet, why?))
-    })
-}
-
-/// For one pod and each direction.
-fn differs_for(world: &World, bundles: &BTreeMap<NodeName, Bundle>, pod: &Pod, packet: &Packet) -> Option<String> {
-    let bundle = bundles.get(pod.node.as_ref().filter(|_| is_local(pod))?)?;
-    [(Way::Egress, packet.source), (Way::Ingress, packet.destination)].into_iter().find_map(|(way, own)| {
-        if !pod.addresses.contains(&own) {
-            return None;
-        }
-        let expected = !world.is_policed() || naive::passes(world, pod, way, packet);
-        let verdict = bundle.judge_pod(&pod.uid, of(way), &to(packet));
-        (verdict.passes() != expected).then(|| {
-            format!("{way:?} of {}: the API says that it passes: {expected}; the bundle says {verdict:?}", pod.uid)
-        })
-    })
-}
-
-/// For a node as a whole, where it can be told which pods are meant.
-fn differs_at(world: &World, node: &NodeName, bundle: &Bundle, packet: &Packet) -> Option<String> {
-    let source = Local::at(world, node, packet.source)?;
-    let destination = Local::at(world, node, packet.destination)?;
-    let expected = passes(world, source, destination, packet);
-    let place = |address| if address == packet.source { source.place() } else { destination.place() };
-    let flow = bundle.judge(&to(packet), place);
-    (flow.passes() != expected)
-        .then(|| format!("at {node}: the API says that it passes: {expected}; the bundle says {flow:?}"))
-}
-
-/// Whether a packet passes a node, by the text of the API.
-pub fn passes(world: &World, source: Local<'_>, destination: Local<'_>, packet: &Packet) -> bool {
-    let passes_pod = |end, way| match end {
-        Local::Pod(pod) => naive::passes(world, pod, way, packet),
-        Local::Node | Local::Elsewhere => true,
-    };
-    let reaches = matches!(source, Local::Node) || passes_pod(destination, Way::Ingress);
-    !world.is_policed() || passes_pod(source, Way::Egress) && reaches
-}
-
-/// What is at an address, seen from a node.
-#[derive(Clone, Copy, Debug)]
-pub enum Local<'a> {
-    Pod(&'a Pod),
-    Node,
-    Elsewhere,
-}
-
-impl<'a> Local<'a> {
-    /// Nothing where several pods of the node claim the address.
-    pub fn at(world: &'a World, node: &NodeName, address: IpAddr) -> Option<Self> {
-        let here = |pod: &&Pod| is_local(pod) && pod.node.as_ref() == Some(node) && pod.addresses.contains(&address);
-        let pods: Vec<&Pod> = world.pods.iter().filter(here).collect();
-        let own = world.nodes.iter().any(|one| one.name == *node && one.addresses.contains(&address));
-        match (pods.as_slice(), own) {
-            ([], true) => Some(Self::Node),
-            ([], false) => Some(Self::Elsewhere),
-            ([one], false) => Some(Self::Pod(one)),
-            _ => None,
-        }
-    }
-
-    fn place(self) -> Place<'a> {
-        match self {
-            Self::Pod(pod) => Place::Pod(&pod.uid),
-            Self::Node => Place::Node,
-            Self::Elsewhere => Place::Elsewhere,
-        }
-    }
-}
-
-fn of(way: Way) -> evaluate::Way {
-    match way {
-        Way::Ingress => evaluate::Way::Ingress,
-        Way::Egress => evaluate::Way::Egress,
-    }
-}
-
-fn to(packet: &Packet) -> evaluate::Packet {
-    let Packet { source, destination, protocol, port } = *packet;
-    evaluate::Packet { source, destination, protocol, port }
 }

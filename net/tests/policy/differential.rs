@@ -3,7 +3,7 @@
 use crate::generate::Shape;
 use crate::search::Search;
 use crate::world::{Packet, Way, World, is_local};
-use crate::{compiled, encoded, naive};
+use crate::{bundled, encoded, naive};
 
 const SEARCH: Search<'_> =
     Search { cases: 30_000, packets: 20, shape: Shape { is_routable: false, slots: None }, is_wanted: &|_| true };
@@ -20,12 +20,12 @@ pub fn naive_flow(world: &World, packet: &Packet) -> bool {
 
 /// Whether what is compiled says the same of packets as the text of the API, or which packet differs, and how.
 pub fn all(world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, String)> {
-    compiled::differs(world, packets, seed).or_else(|| encoded::differs(world, packets, seed))
+    bundled::differs(world, packets, seed).or_else(|| encoded::differs(world, packets, seed))
 }
 
 #[test]
 fn every_node_is_told_what_the_text_of_the_api_says() {
-    SEARCH.run(compiled::differs);
+    SEARCH.run(bundled::differs);
 }
 
 #[test]

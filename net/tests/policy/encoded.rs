@@ -14,8 +14,9 @@ use towpath_net::policy::objects::{Kind, Object, Way, common_set, pods_map, self
 use towpath_net::policy::program::{Program, render};
 use towpath_net::policy::skeleton::{self, Shape};
 
-use crate::compiled::{self, Local};
+use crate::compiled;
 use crate::machine::{Contents, ESTABLISHED, Frame, Machine, NEW, Outcome, RELATED};
+use crate::node::{self, Local};
 use crate::world::{Packet, World, is_local};
 
 /// The first packet with which the rules of a node do something else than the text of the API says, and what.
@@ -33,7 +34,7 @@ pub fn differs(world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, 
             let is_unknown = |end| matches!(end, Local::Pod(pod) if unknown(&pod.uid));
             let known = !world.is_policed()
                 || !(is_unknown(source) || is_unknown(destination) && !matches!(source, Local::Node));
-            let expected = known && compiled::passes(world, source, destination, packet);
+            let expected = known && node::passes(world, source, destination, packet);
             let passes =
                 |state| machine.as_ref().is_none_or(|machine| run(machine, source, destination, packet, state));
             let why = if passes(NEW) != expected {

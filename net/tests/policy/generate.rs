@@ -54,7 +54,9 @@ pub fn world(rng: &mut Rng, shape: Shape) -> World {
     let mut world = World { namespaces, nodes, pods, ..World::default() };
     if !make.one_in(24) {
         world.policies = (0..make.rng.usize(0..=4)).map(|number| make.policy(number, names, &world)).collect();
-        world.cluster_policies = (0..make.few(4)).map(|number| make.cluster_policy(number, &world)).collect();
+        let least = usize::from(world.policies.is_empty());
+        world.cluster_policies =
+            (0..make.few(4).max(least)).map(|number| make.cluster_policy(number, &world)).collect();
     }
     world
 }
@@ -129,7 +131,7 @@ fn borders(world: &World, shape: Shape) -> Vec<IpAddr> {
 }
 
 /// Whether a packet from and to it can be sent in a namespace.
-pub fn is_routable(address: IpAddr) -> bool {
+fn is_routable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => {
             let [first, ..] = a.octets();

@@ -4,12 +4,14 @@
 //! `TOWPATH_SEED` and `TOWPATH_CASES` choose the first cluster and how many packets are tried; what is wrong is shown in the
 //! smallest cluster in which it still is.
 
+mod bundled;
 mod compiled;
 mod differential;
 mod encoded;
 mod generate;
 mod machine;
 mod naive;
+mod node;
 mod search;
 mod shrink;
 mod tables;

@@ -177,7 +177,7 @@ fn number(protocol: towpath_net::lease::Protocol) -> u8 {
 }
 
 /// Whether a selector selects what has these labels (`meta/v1` `LabelSelector`).
-pub fn matches(selector: &Selector, labels: &Labels) -> bool {
+fn matches(selector: &Selector, labels: &Labels) -> bool {
     selector.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
         && selector.expressions.iter().all(|requirement| {
             let value = labels.get(&requirement.key);
@@ -191,13 +191,13 @@ pub fn matches(selector: &Selector, labels: &Labels) -> bool {
 }
 
 /// Whether an address is in the block, and in none of what is taken from it.
-pub fn block_holds(block: &Block, address: IpAddr) -> bool {
+fn block_holds(block: &Block, address: IpAddr) -> bool {
     cidr_holds(block.cidr.addr(), block.cidr.prefix_len(), address)
         && !block.except.iter().any(|net| cidr_holds(net.addr(), net.prefix_len(), address))
 }
 
 /// Whether two addresses have the same family and the same first bits.
-pub fn cidr_holds(net: IpAddr, length: u8, address: IpAddr) -> bool {
+fn cidr_holds(net: IpAddr, length: u8, address: IpAddr) -> bool {
     let (net, address, width) = match (net, address) {
         (IpAddr::V4(net), IpAddr::V4(address)) => (u128::from(u32::from(net)), u128::from(u32::from(address)), 32),
         (IpAddr::V6(net), IpAddr::V6(address)) => (u128::from(net), u128::from(address), 128),
