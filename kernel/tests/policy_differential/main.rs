@@ -1,0 +1,149 @@
+//! Real packets between namespaces, judged by the text of the policies' APIs: the tests of `towpath-net` judge the same
+//! rules in memory.
+//!
+//! `TOWPATH_SEED` and `TOWPATH_CASES` choose the first cluster and how many packets are sent.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "../../../net/tests/policy/compiled.rs"]
+mod compiled;
+#[path = "../../../net/tests/policy/generate.rs"]
+mod generate;
+mod lab;
+#[path = "../../../net/tests/policy/naive.rs"]
+mod naive;
+#[path = "../../../net/tests/policy/node.rs"]
+mod node;
+#[path = "../../../net/tests/policy/search.rs"]
+mod search;
+#[path = "../../../net/tests/policy/shrink.rs"]
+mod shrink;
+#[path = "../../../net/tests/policy/text.rs"]
+mod text;
+#[path = "../../../net/tests/policy/world.rs"]
+mod world;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use generate::Shape;
+use lab::{Lab, SLOTS, Whose, whose};
+use node::Local;
+use search::Search;
+use towpath_kernel::policy::{Meanwhile, PolicyTable};
+use towpath_kernel::testing::isolated;
+use towpath_net::policy::bind::{LeaseChanges, Leases};
+use towpath_net::policy::bundle::{Bundle, Delta};
+use towpath_net::state::NodeName;
+use world::{Packet, World, is_local};
+
+const NODE: &str = "n1";
+const SEARCH: Search<'_> = Search {
+    cases: 20_000,
+    packets: 200,
+    shape: Shape { is_routable: true, slots: Some(SLOTS) },
+    is_wanted: &can_be_sent,
+};
+/// The protocols whose connections every kernel tells apart by ports: each packet has another one of its source.
+const HAVE_PORTS: [u8; 2] = [6, 17];
+/// What the kernel takes for headers between that of IPv6 and the packet's content, or ends there (IANA).
+const NOT_BEHIND_IPV6: [u8; 10] = [0, 43, 44, 50, 51, 59, 60, 135, 139, 140];
+
+#[test]
+fn real_packets_meet_what_the_text_of_the_api_says() {
+    isolated("real_packets_meet_what_the_text_of_the_api_says", || {
+        let node = RefCell::new(Node { lab: Lab::make(), table: PolicyTable::open().unwrap() });
+        SEARCH.run(|world, packets, seed| node.borrow_mut().differs(world, packets, seed));
+    });
+}
+
+/// What can be sent from where it comes from, and seen where it goes, and has to do with a pod of the node.
+fn can_be_sent(packet: &Packet) -> bool {
+    let (source, destination) = (whose(packet.source), whose(packet.destination));
+    let is_plain = packet.source.is_ipv4() || !NOT_BEHIND_IPV6.contains(&packet.protocol);
+    packet.source != packet.destination
+        && source != Whose::Node
+        && (destination != Whose::Node || lab::OWN.contains(&packet.protocol))
+        && (source, destination) != (Whose::Outside, Whose::Outside)
+        && is_plain
+}
+
+struct Node {
+    lab: Lab,
+    table: PolicyTable,
+}
+
+impl Node {
+    /// The first packet that arrives though the text of the API says otherwise, or the other way round.
+    fn differs(&mut self, world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, String)> {
+        self.program(world, seed);
+        lab::forget_connections();
+        let packets = without_answers(packets);
+        let seen = self.lab.pass(&packets);
+        packets.into_iter().zip(seen).find_map(|(packet, seen)| {
+            let expected = !world.is_policed() || arrives(world, &packet)?;
+            (seen != expected).then(|| (packet, format!("the API says that it arrives: {expected}; it did: {seen}")))
+        })
+    }
+
+    /// Gives the kernel a half of the cluster's policies first, and then changes that to what there is.
+    fn program(&mut self, world: &World, seed: u64) {
+        let before = bundle(&half(world), seed);
+        let after = bundle(world, seed);
+        let leases: Leases = pods_here(world)
+            .map(|pod| (pod.uid.clone(), pod.addresses.clone()))
+            .filter(|(_, own)| !own.is_empty())
+            .collect();
+        let (early, late): (Leases, Leases) =
+            leases.into_iter().partition(|(uid, _)| (seed ^ u64::from(uid.as_bytes()[1])).is_multiple_of(2));
+        let late: LeaseChanges = late.into_iter().map(|(uid, addresses)| (uid, Some(addresses))).collect();
+        self.table.load(&before, &early, Meanwhile::Closed).unwrap();
+        self.table.change(&before, &Delta::between(&before, &after), &late).unwrap();
+    }
+}
+
+fn pods_here(world: &World) -> impl Iterator<Item = &towpath_net::policy::input::Pod> {
+    world.pods.iter().filter(|pod| is_local(pod) && pod.node.as_ref().is_some_and(|node| node.0 == NODE))
+}
+
+/// What the node is told; of a node that there is not, nothing.
+fn bundle(world: &World, seed: u64) -> Bundle {
+    compiled::bundles(world, seed).remove(&NodeName(NODE.to_owned())).unwrap_or_default()
+}
+
+/// The cluster with every other policy, and with no labels of every other pod.
+fn half(world: &World) -> World {
+    let mut half = world.clone();
+    let mut odd = false;
+    let mut every_other = || {
+        odd = !odd;
+        odd
+    };
+    half.policies.retain(|_| every_other());
+    half.cluster_policies.retain(|_| every_other());
+    half.pods.iter_mut().filter(|_| every_other()).for_each(|pod| pod.labels.clear());
+    half
+}
+
+/// Whether a packet arrives, by the text of the API: nothing does of an address, or to it, that no pod has there.
+fn arrives(world: &World, packet: &Packet) -> Option<bool> {
+    let end = |address: IpAddr| {
+        let is_slot = matches!(whose(address), Whose::Slot(_));
+        let local = Local::at(world, &NodeName(NODE.to_owned()), address)?;
+        Some((local, is_slot && !matches!(local, Local::Pod(_))))
+    };
+    let (source, no_source) = end(packet.source)?;
+    let (destination, no_destination) = end(packet.destination)?;
+    Some(!no_source && !no_destination && node::passes(world, source, destination, packet))
+}
+
+/// Leaves out packets that the kernel would take for answers to earlier ones.
+fn without_answers(packets: &[Packet]) -> Vec<Packet> {
+    let mut sent = BTreeSet::new();
+    let is_new = |packet: &&Packet| {
+        sent.insert((packet.source, packet.destination, packet.protocol));
+        HAVE_PORTS.contains(&packet.protocol) || !sent.contains(&(packet.destination, packet.source, packet.protocol))
+    };
+    packets.iter().filter(is_new).copied().collect()
+}
