@@ -17,6 +17,7 @@
 //! The result is a function of the objects alone, whatever the order in which they came.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::bundle::{Bundle, Delta};
 use super::input::{ClusterPolicy, Key, Namespace, NetworkPolicy, Node, Pod};
@@ -109,6 +110,12 @@ impl Compiler {
             Change::ClusterPolicy(policy) => self.set_cluster_policy(&policy),
             Change::ClusterPolicyGone(name) => self.drop_cluster_policy(&name),
         }
+    }
+
+    /// Takes in the addresses of the pod of this name, `metadata.uid` and node, before any object of the API tells them.
+    /// Nothing happens where there is no such pod; tells whether there is. The next [`Change::Pod`] has its own word on them.
+    pub fn set_addresses(&mut self, pod: &Key, uid: &str, node: &NodeName, addresses: &[IpAddr]) -> bool {
+        self.set_pod_addresses(pod, uid, node, addresses)
     }
 
     /// What became different for subscribed nodes since the last call (or since they were subscribed), by name. Nodes for

@@ -13,6 +13,7 @@ use super::sets::Owner;
 use super::symbols::LabelSyms;
 use crate::lease::Protocol;
 use crate::policy::input::{self, Key, Labels, NamedPort};
+use crate::state::NodeName;
 
 /// A port that has a name.
 pub type PortSym = (Sym, Protocol, u16);
@@ -129,6 +130,19 @@ impl Compiler {
         self.drop_class_if_empty(pod.class);
         self.nodes.tidy(pod.node);
         self.spaces.tidy(namespace);
+    }
+
+    /// Takes in which addresses a pod has, without anything else of it. Nothing happens where it is not this pod, or on
+    /// another node; tells whether it is.
+    pub(super) fn set_pod_addresses(&mut self, key: &Key, uid: &str, node: &NodeName, addresses: &[IpAddr]) -> bool {
+        let Some(id) = self.find_pod(key) else { return false };
+        let before = &self.pods.all[id];
+        if *before.uid != *uid || before.node.is_none_or(|is| self.nodes.all[is].name != *node) {
+            return false;
+        }
+        let now = Pod { addresses: addresses.into(), ..before.clone() };
+        self.change_pod(id, now);
+        true
     }
 
     fn change_pod(&mut self, id: PodId, now: Pod) {
