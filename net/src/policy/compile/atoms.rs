@@ -19,6 +19,7 @@ pub struct Atoms {
     index: Index<ScopeId, AtomId>,
     /// Those that may have lost their last user.
     idle: Vec<AtomId>,
+    version: u64,
 }
 
 /// A selector of pods of some namespaces.
@@ -32,10 +33,20 @@ pub struct Atom {
     pub sets: IdSet<SetNo>,
     /// The policies that are for these.
     pub policies: IdSet<PolicyId>,
+    /// Another one whenever these are others.
+    pub version: u64,
+    /// How many of these have names for ports of who is selected.
+    pub naming: u32,
     users: u32,
 }
 
 impl Atoms {
+    /// Gives the policies of a selector a version that there never was.
+    pub fn renew(&mut self, id: AtomId) {
+        self.version += 1;
+        self.all[id].version = self.version;
+    }
+
     pub fn hold(&mut self, id: AtomId) {
         self.all[id].users += 1;
     }

@@ -101,15 +101,15 @@ impl Policy {
         })
     }
 
-    /// Whether packets of one way go by names that the selected pod gives its ports.
-    pub fn names_own_port(&self, name: Sym) -> bool {
-        let is_named = |rule: &Rule| {
+    /// Whether it has names for ports of the pods that it is for.
+    fn names_own_ports(&self) -> bool {
+        let has_names = |rule: &Rule| {
             let specs = rule.ports.as_deref().unwrap_or_default();
-            specs.iter().any(|spec| matches!(spec, PortSpec::Named(port) if port.name == name))
+            specs.iter().any(|spec| matches!(spec, PortSpec::Named(_)))
         };
         match &self.body {
-            Body::Network { ingress, .. } => ingress.iter().flatten().any(is_named),
-            Body::Cluster { ingress, .. } => ingress.iter().any(|(_, rule)| is_named(rule)),
+            Body::Network { ingress, .. } => ingress.iter().flatten().any(has_names),
+            Body::Cluster { ingress, .. } => ingress.iter().any(|(_, rule)| has_names(rule)),
         }
     }
 
@@ -192,8 +192,10 @@ impl Compiler {
         }
         let subject = policy.subject;
         self.atoms.hold(subject);
+        let is_naming = policy.names_own_ports();
         let id = self.policies.all.insert(Some(Arc::new(policy)));
         self.atoms.all[subject].policies.insert(id);
+        self.atoms.all[subject].naming += u32::from(is_naming);
         self.mark_selected(subject);
         self.policies.count += 1;
         if let Some(id) = known {
@@ -205,6 +207,7 @@ impl Compiler {
     fn remove_policy(&mut self, id: PolicyId) {
         let Some(policy) = self.policies.all.remove(id) else { return };
         self.atoms.all[policy.subject].policies.remove(id);
+        self.atoms.all[policy.subject].naming -= u32::from(policy.names_own_ports());
         self.mark_selected(policy.subject);
         self.policies.count -= 1;
         self.atoms.release(policy.subject);
@@ -216,7 +219,9 @@ impl Compiler {
         policy.port_names().for_each(|name| self.symbols.release(name));
     }
 
+    /// The policies of a selector are others.
     fn mark_selected(&mut self, subject: AtomId) {
+        self.atoms.renew(subject);
         let classes: Vec<ClassId> = self.atoms.all[subject].classes.iter().collect();
         for class in classes {
             self.pods.mark(class);

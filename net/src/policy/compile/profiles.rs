@@ -6,7 +6,7 @@ use fnv::FnvHashMap;
 
 use super::Compiler;
 use super::hash::first_8_bytes;
-use super::ids::{ClassId, PolicyId, ProfileNo, RecipeId, SetNo, Slab};
+use super::ids::{AtomId, ClassId, ProfileNo, RecipeId, SetNo, Slab};
 use super::pods::PortSym;
 use super::policies::{Body, Policy};
 use crate::policy::bundle::{Allow, Direction, Isolation, Ordered, Peers, Ports, Profile as Told, ProfileId, SetId};
@@ -34,9 +34,9 @@ pub struct Recipe {
 /// What decides about a profile.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ingredients {
-    /// Sorted.
-    pub policies: Box<[PolicyId]>,
-    /// The pod's own ports that these name.
+    /// The selectors of policies, sorted, each with the version of what its policies are.
+    pub atoms: Box<[(AtomId, u64)]>,
+    /// The pod's own ports, where a policy has names for them.
     pub ports: Box<[PortSym]>,
 }
 
@@ -102,16 +102,14 @@ impl Compiler {
     /// What all policies that select a class come to; nothing where there are none.
     pub(super) fn recipe(&mut self, class: ClassId) -> Option<RecipeId> {
         let class = &self.pods.classes[class];
-        let selecting = class.atoms.iter().flat_map(|atom| self.atoms.all[*atom].policies.iter());
-        let mut policies: Vec<PolicyId> = selecting.collect();
-        if policies.is_empty() {
+        let selecting = class.atoms.iter().filter(|atom| !self.atoms.all[**atom].policies.is_empty());
+        let atoms: Box<[(AtomId, u64)]> = selecting.map(|atom| (*atom, self.atoms.all[*atom].version)).collect();
+        if atoms.is_empty() {
             return None;
         }
-        policies.sort_unstable();
-        let names =
-            |port: &&PortSym| policies.iter().any(|id| self.policy(*id).is_some_and(|p| p.names_own_port(port.0)));
-        let ports: Box<[PortSym]> = class.traits.ports.iter().filter(names).copied().collect();
-        let ingredients = Ingredients { policies: policies.into(), ports };
+        let is_named = atoms.iter().any(|(atom, _)| self.atoms.all[*atom].naming > 0);
+        let ports = if is_named { class.traits.ports.clone() } else { Box::default() };
+        let ingredients = Ingredients { atoms, ports };
         if let Some(id) = self.profiles.recipe_ids.get(&ingredients) {
             return Some(*id);
         }
@@ -124,14 +122,10 @@ impl Compiler {
         Some(id)
     }
 
-    fn policy(&self, id: PolicyId) -> Option<&Arc<Policy>> {
-        self.policies.all[id].as_ref()
-    }
-
     /// In the order in which they are looked at and listed.
     pub(super) fn ordered(&self, ingredients: &Ingredients) -> Vec<Arc<Policy>> {
-        let mut policies: Vec<Arc<Policy>> =
-            ingredients.policies.iter().filter_map(|id| self.policy(*id)).cloned().collect();
+        let ids = ingredients.atoms.iter().flat_map(|(atom, _)| self.atoms.all[*atom].policies.iter());
+        let mut policies: Vec<Arc<Policy>> = ids.filter_map(|id| self.policies.all[id].clone()).collect();
         policies.sort_by(|one, other| match (&one.body, &other.body) {
             (Body::Network { key, .. }, Body::Network { key: other, .. }) => key.cmp(other),
             (Body::Cluster { priority, name, .. }, Body::Cluster { priority: then, name: other, .. }) => {
