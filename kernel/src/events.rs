@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use towpath_net::render::TABLE;
+
 use crate::link::Mac;
 use crate::netlink::{Error, Message, Protocol, Socket, Wait, author, messages};
 use crate::{fdb, nexthop, nft};
@@ -22,9 +24,10 @@ mod group {
     pub const IPV4_SETTINGS: u32 = 24;
     pub const IPV6_SETTINGS: u32 = 25;
     pub const NEXTHOP: u32 = 32;
-    /// `NFNLGRP_NFTABLES` of `NETLINK_NETFILTER`.
-    pub const NFTABLES: u32 = 7;
 }
+
+/// `NFNLGRP_NFTABLES` of `NETLINK_NETFILTER` (`linux/netfilter/nfnetlink.h`).
+pub(crate) const NFTABLES: u32 = 7;
 
 /// Two sockets on which the kernel tells of changes in their network namespace.
 pub struct Events {
@@ -56,7 +59,7 @@ impl Events {
             routes.join(group)?;
         }
         let mut nftables = Socket::open(Protocol::Netfilter)?;
-        nftables.join(group::NFTABLES)?;
+        nftables.join(NFTABLES)?;
         Ok(Self { routes, nftables, ours, stations: BTreeSet::new(), links: Links::read()? })
     }
 
@@ -89,7 +92,7 @@ impl Events {
             self.links = Links::read().map_err(io::Error::other)?;
         }
         let nftables = drain(&mut self.nftables, |datagram| {
-            datagram.is_none_or(|datagram| (author(datagram) != ours_too || ours_too == 0) && nft::concerns(datagram))
+            datagram.is_none_or(|datagram| (author(datagram) != ours_too || ours_too == 0) && nft::concerns(datagram, TABLE))
         })?;
         Ok(routes || nftables)
     }
@@ -106,7 +109,7 @@ fn concerns(links: &Links, event: &Message) -> bool {
 }
 
 /// Takes all that there is; `concerns` is asked of each datagram, and of nothing where some were lost.
-fn drain(socket: &mut Socket, mut concerns: impl FnMut(Option<&[u8]>) -> bool) -> io::Result<bool> {
+pub(crate) fn drain(socket: &mut Socket, mut concerns: impl FnMut(Option<&[u8]>) -> bool) -> io::Result<bool> {
     let mut found = false;
     loop {
         match socket.receive(Wait::Poll) {

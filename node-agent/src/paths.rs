@@ -45,6 +45,16 @@ impl Paths {
         self.state.join("agent").join("state-changes.json")
     }
 
+    /// The policies that the operator told last.
+    pub fn policies(&self) -> PathBuf {
+        self.state.join("agent").join("policies")
+    }
+
+    /// Where replicas of the operator were, and whom to believe.
+    pub fn operators(&self) -> PathBuf {
+        self.state.join("agent").join("operators.json")
+    }
+
     /// The node's private WireGuard keys.
     pub fn wireguard_keys(&self) -> PathBuf {
         self.state.join("agent").join("wireguard.json")

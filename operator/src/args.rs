@@ -13,6 +13,10 @@ pub struct Args {
     #[arg(long, default_value_t = 9470)]
     pub port: u16,
 
+    /// The port that agents are served on, on all addresses of the host.
+    #[arg(long, default_value_t = 9472)]
+    pub control_port: u16,
+
     /// The namespace of the leader's lease and of the allocation lock: the operator's own.
     #[arg(long, env = "POD_NAMESPACE", default_value = "towpath-system")]
     pub namespace: String,

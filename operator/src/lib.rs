@@ -15,6 +15,7 @@
 pub mod args;
 pub mod cache;
 pub mod cluster;
+pub mod control;
 pub mod events;
 pub mod facts;
 pub mod grant;

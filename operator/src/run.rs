@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::api::Api;
 use kube::{Client, Config};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -14,10 +15,12 @@ use tokio::time::{sleep, timeout};
 use crate::args::Args;
 use crate::cache::Caches;
 use crate::cluster::Cluster;
+use crate::control;
 use crate::events::Herald;
 use crate::http::{Health, listen, serve};
 use crate::lease::{Candidate, Leadership};
 use crate::metrics::{Metrics, Outcome};
+use crate::policy::feed::feed;
 use crate::reconcile::{Context, Memory, Next, reconcile};
 
 /// How long after a change a pass begins, for changes come in bursts; at least four times as long as the last pass
@@ -47,10 +50,12 @@ pub enum RunError {
     #[error("make a client of the API server: {0}")]
     Client(#[from] kube::Error),
     /// The port is taken.
-    #[error("listen on port {port}: {source}; choose another with --port")]
+    #[error("listen on port {port}: {source}; choose another with {option}")]
     Listen {
         /// The port.
         port: u16,
+        /// What chooses it.
+        option: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -70,9 +75,11 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let (end, ended) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
-    let listener = listen(args.port).await.map_err(|source| RunError::Listen { port: args.port, source })?;
+    let listener = listen(args.port).await.map_err(|source| RunError::Listen { port: args.port, option: "--port", source })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), port = args.port, namespace = args.namespace, "started");
-    let operator = tokio::spawn(operate(client, args, listener, ended));
+    let agents = listen(args.control_port).await;
+    let agents = agents.map_err(|source| RunError::Listen { port: args.control_port, option: "--control-port", source })?;
+    let operator = tokio::spawn(operate(client, args, Listeners { web: listener, agents }, ended));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -84,8 +91,14 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     Ok(())
 }
 
+/// What is listened on.
+struct Listeners {
+    web: TcpListener,
+    agents: TcpListener,
+}
+
 /// Everything but the signals.
-async fn operate(client: Client, args: Args, listener: tokio::net::TcpListener, ended: watch::Receiver<bool>) {
+async fn operate(client: Client, args: Args, listeners: Listeners, ended: watch::Receiver<bool>) {
     let changed = Arc::new(Notify::new());
     let metrics = Arc::new(Metrics::default());
     let health = Arc::new(Health::default());
@@ -94,8 +107,10 @@ async fn operate(client: Client, args: Args, listener: tokio::net::TcpListener, 
     let leases = Api::namespaced(client.clone(), &args.namespace);
     let (candidate, leadership) = Candidate::new(leases, &args.identity, Arc::clone(&changed));
     let cluster = Cluster::new(&client, &args.namespace, leadership.clone(), Arc::clone(&metrics));
-    let herald = Herald::new(client, &args.identity);
-    let web = tokio::spawn(serve(listener, Arc::clone(&health), Arc::clone(&metrics), over(ended.clone())));
+    let herald = Herald::new(client.clone(), &args.identity);
+    let followed = Followed { listener: listeners.agents, namespace: args.namespace.clone(), ended: ended.clone() };
+    follow_agents(client, followed, leadership.clone(), &mut watches);
+    let web = tokio::spawn(serve(listeners.web, Arc::clone(&health), Arc::clone(&metrics), over(ended.clone())));
     let (stop_standing, standing) = watch::channel(false);
     let filled = tokio::select! {
         () = fill(&caches, &health) => true,
@@ -117,6 +132,27 @@ async fn operate(client: Client, args: Args, listener: tokio::net::TcpListener, 
         tracing::warn!(%error, "probes were not answered");
     }
     tracing::info!("ended");
+}
+
+/// How agents are served.
+struct Followed {
+    listener: TcpListener,
+    namespace: String,
+    ended: watch::Receiver<bool>,
+}
+
+/// Tells agents what they must know, whether this replica leads or not.
+fn follow_agents(client: Client, followed: Followed, leadership: Leadership, tasks: &mut JoinSet<()>) {
+    let shared = Arc::new(control::Shared::default());
+    let feed = feed(&client, tasks);
+    tasks.spawn(control::take_changes(feed.changes, Arc::clone(&shared)));
+    tasks.spawn(control::follow_peers(client.clone(), Arc::clone(&shared)));
+    tasks.spawn(async move {
+        let Followed { listener, namespace, ended } = followed;
+        if let Err(error) = control::serve(client, &namespace, shared, leadership, listener, ended).await {
+            tracing::error!(%error, "agents cannot be served");
+        }
+    });
 }
 
 /// Returns when the process is to end; an error would say that the sender is gone, which is an end too.

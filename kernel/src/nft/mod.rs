@@ -248,7 +248,7 @@ impl NftError {
 
 /// Whether a datagram of the multicast group tells of a change to Towpath's table: every message but that of a new
 /// generation names its table first.
-pub fn concerns(datagram: &[u8]) -> bool {
+pub fn concerns(datagram: &[u8], table: &str) -> bool {
     let generation = numbers::SUBSYSTEM | message::NEW_GENERATION;
-    netlink::messages(datagram).any(|m| m.kind != generation && content(&m).text(1).as_deref() == Some(TABLE))
+    netlink::messages(datagram).any(|m| m.kind != generation && content(&m).text(1).as_deref() == Some(table))
 }

@@ -11,6 +11,7 @@
 //! processor has to do waits for less than a millisecond.
 
 mod encode;
+mod events;
 mod write;
 
 use std::net::IpAddr;
@@ -26,6 +27,8 @@ use crate::netlink::{self, Operation, Protocol, Refusal, Socket};
 use crate::nft::numbers::message;
 use crate::nft::request;
 use encode::Writer;
+
+pub use events::Events;
 
 /// What went wrong with the table of policies.
 #[derive(Debug, Error)]

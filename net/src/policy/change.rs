@@ -90,43 +90,61 @@ impl Bundle {
     /// Applies a change as a whole, and tells what became different by it: without what was so before, and with the
     /// members that come and go where a whole set was given anew.
     pub fn apply(&mut self, delta: Delta) -> Result<Delta, Misfit> {
-        for (id, change) in &delta.sets {
-            if let SetDelta::Change { add, remove } = change {
-                let members = self.sets.get(id).ok_or(Misfit::Missing(*id))?;
-                if !members.takes(add) || !members.takes(remove) {
-                    return Err(Misfit::Kind(*id));
-                }
+        let effect = self.preview(delta)?;
+        self.is_enforced = effect.is_enforced.unwrap_or(self.is_enforced);
+        apply_to_map(&mut self.pods, &effect.pods);
+        apply_to_map(&mut self.profiles, &effect.profiles);
+        for (id, change) in &effect.sets {
+            self.change_set(*id, change);
+        }
+        Ok(effect)
+    }
+
+    /// What would become different by a change, in the same terms.
+    pub fn preview(&self, delta: Delta) -> Result<Delta, Misfit> {
+        let mut sets = BTreeMap::new();
+        for (id, change) in delta.sets {
+            if let Some(effect) = self.effect_on_set(id, change)? {
+                sets.insert(id, effect);
             }
         }
-        let is_enforced = delta.is_enforced.filter(|now| *now != self.is_enforced);
-        self.is_enforced = delta.is_enforced.unwrap_or(self.is_enforced);
-        let sets = delta.sets.into_iter().filter_map(|(id, change)| Some((id, self.change_set(id, change)?))).collect();
         Ok(Delta {
-            is_enforced,
-            pods: apply_to_map(&mut self.pods, delta.pods),
-            profiles: apply_to_map(&mut self.profiles, delta.profiles),
+            is_enforced: delta.is_enforced.filter(|now| *now != self.is_enforced),
+            pods: effect_on_map(&self.pods, delta.pods),
+            profiles: effect_on_map(&self.profiles, delta.profiles),
             sets,
         })
     }
 
-    fn change_set(&mut self, id: SetId, change: SetDelta) -> Option<SetDelta> {
-        match change {
-            SetDelta::Gone => self.sets.remove(&id).map(|_| SetDelta::Gone),
-            SetDelta::New(members) => {
-                let effect = match self.sets.get(&id) {
-                    Some(before) => before.way_to(&members)?,
-                    None => SetDelta::New(members.clone()),
-                };
-                self.sets.insert(id, members);
-                Some(effect)
+    fn effect_on_set(&self, id: SetId, change: SetDelta) -> Result<Option<SetDelta>, Misfit> {
+        let before = self.sets.get(&id);
+        match (before, change) {
+            (None, SetDelta::Gone) => Ok(None),
+            (Some(_), SetDelta::Gone) => Ok(Some(SetDelta::Gone)),
+            (Some(before), SetDelta::New(members)) => Ok(before.way_to(&members)),
+            (None, SetDelta::New(members)) => Ok(Some(SetDelta::New(members))),
+            (None, SetDelta::Change { .. }) => Err(Misfit::Missing(id)),
+            (Some(members), SetDelta::Change { mut add, remove }) => {
+                if !members.takes(&add) || !members.takes(&remove) {
+                    return Err(Misfit::Kind(id));
+                }
+                add.remove_all(&add.common(members));
+                let remove = remove.common(members);
+                Ok((!add.is_empty() || !remove.is_empty()).then_some(SetDelta::Change { add, remove }))
             }
-            SetDelta::Change { mut add, mut remove } => {
-                let members = self.sets.get_mut(&id)?;
-                add.remove_all(members);
-                remove = remove.common(members);
-                members.remove_all(&remove);
-                members.add_all(add.clone());
-                (!add.is_empty() || !remove.is_empty()).then_some(SetDelta::Change { add, remove })
+        }
+    }
+
+    /// Takes over what becomes different.
+    fn change_set(&mut self, id: SetId, change: &SetDelta) {
+        match change {
+            SetDelta::Gone => _ = self.sets.remove(&id),
+            SetDelta::New(members) => _ = self.sets.insert(id, members.clone()),
+            SetDelta::Change { add, remove } => {
+                if let Some(members) = self.sets.get_mut(&id) {
+                    members.remove_all(remove);
+                    members.add_all(add.clone());
+                }
             }
         }
     }
@@ -228,18 +246,19 @@ fn between_sets(from: &BTreeMap<SetId, Members>, to: &BTreeMap<SetId, Members>) 
     gone.chain(new).collect()
 }
 
-fn apply_to_map<K: Ord + Clone, V: PartialEq + Clone>(
-    map: &mut BTreeMap<K, V>,
+fn apply_to_map<K: Ord + Clone, V: Clone>(map: &mut BTreeMap<K, V>, effect: &BTreeMap<K, Option<V>>) {
+    for (key, value) in effect {
+        match value {
+            Some(value) => _ = map.insert(key.clone(), value.clone()),
+            None => _ = map.remove(key),
+        }
+    }
+}
+
+/// What of a change is not so already.
+fn effect_on_map<K: Ord, V: PartialEq>(
+    map: &BTreeMap<K, V>,
     change: BTreeMap<K, Option<V>>,
 ) -> BTreeMap<K, Option<V>> {
-    change
-        .into_iter()
-        .filter(|(key, value)| {
-            let before = match value {
-                Some(value) => map.insert(key.clone(), value.clone()),
-                None => map.remove(key),
-            };
-            before != *value
-        })
-        .collect()
+    change.into_iter().filter(|(key, value)| map.get(key) != value.as_ref()).collect()
 }

@@ -1,0 +1,85 @@
+//! What the thread of policies is to know next.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::oneshot;
+use towpath_net::policy::bundle::Delta;
+use towpath_net::policy::digest::Digests;
+
+use super::Receipt;
+use crate::worker::End;
+
+/// What there is to know since it was last asked, in order: what was asked counts behind the deltas.
+#[derive(Debug, Default)]
+pub struct News {
+    /// What the operator told.
+    pub deltas: Vec<(Delta, Arc<Receipt>)>,
+    /// Who wants to know what the node has.
+    pub asked: Vec<oneshot::Sender<Digests>>,
+    /// How the thread is to end.
+    pub end: Option<End>,
+}
+
+/// A place for news, and a bell.
+#[derive(Clone)]
+pub struct Inbox(Arc<Shared>);
+
+struct Shared {
+    news: Mutex<News>,
+    bell: OwnedFd,
+}
+
+impl Inbox {
+    /// An empty inbox.
+    pub fn new() -> io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self(Arc::new(Shared { news: Mutex::default(), bell })))
+    }
+
+    /// What the operator tells.
+    pub fn put(&self, delta: Delta, receipt: Arc<Receipt>) {
+        self.news().deltas.push((delta, receipt));
+        self.ring();
+    }
+
+    /// What the node has, with all that was put in before.
+    pub async fn digests(&self) -> Option<Digests> {
+        let (asked, answer) = oneshot::channel();
+        self.news().asked.push(asked);
+        self.ring();
+        answer.await.ok()
+    }
+
+    /// Makes the thread end. The first word on how holds.
+    pub fn end(&self, end: End) {
+        self.news().end.get_or_insert(end);
+        self.ring();
+    }
+
+    /// Takes everything.
+    pub fn take(&self) -> News {
+        std::mem::take(&mut *self.news())
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.0.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bell can only be full, and then it rings already.
+    fn ring(&self) {
+        _ = rustix::io::write(&self.0.bell, &1u64.to_ne_bytes());
+    }
+
+    /// What to wait on: readable when the bell rings.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.bell.as_fd()
+    }
+
+    /// Stops the bell.
+    pub fn silence(&self) {
+        _ = rustix::io::read(&self.0.bell, &mut [0u8; 8]);
+    }
+}

@@ -1,0 +1,75 @@
+//! Waiting for anything that concerns policies.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use inotify::{Inotify, WatchMask};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use towpath_kernel::leases::Store;
+use towpath_kernel::policy::Events;
+
+use super::{Inbox, PolicyError};
+use crate::memory::make_folder;
+use crate::paths::Paths;
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Woken {
+    /// Leases came or went.
+    pub leases: bool,
+    /// Somebody else altered the table.
+    pub is_altered: bool,
+}
+
+/// The kernel's events about the table, and the folder of leases.
+pub struct Watch {
+    events: Events,
+    leases: Inotify,
+}
+
+impl Watch {
+    /// Watches from now on; what the socket of this number does is of no interest.
+    pub fn new(ours: u32, paths: &Paths) -> Result<Self, PolicyError> {
+        let events = Events::open(ours)?;
+        let failed = |source| PolicyError::Wait { what: "leases", source };
+        let folder = Store::below(&paths.state).records();
+        make_folder(&folder).map_err(|error| failed(io::Error::other(error)))?;
+        let leases = Inotify::init().map_err(failed)?;
+        let mask = WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE | WatchMask::CLOSE_WRITE;
+        leases.watches().add(folder, mask).map_err(failed)?;
+        Ok(Self { events, leases })
+    }
+
+    /// Waits for anything until a moment.
+    pub fn wait(&mut self, inbox: &Inbox, until: Instant) -> Result<Woken, PolicyError> {
+        let failed = |source| PolicyError::Wait { what: "events", source };
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(|error| failed(io::Error::other(error)))?;
+        let mut fds = [inbox.fd(), self.events.as_fd(), self.leases.as_fd()]
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        let [news, kernel, leases] = fds.map(|fd| !fd.revents().is_empty());
+        if news {
+            inbox.silence();
+        }
+        let is_altered = kernel && self.events.drain().map_err(failed)?;
+        let leases = leases && self.drain_leases().map_err(failed)?;
+        Ok(Woken { leases, is_altered })
+    }
+
+    fn drain_leases(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        let mut any = false;
+        loop {
+            match self.leases.read_events(&mut buffer) {
+                Ok(events) => any |= events.count() > 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A node's state from the operator: its own `NodeNetwork` from the API server, all else by the control stream.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::TryStreamExt;
+use kube::api::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{Config as WatchConfig, DefaultBackoff, Event, watcher};
+use kube::{Client, ResourceExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use towpath_control::client::{Follower, Handle, KubeDirectory, Ticket};
+use towpath_control::digest::buckets;
+use towpath_control::update::{Holdings, State, Update as Told};
+use towpath_crds::NodeNetwork;
+use towpath_net::policy::bundle::Delta;
+use towpath_net::state::{NodeName, NodeSpec, NodeState, Peer};
+use tracing::{info, warn};
+
+use super::{SourceError, WATCH_SECONDS};
+use crate::policy::{Inbox as PolicyInbox, Receipt};
+use crate::snapshot::{Assignment, Own, Update};
+
+/// What becomes of other nodes, with what is to be answered when it is in the kernel.
+type News = (BTreeMap<NodeName, Option<Peer>>, Arc<Receipt>);
+
+/// The operator's stream, and the node's own part.
+pub struct ControlSource {
+    client: Client,
+    node: NodeName,
+    stream: towpath_control::client::Client<KubeDirectory>,
+    follower: Listener,
+    news: UnboundedReceiver<News>,
+    /// What is known of other nodes, until the worker was told of it.
+    gathered: Option<BTreeMap<NodeName, Peer>>,
+}
+
+/// Hears what the operator tells.
+struct Listener {
+    handle: Handle,
+    peers: Mutex<State>,
+    policies: PolicyInbox,
+    news: UnboundedSender<News>,
+}
+
+impl ControlSource {
+    /// Follows the operator; `remembered` is what the worker knows of other nodes already, where it knows anything.
+    pub fn new(
+        client: Client,
+        node: NodeName,
+        (stream, handle): (towpath_control::client::Client<KubeDirectory>, Handle),
+        policies: PolicyInbox,
+        remembered: Option<BTreeMap<NodeName, Peer>>,
+    ) -> Self {
+        let (tell, news) = unbounded_channel();
+        let gathered = if remembered.is_some() { None } else { Some(BTreeMap::new()) };
+        let peers = State { peers: remembered.unwrap_or_default(), ..State::default() };
+        let follower = Listener { handle, peers: Mutex::new(peers), policies, news: tell };
+        Self { client, node, stream, follower, news, gathered }
+    }
+
+    /// The node's own part as it is now.
+    pub async fn fetch_own(client: &Client, node: &NodeName) -> Result<Option<Own>, SourceError> {
+        let api: Api<NodeNetwork> = Api::all(client.clone());
+        let object = api.get_opt(&node.0).await.map_err(|error| SourceError::Api(Box::new(error)))?;
+        object.as_ref().map(own).transpose()
+    }
+
+    /// Hands what it is told to `each`, for ever. Nothing is handed on before both the node's own part and all other nodes
+    /// are known once: what runs, runs on.
+    pub async fn follow(self, mut each: impl FnMut(Update) + Send) {
+        let Self { client, node, stream, follower, mut news, mut gathered } = self;
+        let api: Api<NodeNetwork> = Api::all(client);
+        let config = WatchConfig::default().fields(&format!("metadata.name={node}")).timeout(WATCH_SECONDS);
+        let events = watcher(api, config).backoff(DefaultBackoff::default());
+        futures::pin_mut!(events);
+        tokio::spawn(stream.follow(follower));
+        let (mut last, mut owed, mut is_told) = (None, Vec::new(), false);
+        loop {
+            tokio::select! {
+                event = events.try_next() => match event {
+                    Ok(Some(event)) => {
+                        let Some(own) = own_of(event) else { continue };
+                        match gathered {
+                            Some(_) => last = Some(own),
+                            None => each(Update::Own(Box::new(own))),
+                        }
+                    }
+                    Ok(None) => pending().await,
+                    Err(error) => info!(%error, "the API server does not answer; what runs, runs on"),
+                },
+                Some((peers, receipt)) = news.recv() => {
+                    is_told = true;
+                    match &mut gathered {
+                        Some(known) => {
+                            take(known, peers);
+                            owed.push(receipt);
+                        }
+                        None => {
+                            peers.into_iter().for_each(|(name, peer)| each(Update::Peer(name, peer)));
+                            each(Update::Receipt(receipt));
+                        }
+                    }
+                }
+            }
+            if is_told
+                && let Some(Own { object, generation, spec }) = last.take_if(|_| gathered.is_some())
+                && let Some(peers) = gathered.take()
+            {
+                let state = NodeState { node: node.clone(), spec, peers };
+                each(Update::State(Box::new(Assignment { object, generation, state })));
+                owed.drain(..).for_each(|receipt| each(Update::Receipt(receipt)));
+            }
+        }
+    }
+}
+
+fn take(known: &mut BTreeMap<NodeName, Peer>, changes: BTreeMap<NodeName, Option<Peer>>) {
+    for (name, peer) in changes {
+        match peer {
+            Some(peer) => _ = known.insert(name, peer),
+            None => _ = known.remove(&name),
+        }
+    }
+}
+
+/// What the node's own object says.
+fn own(object: &NodeNetwork) -> Result<Own, SourceError> {
+    let node = NodeName(object.name_any());
+    let spec = NodeSpec::try_from(&object.spec).map_err(|source| SourceError::Spec { node, source })?;
+    let generation = object.metadata.generation.unwrap_or_default();
+    Ok(Own { object: object.uid().unwrap_or_default(), generation, spec })
+}
+
+fn own_of(event: Event<NodeNetwork>) -> Option<Own> {
+    match event {
+        Event::Apply(object) | Event::InitApply(object) => {
+            own(&object).inspect_err(|error| warn!(%error, "what runs, runs on")).ok()
+        }
+        Event::Delete(_) => {
+            info!("this node has no NodeNetwork any more; what runs, runs on");
+            None
+        }
+        Event::Init | Event::InitDone => None,
+    }
+}
+
+impl Listener {
+    fn peers(&self) -> std::sync::MutexGuard<'_, State> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follower for Listener {
+    async fn holdings(&self) -> Holdings {
+        let policy = self.policies.digests().await.unwrap_or_default();
+        let known = self.peers();
+        let peers = if known.peers.is_empty() { Vec::new() } else { buckets(&known.peers) };
+        Holdings { peers, policy }
+    }
+
+    fn update(&self, ticket: Ticket, told: Told) {
+        let receipt = Arc::new(Receipt::new(self.handle.clone(), ticket));
+        let Told { buckets, peers, policy } = told;
+        let of_peers = Told { buckets, peers, policy: Delta::default() };
+        match self.peers().apply(of_peers) {
+            // The worker ends before this does.
+            Ok(effect) => _ = self.news.send((effect.peers, Arc::clone(&receipt))),
+            Err(misfit) => receipt.refuse(misfit.to_string()),
+        }
+        self.policies.put(policy, receipt);
+    }
+
+    fn known(&self, uid: String) {
+        self.policies.known(uid);
+    }
+
+    fn connected(&self, is_connected: bool) {
+        info!(is_connected, "the operator's stream");
+    }
+}

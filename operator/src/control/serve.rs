@@ -1,0 +1,106 @@
+//! The server, and what feeds it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use towpath_control::auth::{Authenticator, KubeJudge};
+use towpath_control::authority::{Certificates, IssueError, Keeper, KubeStore, server_config};
+use towpath_control::message::Attached;
+use towpath_control::server::{Backend, Limits, Opening, Outbox, Server, Unready, Version};
+use towpath_control::update::Holdings;
+use towpath_net::state::NodeName;
+use tracing::warn;
+
+use super::core::Core;
+use crate::lease::Leadership;
+use crate::policy::feed::Fed;
+
+/// The agents' service account.
+const AGENT: &str = "towpath-agent";
+/// How many changes are taken in before agents are told: what comes together is told together.
+const TOGETHER: usize = 1024;
+
+/// What all tasks share. Nobody holds it for longer than a change takes.
+#[derive(Debug, Default)]
+pub struct Shared(Mutex<Core>);
+
+impl Shared {
+    /// What is known and told.
+    pub fn core(&self) -> MutexGuard<'_, Core> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backend for Shared {
+    fn open(&self, node: &NodeName, holdings: &Holdings, outbox: &Arc<Outbox>) -> Result<Opening, Unready> {
+        self.core().open(node, holdings, outbox)
+    }
+
+    fn attachments(&self, node: &NodeName, attached: Vec<Attached>) {
+        self.core().attachments(node, attached);
+    }
+
+    fn attached(&self, node: &NodeName, attached: Attached) {
+        self.core().attached(node, attached);
+    }
+
+    fn detached(&self, node: &NodeName, uid: &str) {
+        self.core().detached(node, uid);
+    }
+
+    fn acknowledged(&self, node: &NodeName, version: Version) {
+        self.core().acknowledged(node, version);
+    }
+
+    fn refused(&self, node: &NodeName, version: Version, reason: &str) {
+        warn!(%node, version = version.0, reason, "an agent refuses what it was told");
+    }
+
+    fn closed(&self, node: &NodeName, outbox: &Arc<Outbox>) {
+        self.core().closed(node, outbox);
+    }
+}
+
+/// Takes in what policies are compiled from, until nobody tells any more.
+pub async fn take_changes(mut changes: mpsc::Receiver<Fed>, shared: Arc<Shared>) {
+    let mut batch = Vec::with_capacity(TOGETHER);
+    while changes.recv_many(&mut batch, TOGETHER).await > 0 {
+        let mut core = shared.core();
+        for fed in batch.drain(..) {
+            match fed {
+                Fed::Change(change) => core.change(change),
+                Fed::Whole => core.know_policies(),
+            }
+        }
+        core.tell();
+    }
+}
+
+/// Serves agents until `end` holds.
+///
+/// # Errors
+///
+/// When TLS cannot be set up.
+pub async fn serve(
+    client: Client,
+    namespace: &str,
+    shared: Arc<Shared>,
+    leadership: Leadership,
+    listener: TcpListener,
+    end: watch::Receiver<bool>,
+) -> Result<(), IssueError> {
+    let certificates = Arc::new(Certificates::default());
+    let tls = Arc::new(server_config(Arc::clone(&certificates))?);
+    let keeper = Keeper::new(KubeStore::new(client.clone(), namespace), certificates, SystemTime::now);
+    let user = format!("system:serviceaccount:{namespace}:{AGENT}");
+    let authenticator = Arc::new(Authenticator::new(KubeJudge::new(client), user, SystemTime::now));
+    let server = Arc::new(Server::new(shared, authenticator, tls, Limits::default()));
+    tokio::select! {
+        () = server.serve(listener, end) => {}
+        () = keeper.keep(move || leadership.holds()) => {}
+    }
+    Ok(())
+}
