@@ -5,8 +5,8 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$(dirname "$0")/.."
 
-rounds=${1:-20}
-[[ "$rounds" =~ ^[1-9][0-9]*$ && "$rounds" -ge 5 ]] || fail "usage: scripts/bench-throughput.sh [ROUNDS], where ROUNDS is 5 or more (20 otherwise), not '$rounds'"
+rounds=${1:-200}
+[[ "$rounds" =~ ^[1-9][0-9]*$ && "$rounds" -ge 20 ]] || fail "usage: scripts/bench-throughput.sh [ROUNDS], where ROUNDS is 20 or more (200 otherwise), not '$rounds'"
 [ "$(id -u)" -eq 0 ] || fail "network namespaces are made by root: run this as root"
 
 scripts/image.sh

@@ -8,6 +8,8 @@ target=$(rustc -vV | sed -n 's/^host: //p')
 context="$TOWPATH_CACHE/image"
 step "build static binaries for $target"
 export RUSTFLAGS="-C target-feature=+crt-static"
+# Kernels for this processor have pages of up to 64 KiB, which the agent's allocator has to know when it is built.
+case "$target" in aarch64-*) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac
 cargo build --release --locked --target "$target" -p towpath-node-agent -p towpath-operator
 cargo build --profile cni --locked --target "$target" -p towpath-cni
 mkdir -p "$context"

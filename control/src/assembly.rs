@@ -71,7 +71,7 @@ impl Assembly {
 }
 
 impl Update {
-    fn take(&mut self, part: &wire::Part) -> Result<(), Malformed> {
+    pub(crate) fn take(&mut self, part: &wire::Part) -> Result<(), Malformed> {
         self.buckets.extend_from_slice(&part.buckets);
         for bytes in &part.peers {
             for (name, peer) in read_peers(bytes)? {
@@ -88,7 +88,7 @@ impl Update {
 }
 
 /// Reads a batch of peers.
-pub(crate) fn read_peers(bytes: &[u8]) -> Result<Vec<(NodeName, Option<Peer>)>, Malformed> {
+fn read_peers(bytes: &[u8]) -> Result<Vec<(NodeName, Option<Peer>)>, Malformed> {
     let batch = wire::Peers::decode(bytes).map_err(undecodable).within("peers")?;
     scalar::read_all(batch.peers, "peers", peer::read_named)
 }

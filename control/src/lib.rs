@@ -21,10 +21,36 @@
 //! by digests what it has.
 
 pub mod assembly;
+#[cfg(feature = "server")]
+pub mod auth;
+#[cfg(feature = "server")]
+pub mod authority;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod digest;
 pub mod malformed;
 pub mod message;
+#[cfg(feature = "transport")]
+pub mod metrics;
 pub mod parts;
 pub mod peers;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "client")]
+pub mod snapshot;
+#[cfg(feature = "transport")]
+mod tls;
 pub mod update;
 mod wire;
+
+/// The name of the operator's Service, and of every replica in its certificate.
+#[cfg(feature = "transport")]
+pub const OPERATOR: &str = "towpath-operator";
+
+/// The ConfigMap that holds the certificates of the operator's authorities.
+#[cfg(feature = "transport")]
+pub const CONFIG_MAP: &str = "towpath-control";
+
+/// Its key.
+#[cfg(feature = "transport")]
+pub const AUTHORITIES_KEY: &str = "ca.crt";

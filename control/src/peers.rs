@@ -72,9 +72,9 @@ impl PeerTable {
     pub fn difference(&mut self, held: &[u64], own: &NodeName) -> PeerDifference {
         let mut buckets = Vec::new();
         let mut written = Vec::new();
-        for ((number, bucket), place) in (0_u8..).zip(&mut self.buckets).zip(0..) {
-            let held: Option<&u64> = held.get::<usize>(place);
-            if held.copied().unwrap_or_default() == bucket.digest_without(own) {
+        for (number, bucket) in (0..=u8::MAX).zip(&mut self.buckets) {
+            let held = held.get(usize::from(number)).copied().unwrap_or_default();
+            if held == bucket.digest_without(own) {
                 continue;
             }
             buckets.push(number);

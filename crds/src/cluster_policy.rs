@@ -222,3 +222,55 @@ pub struct PortRange {
     /// The last.
     pub end: i32,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(spec: &Value) -> Part<ClusterPolicySpec> {
+        let object = json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec, "status": {"conditions": []}});
+        serde_json::from_value::<ClusterNetworkPolicy>(object).unwrap().spec
+    }
+
+    #[test]
+    fn all_that_the_api_has_is_read() {
+        let some = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "web"}}});
+        let read = spec(&json!({
+            "tier": "Baseline", "priority": 1000, "subject": {"pods": some},
+            "ingress": [{"name": "in", "action": "Pass", "from": [{"namespaces": {}}, {"pods": some}]}],
+            "egress": [{
+                "name": "out", "action": "Deny",
+                "to": [{"nodes": {}}, {"networks": ["fd00::/8"]}, {"domainNames": ["a.example"]}, {"pods": some}],
+                "protocols": [
+                    {"tcp": {"destinationPort": {"number": 80}}},
+                    {"sctp": {"destinationPort": {"range": {"start": 1, "end": 2}}}},
+                    {"destinationNamedPort": "http"},
+                ],
+            }],
+        }));
+        let Part::Understood(read) = read else { panic!("{read:?}") };
+        assert_eq!(read.tier, Some(Part::Understood(Tier::Baseline)));
+        assert_eq!(read.priority, Some(Part::Understood(1000)));
+        assert!(read.unknown.is_empty());
+        assert!(!format!("{read:?}").contains("NotUnderstood"), "{read:?}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_told_apart_where_it_is() {
+        let Part::Understood(read) = spec(&json!({
+            "tier": "Admin", "expires": "never",
+            "ingress": [{"action": "Deny", "from": [{"namespaces": {}}, {"galaxies": {}}]}, {"action": "Log", "from": []}],
+        })) else {
+            panic!("the spec as a whole is an object")
+        };
+        assert_eq!(read.unknown.keys().collect::<Vec<_>>(), ["expires"]);
+        assert!(read.priority.is_none() && read.subject.is_none());
+        let Part::Understood(rule) = &read.ingress[0] else { panic!("{:?}", read.ingress) };
+        assert!(matches!(rule.from[0], Part::Understood(_)));
+        assert!(matches!(&rule.from[1], Part::NotUnderstood(why) if why.contains("galaxies")), "{rule:?}");
+        assert!(matches!(&read.ingress[1], Part::NotUnderstood(why) if why.contains("Log")), "{:?}", read.ingress);
+        assert!(matches!(spec(&json!("no object")), Part::NotUnderstood(_)));
+    }
+}

@@ -83,5 +83,21 @@ impl Paths {
 
 /// The folder of a file.
 pub fn folder(file: &Path) -> &Path {
-    file.parent().unwrap_or(Path::new("/"))
+    match file.parent() {
+        // A name alone is one of a file that is here.
+        Some(here) if here.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => Path::new("/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_named_alone_is_in_the_folder_that_one_is_in() {
+        let of = |file: &'static str| folder(Path::new(file));
+        assert_eq!([of("state.json"), of("a/state.json"), of("/state.json")], [".", "a", "/"].map(Path::new));
+    }
 }

@@ -11,6 +11,8 @@
 //! Every replica watches; only the one that holds the lease ([`lease`]) reconciles. Each pass starts from the caches
 //! alone and writes what differs, so a pass over a cluster that is right writes nothing. Two replicas that both think
 //! that they lead cannot give a CIDR twice: see [`grant`].
+//!
+//! [`policy`] watches for itself: it keeps no object, and runs on every replica.
 
 pub mod args;
 pub mod cache;

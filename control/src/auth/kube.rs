@@ -1,8 +1,8 @@
 //! The API server as the judge.
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
-use kube::api::{Api, PostParams};
 use kube::Client;
+use kube::api::{Api, PostParams};
 use towpath_net::state::NodeName;
 
 use super::{AUDIENCE, Judge, Judgement, Unavailable};

@@ -81,6 +81,13 @@ enum Phase {
     Refused { soonest: Instant, latest: Instant },
 }
 
+/// What happened.
+enum Event {
+    Heard(Result<Option<wire::FromAgent>, Status>),
+    Room(bool),
+    Woken,
+}
+
 struct Session<B, J> {
     server: Arc<Server<B, J>>,
     node: NodeName,
@@ -151,10 +158,7 @@ fn malformed(text: &str) -> End {
     End::Refused(Refusal::Malformed, Status::invalid_argument(text))
 }
 
-fn read<B, J>(
-    server: &Server<B, J>,
-    message: Result<Option<wire::FromAgent>, Status>,
-) -> Result<FromAgent, End> {
+fn read<B, J>(server: &Server<B, J>, message: Result<Option<wire::FromAgent>, Status>) -> Result<FromAgent, End> {
     let message = match message {
         Ok(Some(message)) => message,
         Ok(None) => return Err(End::Gone),
@@ -209,9 +213,11 @@ impl<B: Backend, J: Judge> Session<B, J> {
         // What one node must know is large before it is written: not for all agents at once.
         let permit = self.server.openings.acquire().await;
         let outbox = Arc::new(Outbox::default());
-        let opening = self.server.backend.open(&self.node, holdings, &outbox).map_err(|unready| {
-            End::Refused(Refusal::Unready, Status::unavailable(unready.to_string()))
-        })?;
+        let opening = self
+            .server
+            .backend
+            .open(&self.node, holdings, &outbox)
+            .map_err(|unready| End::Refused(Refusal::Unready, Status::unavailable(unready.to_string())))?;
         self.outbox = outbox;
         let Opening { version, peers, policy } = opening;
         let policy = policy::write(&policy);
@@ -244,30 +250,39 @@ impl<B: Backend, J: Judge> Session<B, J> {
             }
             self.refill();
             let wake = self.deadline();
-            tokio::select! {
-                message = self.inbound.message() => {
-                    let heard = read(&self.server, message);
-                    if let Err(end) = self.hear(heard).await {
-                        return end;
-                    }
-                }
-                permit = self.out.reserve(), if !self.queue.is_empty() => {
-                    let Ok(permit) = permit else { return End::Gone };
-                    if let Some(message) = self.queue.pop_front() {
-                        self.server.metrics.sent_bytes.add(message.encoded_len() as u64);
-                        self.progress = Instant::now();
-                        permit.send(Ok(message));
-                    }
-                }
-                () = self.outbox.woken() => {}
-                () = sleep_until(wake) => {
-                    if self.is_stalled() {
-                        let text = "the agent reads nothing of what is sent to it";
-                        return End::Refused(Refusal::Stalled, Status::deadline_exceeded(text));
-                    }
-                }
+            let event = tokio::select! {
+                message = self.inbound.message() => Event::Heard(message),
+                room = self.out.reserve(), if !self.queue.is_empty() => Event::Room(room.is_ok()),
+                () = self.outbox.woken() => Event::Woken,
+                () = sleep_until(wake) => Event::Woken,
+            };
+            let done = match event {
+                Event::Heard(message) => self.hear(message).await,
+                Event::Room(true) => self.send(),
+                Event::Room(false) => Err(End::Gone),
+                Event::Woken => Ok(()),
+            };
+            if let Err(end) = done.and_then(|()| self.check()) {
+                return end;
             }
         }
+    }
+
+    /// Sends the next message; there is room for it.
+    fn send(&mut self) -> Result<(), End> {
+        let Some(message) = self.queue.pop_front() else { return Ok(()) };
+        self.server.metrics.sent_bytes.add(message.encoded_len() as u64);
+        self.progress = Instant::now();
+        self.out.try_send(Ok(message)).map_err(|_| End::Gone)
+    }
+
+    /// Whether the agent takes what is sent to it.
+    fn check(&self) -> Result<(), End> {
+        if !self.queue.is_empty() && self.progress.elapsed() >= self.server.limits.stall {
+            let text = "the agent reads nothing of what is sent to it";
+            return Err(End::Refused(Refusal::Stalled, Status::deadline_exceeded(text)));
+        }
+        Ok(())
     }
 
     /// Queues what is to be told, if it is time.
@@ -313,13 +328,10 @@ impl<B: Backend, J: Judge> Session<B, J> {
         if self.queue.is_empty() { retry } else { retry.min(self.progress + self.server.limits.stall) }
     }
 
-    fn is_stalled(&self) -> bool {
-        !self.queue.is_empty() && self.progress.elapsed() >= self.server.limits.stall
-    }
-
-    async fn hear(&mut self, heard: Result<FromAgent, End>) -> Result<(), End> {
+    async fn hear(&mut self, message: Result<Option<wire::FromAgent>, Status>) -> Result<(), End> {
+        let heard = read(&self.server, message)?;
         let (backend, node) = (&self.server.backend, &self.node);
-        match (heard?, &self.phase) {
+        match (heard, &self.phase) {
             (FromAgent::Ack(nonce), Phase::Told(told, version)) if nonce == *told => {
                 backend.acknowledged(node, *version);
                 self.server.metrics.acknowledged.add(1);

@@ -84,10 +84,6 @@ pub fn read_port(number: u32, field: &str) -> Result<u16, Malformed> {
 }
 
 /// Reads each entry of a list.
-pub fn read_all<T, R>(
-    all: Vec<T>,
-    field: &str,
-    read: impl Fn(T) -> Result<R, Malformed>,
-) -> Result<Vec<R>, Malformed> {
+pub fn read_all<T, R>(all: Vec<T>, field: &str, read: impl Fn(T) -> Result<R, Malformed>) -> Result<Vec<R>, Malformed> {
     all.into_iter().map(|one| read(one).within(field)).collect()
 }

@@ -325,8 +325,10 @@ pub struct Members {
 pub struct Saved {
     #[prost(bytes = "bytes", tag = "1")]
     pub own: Bytes,
-    #[prost(message, optional, tag = "2")]
-    pub peers: Option<Peers>,
-    #[prost(message, optional, tag = "3")]
-    pub policy: Option<Policy>,
+    /// `Peers` each.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub peers: Vec<Bytes>,
+    /// `Policy` each.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub policy: Vec<Bytes>,
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::bundle::{AddressPort, Allow, Bundle, Direction, Isolation, Members, Ordered, Peers, Ports, Profile, SetId};
 use super::input::{Action, Tier};
+use super::objects::Way;
 use crate::lease::Protocol;
 
 /// The first packet of a connection.
@@ -20,15 +21,6 @@ pub struct Packet {
     pub protocol: u8,
     /// The port of the destination, where the protocol is TCP, UDP or SCTP.
     pub port: Option<u16>,
-}
-
-/// Which way a packet goes, seen from a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Way {
-    /// To the pod.
-    Ingress,
-    /// From the pod.
-    Egress,
 }
 
 /// Where an address is, seen from a node.
@@ -138,11 +130,7 @@ impl Bundle {
 
     /// What becomes of a packet from or to a pod that may do this.
     pub fn judge_profile<'a>(&'a self, profile: &'a Profile, way: Way, packet: &Packet) -> Verdict<'a> {
-        let direction = match way {
-            Way::Ingress => &profile.ingress,
-            Way::Egress => &profile.egress,
-        };
-        self.judge_direction(direction, way, packet)
+        self.judge_direction(profile.direction(way), way, packet)
     }
 
     fn judge_direction<'a>(&'a self, direction: &'a Direction, way: Way, packet: &Packet) -> Verdict<'a> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use towpath_net::policy::bundle::Bundle;
 use towpath_net::policy::evaluate::{self, Place};
 use towpath_net::policy::input::Pod;
+use towpath_net::policy::objects;
 use towpath_net::state::NodeName;
 
 use crate::compiled::bundles;
@@ -56,10 +57,10 @@ fn place_of(local: Local<'_>) -> Place<'_> {
     }
 }
 
-fn of(way: Way) -> evaluate::Way {
+fn of(way: Way) -> objects::Way {
     match way {
-        Way::Ingress => evaluate::Way::Ingress,
-        Way::Egress => evaluate::Way::Egress,
+        Way::Ingress => objects::Way::Ingress,
+        Way::Egress => objects::Way::Egress,
     }
 }
 

@@ -76,15 +76,25 @@ pub fn packet(rng: &mut Rng, world: &World, shape: Shape) -> Packet {
     };
     let (own, other) = (one(true), one(false));
     let (source, destination) = if rng.bool() { (own, other) } else { (other, own) };
-    let protocol = match rng.u8(0..10) {
-        0..=7 => number(PROTOCOLS[rng.usize(..PROTOCOLS.len())]),
-        8 => [1, 58, 47, 0, 255, 136, 33][rng.usize(..7)],
-        _ => rng.u8(..),
-    };
-    let ports = ports(world);
+    let (protocol, port) = content(rng, world, destination);
     let has_ports = PROTOCOLS.iter().any(|known| number(*known) == protocol);
-    let port = if rng.u8(0..10) == 0 { rng.u16(..) } else { ports[rng.usize(..ports.len())] };
     Packet { source, destination, protocol, port: has_ports.then_some(port) }
+}
+
+/// A protocol and a port: such as the destination gives names, such as policies name, or any.
+fn content(rng: &mut Rng, world: &World, destination: IpAddr) -> (u8, u16) {
+    let of_pod = world.pods.iter().filter(|pod| pod.addresses.contains(&destination)).flat_map(|pod| &pod.ports);
+    let own: Vec<(Protocol, u16)> = of_pod.map(|port| (port.protocol, port.port)).collect();
+    let ports = ports(world);
+    let any = PROTOCOLS[rng.usize(..PROTOCOLS.len())];
+    let (protocol, port) = match rng.u8(0..10) {
+        0..=2 if !own.is_empty() => own[rng.usize(..own.len())],
+        0..=6 => ports[rng.usize(..ports.len())],
+        7 => (any, ports[rng.usize(..ports.len())].1),
+        8 => (any, rng.u16(..)),
+        _ => return ([0, 1, 33, 47, 58, 136, 255, rng.u8(..)][rng.usize(..8)], 80),
+    };
+    (number(protocol), port)
 }
 
 /// IANA's number of a protocol.
@@ -142,19 +152,22 @@ fn is_routable(address: IpAddr) -> bool {
 }
 
 /// The ports that policies and pods name, and those beside them.
-fn ports(world: &World) -> Vec<u16> {
+fn ports(world: &World) -> Vec<(Protocol, u16)> {
     let rules = world.policies.iter().flat_map(|policy| policy.ingress.iter().chain(&policy.egress).flatten());
     let cluster = world.cluster_policies.iter().flat_map(|policy| policy.ingress.iter().chain(&policy.egress));
     let ports = rules.flat_map(|rule| &rule.ports).chain(cluster.flat_map(|rule| &rule.ports)).flatten();
     let borders = ports.flat_map(|port| match port {
-        Port::Range(_, first, last) => vec![*first, *last],
-        _ => Vec::new(),
+        Port::Range(protocol, first, last) => vec![(*protocol, *first), (*protocol, *last)],
+        Port::All(protocol) => vec![(*protocol, 1)],
+        Port::Named(..) | Port::NamedOfAny(_) => Vec::new(),
     });
-    let named = world.pods.iter().flat_map(|pod| pod.ports.iter().map(|port| port.port));
+    let named = world.pods.iter().flat_map(|pod| pod.ports.iter().map(|port| (port.protocol, port.port)));
     borders
         .chain(named)
-        .chain([80])
-        .flat_map(|port| [port, port, port, port.saturating_sub(1), port.saturating_add(1)])
+        .chain([(Protocol::Tcp, 80)])
+        .flat_map(|(protocol, port)| {
+            [port, port, port, port.saturating_sub(1), port.saturating_add(1)].map(|port| (protocol, port))
+        })
         .collect()
 }
 
@@ -224,7 +237,7 @@ impl Maker<'_> {
     /// None, one, or one of each family; some are the same as another pod's, and some have the bits of one of another
     /// family.
     fn addresses(&mut self, number: u8) -> Vec<IpAddr> {
-        let number = if self.one_in(16) && !self.shape.is_routable { 1 } else { number };
+        let number = if self.one_in(8) && !self.shape.is_routable { 1 } else { number };
         let v4 = v4([10, 0, 1, number]);
         let v6 = match self.rng.u8(0..4) {
             0 if !self.shape.is_routable => Family::V6.address(bits(v4)),

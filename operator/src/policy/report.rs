@@ -17,6 +17,9 @@ use crate::status::names;
 /// The reason of events about a policy.
 pub const NOT_HONOURED: &str = "PolicyNotHonoured";
 
+/// What events say first, as a long one is cut.
+const CLOSED: &str = "what is not understood lets nothing through";
+
 /// How many events are told at once; the others come with the next look.
 const MOST_EVENTS: usize = 20;
 
@@ -135,5 +138,5 @@ fn reference(id: &PolicyId, complaint: &Complaint) -> ObjectReference {
 
 fn news(complaint: &Complaint) -> News {
     let said: Vec<String> = complaint.findings.iter().map(ToString::to_string).collect();
-    News { bad: true, reason: NOT_HONOURED.to_owned(), note: said.join(". ") }
+    News { bad: true, reason: NOT_HONOURED.to_owned(), note: format!("{CLOSED}: {}", said.join(". ")) }
 }

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use towpath_crds::cluster_policy::ClusterNetworkPolicy;
 use towpath_net::policy::bundle::Bundle;
 use towpath_net::policy::compile::{Change, Compiler};
-use towpath_net::policy::evaluate::{Packet, Way};
+use towpath_net::policy::evaluate::Packet;
 use towpath_net::policy::input::{Key, Namespace, Pod};
+use towpath_net::policy::objects::Way;
 
 use super::cluster_policy::cluster_policy;
 use super::network_policy::network_policy;

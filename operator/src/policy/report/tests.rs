@@ -53,7 +53,7 @@ fn each_policy_is_told_once_until_it_is_wrong_in_another_way() {
     let (mut report, mut told) = (Report::default(), Told::default());
     report.set(id("p"), Some(complaint("1", "x")));
     let news = told.news(&report);
-    let note = "spec.ingress[0].from[0].ipBlock.cidr \"x\": is not a CIDR; \
+    let note = "what is not understood lets nothing through: spec.ingress[0].from[0].ipBlock.cidr \"x\": is not a CIDR; \
                 write it as in 10.0.0.0/8 or fd00::/8";
     assert_eq!(news[0].1, News { bad: true, reason: NOT_HONOURED.to_owned(), note: note.to_owned() });
     let about = ObjectReference {

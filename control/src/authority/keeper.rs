@@ -1,0 +1,139 @@
+//! Keeps authorities and the replica's own certificate up to date.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::{info, warn};
+
+use super::{Authorities, Certificates, IssueError, LEEWAY};
+
+/// How often everything is looked at.
+const PERIOD: Duration = Duration::from_secs(300);
+/// How soon again where it failed.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Where authorities are kept, and published.
+pub trait Store: Send + Sync + 'static {
+    /// Those that there are.
+    fn load(&self) -> impl Future<Output = Result<Option<Loaded>, StoreError>> + Send;
+
+    /// Stores them, unless somebody else did since they were loaded.
+    fn store(
+        &self,
+        authorities: &Authorities,
+        before: Option<&Loaded>,
+    ) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// Publishes certificates, in PEM.
+    fn publish(&self, pem: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Authorities as they are stored.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is stored.
+    pub authorities: Authorities,
+    /// Names this version of them.
+    pub version: String,
+    /// When they were first stored, by the store's clock.
+    pub created: Option<SystemTime>,
+}
+
+/// What became of an attempt to store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is stored.
+    Done,
+    /// Somebody else was first.
+    Conflict,
+}
+
+/// Why authorities are not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The API server does not answer, or refuses.
+    #[error("{operation} {object}: {reason}")]
+    Api {
+        /// What was tried.
+        operation: &'static str,
+        /// With what.
+        object: String,
+        /// Why it failed.
+        reason: String,
+    },
+    /// What is stored is not what it should be.
+    #[error("{object} cannot be read: {reason}; delete it, and new authorities are made")]
+    Malformed {
+        /// What cannot be read.
+        object: String,
+        /// Why.
+        reason: String,
+    },
+    /// There are none, and this replica is not the one that makes them.
+    #[error("the leader has made no authorities yet")]
+    NotYet,
+    /// The clock is wrong.
+    #[error("the clock of this replica is behind: its authorities were made later than now")]
+    Clock,
+    /// A certificate cannot be issued.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+}
+
+/// Keeps authorities and this replica's certificate up to date.
+pub struct Keeper<S> {
+    store: S,
+    certificates: Arc<Certificates>,
+    clock: fn() -> SystemTime,
+}
+
+impl<S: Store> Keeper<S> {
+    /// A keeper of this replica's `certificates`.
+    pub fn new(store: S, certificates: Arc<Certificates>, clock: fn() -> SystemTime) -> Self {
+        Self { store, certificates, clock }
+    }
+
+    /// Keeps them for ever. Where `leads` does not hold, authorities are used, and not written.
+    pub async fn keep(self, leads: impl Fn() -> bool) {
+        loop {
+            let pause = match self.turn(leads()).await {
+                Ok(()) => PERIOD,
+                Err(StoreError::NotYet) => RETRY,
+                Err(error) => {
+                    warn!(%error, "authorities are not up to date; those that there are go on");
+                    RETRY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Brings everything up to date once.
+    pub async fn turn(&self, leads: bool) -> Result<(), StoreError> {
+        let now = (self.clock)();
+        let loaded = self.store.load().await?;
+        let created = loaded.as_ref().and_then(|loaded| loaded.created);
+        if created.is_some_and(|created| now + LEEWAY < created) {
+            return Err(StoreError::Clock);
+        }
+        let mut authorities = loaded.as_ref().map(|loaded| loaded.authorities.clone()).unwrap_or_default();
+        if leads {
+            if authorities.turn(now)? {
+                if self.store.store(&authorities, loaded.as_ref()).await? == Stored::Conflict {
+                    // Whoever was first has made the same that this replica would have.
+                    let loaded = self.store.load().await?.ok_or(StoreError::NotYet)?;
+                    authorities = loaded.authorities;
+                } else {
+                    info!("authorities changed");
+                }
+            }
+            // Before any certificate is shown that only they make believed.
+            self.store.publish(&authorities.published()).await?;
+        } else if loaded.is_none() {
+            return Err(StoreError::NotYet);
+        }
+        self.certificates.renew(&authorities, now)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Where replicas of the operator are, and whom to believe.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Client;
+use kube::api::{Api, ListParams};
+
+use crate::{AUTHORITIES_KEY, CONFIG_MAP, OPERATOR};
+
+/// The name of the port in the Service.
+const PORT: &str = "control";
+
+/// Knows where replicas are, and their authorities.
+pub trait Directory: Send + Sync + 'static {
+    /// The addresses of the replicas.
+    fn replicas(&self) -> impl Future<Output = Result<Vec<SocketAddr>, DirectoryError>> + Send;
+
+    /// The certificates of their authorities, in PEM.
+    fn authorities(&self) -> impl Future<Output = Result<String, DirectoryError>> + Send;
+}
+
+/// Why that is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// The API server does not answer, or refuses.
+    #[error("cannot read {object}: {reason}")]
+    Api {
+        /// What was to be read.
+        object: &'static str,
+        /// Why it was not.
+        reason: String,
+    },
+    /// The operator has published nothing yet.
+    #[error("ConfigMap {CONFIG_MAP} has no key {AUTHORITIES_KEY}: the operator has not published its authorities yet")]
+    Unpublished,
+    /// The API server is too slow.
+    #[error("the API server did not say in time where the operator is")]
+    Late,
+}
+
+/// The API server's: the `EndpointSlice`s of the operator's Service, and its ConfigMap.
+pub struct KubeDirectory {
+    slices: Api<EndpointSlice>,
+    config_maps: Api<ConfigMap>,
+}
+
+impl KubeDirectory {
+    /// In this namespace.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self { slices: Api::namespaced(client.clone(), namespace), config_maps: Api::namespaced(client, namespace) }
+    }
+}
+
+impl Directory for KubeDirectory {
+    async fn replicas(&self) -> Result<Vec<SocketAddr>, DirectoryError> {
+        // Out of the API server's cache: all agents may ask at once.
+        let params = ListParams::default().match_any().labels(&format!("kubernetes.io/service-name={OPERATOR}"));
+        let slices = self.slices.list(&params).await;
+        let slices = slices.map_err(|error| failed("the EndpointSlices of Service towpath-operator", &error))?;
+        let mut all: Vec<SocketAddr> = slices.items.iter().flat_map(addresses).collect();
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    async fn authorities(&self) -> Result<String, DirectoryError> {
+        let map = self.config_maps.get_opt(CONFIG_MAP).await;
+        let map = map.map_err(|error| failed("ConfigMap towpath-control", &error))?;
+        let data = map.and_then(|map| map.data).unwrap_or_default().remove(AUTHORITIES_KEY);
+        data.ok_or(DirectoryError::Unpublished)
+    }
+}
+
+fn failed(object: &'static str, error: &kube::Error) -> DirectoryError {
+    DirectoryError::Api { object, reason: error.to_string() }
+}
+
+/// Of those that are ready, or of which nobody knows (`EndpointConditions.ready`).
+fn addresses(slice: &EndpointSlice) -> Vec<SocketAddr> {
+    let mut ports = slice.ports.iter().flatten().filter(|port| port.name.as_deref() == Some(PORT));
+    let Some(port) = ports.find_map(|port| u16::try_from(port.port?).ok()) else { return Vec::new() };
+    let is_ready = |ready: Option<bool>| ready != Some(false);
+    let endpoints = slice.endpoints.iter();
+    let ready = endpoints.filter(|endpoint| is_ready(endpoint.conditions.as_ref().and_then(|is| is.ready)));
+    let addresses = ready.flat_map(|endpoint| &endpoint.addresses);
+    addresses.filter_map(|address| Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, port))).collect()
+}

@@ -1,0 +1,109 @@
+//! One stream, as long as it lasts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use tokio::time::{Instant, sleep_until};
+use tonic::Status;
+use tracing::info;
+
+use super::connect::Stream;
+use super::{FollowError, Follower, Handle};
+use crate::assembly::{Assembly, FromOperator};
+use crate::message::{FromAgent, to_operator};
+use crate::metrics::{ClientMetrics, Held};
+use crate::wire::schema as wire;
+
+/// How long a replica has for the first update: it may have many agents to tell.
+const FIRST_UPDATE: Duration = Duration::from_secs(60);
+
+pub(super) struct Following<'a> {
+    stream: Stream,
+    number: u64,
+    handle: Handle,
+    metrics: &'a Arc<ClientMetrics>,
+    assembly: Assembly,
+    /// What is on its way into the stream.
+    said: Option<FromAgent>,
+    /// Since the first update came.
+    open: Option<Held>,
+}
+
+/// What there is to do.
+enum Next {
+    Heard(Result<Option<wire::FromOperator>, Status>),
+    Said(FromAgent),
+    Room,
+}
+
+impl<'a> Following<'a> {
+    pub(super) fn new(stream: Stream, number: u64, handle: Handle, metrics: &'a Arc<ClientMetrics>) -> Self {
+        Self { stream, number, handle, metrics, assembly: Assembly::default(), said: None, open: None }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Follows it to its end, and tells why it ended.
+    pub(super) async fn follow(&mut self, address: SocketAddr, follower: &impl Follower) -> FollowError {
+        let silence = Instant::now() + FIRST_UPDATE;
+        loop {
+            let next = tokio::select! {
+                message = self.stream.inbound.message() => Next::Heard(message),
+                said = self.handle.next(), if self.said.is_none() => Next::Said(said),
+                _ = self.stream.out.reserve(), if self.said.is_some() => Next::Room,
+                () = sleep_until(silence), if self.open.is_none() => return FollowError::Silent,
+            };
+            match next {
+                Next::Said(said) => self.said = Some(said),
+                Next::Room => self.send(),
+                Next::Heard(message) => {
+                    if let Err(error) = self.hear(message, address, follower).await {
+                        return error;
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        if let Some(said) = self.said.take() {
+            let message = to_operator(&said);
+            self.metrics.sent_bytes.add(message.encoded_len() as u64);
+            // Closed only when the stream has ended: then reading tells why.
+            _ = self.stream.out.try_send(message);
+        }
+    }
+
+    async fn hear(
+        &mut self,
+        message: Result<Option<wire::FromOperator>, Status>,
+        address: SocketAddr,
+        follower: &impl Follower,
+    ) -> Result<(), FollowError> {
+        let message = message.map_err(|status| FollowError::Ended(Box::new(status)))?.ok_or(FollowError::Over)?;
+        self.metrics.received_bytes.add(message.encoded_len() as u64);
+        match self.assembly.take_message(message)? {
+            None => {}
+            Some(FromOperator::Update(nonce, update)) => {
+                self.metrics.updates.add(1);
+                if self.open.is_none() {
+                    info!(%address, "connected to the operator");
+                    self.metrics.streams.add(1);
+                    self.open = Some(self.metrics.connected.hold());
+                    follower.connected(true);
+                }
+                follower.update(Handle::ticket(self.number, nonce), *update);
+            }
+            Some(FromOperator::Known(uid)) => {
+                self.handle.known(&uid);
+                follower.known(uid);
+            }
+            Some(FromOperator::Tell) => self.handle.hold(follower.holdings().await),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! An agent's side: finds a replica of the operator, whatever becomes of the one it had, and follows it.
+
+mod backoff;
+mod connect;
+mod directory;
+mod following;
+mod handle;
+mod remembered;
+
+use std::fs;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
+use tonic::metadata::{Ascii, MetadataValue};
+use towpath_net::state::NodeName;
+use tracing::{debug, warn};
+
+pub use directory::{Directory, DirectoryError, KubeDirectory};
+pub use handle::{Handle, Ticket};
+
+use crate::malformed::Malformed;
+use crate::message::{Hello, VERSION};
+use crate::metrics::ClientMetrics;
+use crate::tls::{TlsError, client_config};
+use crate::update::{Holdings, Update};
+use backoff::Backoff;
+use connect::{ConnectError, Stream, connect};
+use following::Following;
+use remembered::Memory;
+
+/// How long the API server has to say where replicas are.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How old that may become before it is asked again.
+const STALE: Duration = Duration::from_secs(2);
+
+/// Who an agent is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its node.
+    pub node: NodeName,
+    /// The file of its token, which is read anew for each connection.
+    pub token: PathBuf,
+    /// The file in which it remembers where replicas are and whom to believe.
+    pub memory: PathBuf,
+    /// The clock that certificates are judged by.
+    pub clock: Arc<dyn TimeProvider>,
+}
+
+impl Config {
+    /// An agent of this node, by the clock of the system.
+    pub fn new(node: NodeName, token: PathBuf, memory: PathBuf) -> Self {
+        Self { node, token, memory, clock: Arc::new(DefaultTimeProvider) }
+    }
+}
+
+/// Who is told. What is told comes in order, and nothing here may wait but [`Self::holdings`].
+pub trait Follower: Send + Sync + 'static {
+    /// What the agent holds, with every update that it was given before and did not refuse; whether it is in the kernel
+    /// already does not matter.
+    fn holdings(&self) -> impl Future<Output = Holdings> + Send;
+
+    /// What changes. The answer goes to [`Handle::acknowledge`] or [`Handle::refuse`].
+    fn update(&self, ticket: Ticket, update: Update);
+
+    /// Every node that must know this pod (`metadata.uid`) does.
+    fn known(&self, uid: String);
+
+    /// Whether there is a stream, where that is new.
+    fn connected(&self, is_connected: bool);
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error("cannot read the token {0}: {1}")]
+    Token(PathBuf, #[source] std::io::Error),
+    #[error("the token {0} is not one: it has characters that no token has")]
+    NotAToken(PathBuf),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error("no replica of the operator is ready")]
+    Nobody,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the stream ended: {message}", message = .0.message())]
+    Ended(Box<Status>),
+    #[error("the operator ended the stream")]
+    Over,
+    #[error("the operator sent nothing in time")]
+    Silent,
+    #[error("the operator sent what cannot be read: {0}")]
+    Malformed(#[from] Malformed),
+}
+
+/// Follows the operator.
+pub struct Client<D> {
+    config: Config,
+    directory: D,
+    memory: Memory,
+    handle: Handle,
+    metrics: Arc<ClientMetrics>,
+    /// When the API server last said where replicas are.
+    asked: Option<Instant>,
+}
+
+impl<D: Directory> Client<D> {
+    /// A client that has no stream yet, and what an agent says through it.
+    pub fn new(config: Config, directory: D) -> (Self, Handle) {
+        let handle = Handle::default();
+        let memory = Memory::load(&config.memory);
+        let client = Self { config, directory, memory, handle: handle.clone(), metrics: Arc::default(), asked: None };
+        (client, handle)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> Arc<ClientMetrics> {
+        self.metrics.clone()
+    }
+
+    /// Follows for ever: from one replica to the next.
+    pub async fn follow(mut self, follower: impl Follower) {
+        let mut backoff = Backoff::default();
+        let mut last = String::new();
+        loop {
+            let began = self.metrics.streams.get();
+            let error = self.attempt(&follower).await;
+            if self.metrics.streams.get() > began {
+                backoff.reset();
+            }
+            self.metrics.failures.add(1);
+            // The same over and over is told once.
+            let text = error.to_string();
+            if text == last {
+                debug!(%error, "no stream from the operator");
+            } else {
+                warn!(%error, "no stream from the operator; what is in force stays so");
+                last = text;
+            }
+            sleep(backoff.next()).await;
+        }
+    }
+
+    /// Follows any replica, until there is none or its stream ends.
+    async fn attempt(&mut self, follower: &impl Follower) -> FollowError {
+        let mut replicas = match self.replicas().await {
+            Ok(replicas) => replicas,
+            Err(error) => return error,
+        };
+        fastrand::shuffle(&mut replicas);
+        let mut last = FollowError::Nobody;
+        for address in replicas {
+            match self.reach(address).await {
+                Ok(stream) => return self.run(stream, address, follower).await,
+                Err(error) => {
+                    debug!(%error, "replica not reached");
+                    last = error;
+                }
+            }
+        }
+        last
+    }
+
+    /// Where replicas are: what the API server says, and what it said before while it does not answer.
+    async fn replicas(&mut self) -> Result<Vec<SocketAddr>, FollowError> {
+        if self.asked.is_none_or(|asked| asked.elapsed() >= STALE) {
+            let told = timeout(PATIENCE, self.directory.replicas()).await;
+            match told.unwrap_or(Err(DirectoryError::Late)) {
+                Ok(replicas) if !replicas.is_empty() => {
+                    self.memory.change(|remembered| remembered.replicas = replicas);
+                    self.asked = Some(Instant::now());
+                }
+                Ok(_) => debug!("no replica of the operator is ready"),
+                Err(error) if self.memory.remembered.replicas.is_empty() => return Err(error.into()),
+                Err(error) => debug!(%error, "replicas are looked for where they were"),
+            }
+        }
+        Ok(self.memory.remembered.replicas.clone())
+    }
+
+    /// A stream from one replica. Where it is not believed, whom to believe is asked once more.
+    async fn reach(&mut self, address: SocketAddr) -> Result<Stream, FollowError> {
+        let token = self.authorization()?;
+        if let Some(authorities) = self.memory.remembered.authorities.clone() {
+            match self.connect(address, &authorities, token.clone()).await {
+                Err(FollowError::Connect(ConnectError::Tls(..)) | FollowError::Tls(_)) => {}
+                result => return result,
+            }
+        }
+        let told = timeout(PATIENCE, self.directory.authorities()).await;
+        let authorities = told.unwrap_or(Err(DirectoryError::Late))?;
+        let stream = self.connect(address, &authorities, token).await?;
+        self.memory.change(|remembered| remembered.authorities = Some(authorities));
+        Ok(stream)
+    }
+
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        authorities: &str,
+        token: MetadataValue<Ascii>,
+    ) -> Result<Stream, FollowError> {
+        let tls = client_config(authorities, self.config.clock.clone())?;
+        Ok(connect(address, Arc::new(tls), token).await?)
+    }
+
+    /// The token as it is now: the kubelet writes another one before it expires.
+    fn authorization(&self) -> Result<MetadataValue<Ascii>, FollowError> {
+        let path = &self.config.token;
+        let token = fs::read_to_string(path).map_err(|error| FollowError::Token(path.clone(), error))?;
+        let value = format!("Bearer {}", token.trim());
+        let mut value: MetadataValue<Ascii> = value.parse().map_err(|_| FollowError::NotAToken(path.clone()))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// Follows one stream to its end.
+    async fn run(&self, stream: Stream, address: SocketAddr, follower: &impl Follower) -> FollowError {
+        let holdings = follower.holdings().await;
+        let node = self.config.node.clone();
+        let number = self.handle.begin(|attached| Hello { node, version: VERSION, holdings, attached });
+        let mut following = Following::new(stream, number, self.handle.clone(), &self.metrics);
+        let error = following.follow(address, follower).await;
+        if following.is_open() {
+            follower.connected(false);
+        }
+        self.handle.end();
+        error
+    }
+}

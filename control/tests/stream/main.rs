@@ -1,0 +1,4 @@
+//! The stream between operators and agents, on the loopback.
+
+mod following;
+mod harness;
