@@ -40,6 +40,9 @@ pub struct Run {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, default_value = "[::]:9471")]
     pub listen: SocketAddr,
+    /// The token by which the operator knows whose call it is.
+    #[arg(long, default_value = "/var/run/secrets/towpath.dev/control/token")]
+    pub control_token: PathBuf,
     /// How to write log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

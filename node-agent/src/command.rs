@@ -2,15 +2,17 @@
 
 mod look;
 mod run;
+mod told;
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::args::{Action, Place};
+use crate::args::Action;
 use crate::health::HealthError;
 use crate::memory::MemoryError;
-use crate::source::{Source, SourceError};
+use crate::source::SourceError;
+use crate::policy::PolicyError;
 use crate::worker::WorkerError;
 
 /// Why a subcommand ended in failure.
@@ -25,12 +27,18 @@ pub enum CommandError {
     /// The node was told nothing yet.
     #[error("this node has no NodeNetwork yet: is there a ClusterNetwork, and does the operator run?")]
     NoState,
+    /// The operator has told this node nothing yet.
+    #[error("the operator has told this node nothing yet: does it run, and does the agent? Its log says why")]
+    NotTold,
     /// The source failed.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The worker failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// Policies cannot be kept in force.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The kernel could not be read.
     #[error(transparent)]
     Kernel(#[from] towpath_kernel::kernel::KernelError),
@@ -68,14 +76,4 @@ async fn client() -> Result<kube::Client, CommandError> {
     let mut config = kube::Config::infer().await.map_err(|error| CommandError::NoApi(error.into()))?;
     config.read_timeout = Some(SILENCE);
     kube::Client::try_from(config).map_err(|error| CommandError::NoApi(error.into()))
-}
-
-/// Where the node's state comes from: the file, or the API server.
-async fn source(place: &Place) -> Result<(Source, Option<kube::Client>), CommandError> {
-    if let Some(path) = place.file.clone() {
-        return Ok((Source::file(path), None));
-    }
-    let node = place.node().ok_or(CommandError::NoNode)?;
-    let client = client().await?;
-    Ok((Source::api(client.clone(), node), Some(client)))
 }

@@ -5,9 +5,7 @@ mod store;
 
 use std::time::SystemTime;
 
-use towpath_crds::NodeNetwork;
 use towpath_net::transport::{Keys, PublicKey, Slot};
-use tracing::warn;
 
 pub use keeper::{Keeper, Tended};
 pub use store::KeysError;
@@ -38,13 +36,4 @@ impl PublicKeys {
         let of = |slot| self.keys.iter().find(|key| key.slot == slot).map(|key| key.public);
         Keys { first: of(Slot::First), second: of(Slot::Second), active: self.active }
     }
-}
-
-/// The keys that a node tells in the status of its `NodeNetwork`. One that is bent counts as none: nothing is sent to that
-/// node then, instead of in clear.
-pub fn told_by(object: &NodeNetwork) -> Option<Keys> {
-    let told = object.status.as_ref()?.wire_guard.as_ref()?;
-    Keys::try_from(told)
-        .inspect_err(|error| warn!(node = object.metadata.name, %error, "a node tells keys that are none"))
-        .ok()
 }

@@ -17,6 +17,7 @@ pub mod health;
 pub mod keys;
 pub mod memory;
 pub mod paths;
+pub mod policy;
 pub mod rivals;
 pub mod snapshot;
 pub mod source;

@@ -1,6 +1,7 @@
 //! What the worker tells of the node: the input of status, health and metrics.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use towpath_net::transport::Transport;
 use crate::addresses::Addresses;
 use crate::drift::DriftLog;
 use crate::keys::PublicKeys;
+use crate::policy::Receipt;
 use crate::rivals::Rivals;
 
 /// A state from a source, with the generation of the object that it came from.
@@ -54,6 +56,8 @@ pub enum Update {
     Own(Box<Own>),
     /// Another node is as told now, or gone.
     Peer(NodeName, Option<Peer>),
+    /// To be let go when everything that was told before is in the kernel.
+    Receipt(Arc<Receipt>),
 }
 
 /// How the node is; changes only when something worth telling changed.

@@ -1,18 +1,17 @@
 //! Where a node's state comes from: one seam, several sources.
 
-mod api;
+mod control;
 mod file;
 mod folder;
 
 use std::path::PathBuf;
 
-use kube::Client;
 use thiserror::Error;
 use towpath_net::state::NodeName;
 
 use crate::snapshot::{Assignment, Update};
 
-pub use api::ApiSource;
+pub use control::ControlSource;
 pub use file::FileSource;
 pub use folder::FolderSource;
 
@@ -63,8 +62,8 @@ pub enum SourceError {
 
 /// Where a node's state comes from.
 pub enum Source {
-    /// The API server, by watch.
-    Api(ApiSource),
+    /// The operator's stream, and the node's own part from the API server.
+    Control(Box<ControlSource>),
     /// A file, read anew whenever it changes.
     File(FileSource),
     /// A folder with a file for each node, of which only those are read anew that change.
@@ -72,29 +71,24 @@ pub enum Source {
 }
 
 impl Source {
-    /// The state of `node` from the API server.
-    pub const fn api(client: Client, node: NodeName) -> Self {
-        Self::Api(ApiSource::new(client, node))
-    }
-
     /// The state in a file of YAML or JSON, or in a folder of such files.
     pub fn file(path: PathBuf) -> Self {
         if path.is_dir() { Self::Folder(FolderSource::new(path)) } else { Self::File(FileSource::new(path)) }
     }
 
     /// The state as it is now; nothing where the node was told nothing yet.
-    pub async fn fetch(&self) -> Result<Option<Assignment>, SourceError> {
-        match self {
-            Self::Api(source) => source.fetch().await,
+    pub fn fetch(path: PathBuf) -> Result<Option<Assignment>, SourceError> {
+        match Self::file(path) {
             Self::File(source) => source.fetch(),
             Self::Folder(source) => source.fetch(),
+            Self::Control(_) => Ok(None),
         }
     }
 
     /// Hands what it is told to `each`, for ever: the whole state before anything else.
     pub async fn follow(self, each: impl FnMut(Update) + Send) -> Result<(), SourceError> {
         match self {
-            Self::Api(source) => {
+            Self::Control(source) => {
                 source.follow(each).await;
                 Ok(())
             }

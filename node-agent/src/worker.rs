@@ -9,6 +9,7 @@ mod pace;
 mod turn;
 mod watch;
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use towpath_net::device::WIREGUARD;
 
 use crate::memory::MemoryError;
 use crate::paths::Paths;
+use crate::policy::Receipt;
 use crate::snapshot::Snapshot;
 
 use inbox::Mail;
@@ -98,7 +100,8 @@ impl Worker {
         let events = Events::open(kernel.ports()?)?;
         let watch = Watch::new(events, &paths).map_err(|source| WorkerError::Wait { what: "folders", source })?;
         let turns = Turns::remembering(kernel, paths)?;
-        let mut work = Loop { watch, inbox: inbox.clone(), snapshot, count, turns };
+        let mut work =
+            Loop { watch, inbox: inbox.clone(), snapshot, count, turns, owed: Vec::new(), is_turn_owed: false };
         let thread = thread::Builder::new()
             .name("kernel".to_owned())
             .spawn(move || work.run())
@@ -123,13 +126,17 @@ struct Loop {
     snapshot: Sender<Snapshot>,
     count: Sender<Counts>,
     turns: Turns,
+    /// Of what is not in the kernel yet.
+    owed: Vec<Arc<Receipt>>,
+    /// Whether only a turn brings that about.
+    is_turn_owed: bool,
 }
 
 impl Loop {
     fn run(&mut self) -> Result<(), WorkerError> {
         let mut pace = Pace::new(Instant::now());
         loop {
-            let Mail { news, look, end } = self.inbox.take();
+            let Mail { news, receipts, look, end } = self.inbox.take();
             match end {
                 Some(End::Stop) => return Ok(()),
                 Some(End::Leave) => {
@@ -140,6 +147,11 @@ impl Loop {
                 None => {}
             }
             let heard = self.turns.hear(news);
+            self.owed.extend(receipts);
+            if heard != Heard::TurnDue && !self.is_turn_owed {
+                self.owed.clear();
+            }
+            self.is_turn_owed |= heard == Heard::TurnDue;
             if heard == Heard::BroughtAbout {
                 self.watch.overlook(self.turns.stations());
                 self.tell();
@@ -163,6 +175,10 @@ impl Loop {
     fn turn(&mut self, pace: &mut Pace) {
         let (start, before) = (Instant::now(), processor_time());
         let settled = self.turns.turn();
+        if settled {
+            self.is_turn_owed = false;
+            self.owed.clear();
+        }
         self.tell();
         pace.done(Instant::now(), start.elapsed(), processor_time().saturating_sub(before), settled);
     }

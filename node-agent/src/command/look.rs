@@ -22,12 +22,12 @@ struct Look {
 }
 
 async fn look(place: &Place) -> Result<Look, CommandError> {
-    let (source, _) = super::source(place).await?;
-    let assignment = source.fetch().await?.ok_or(CommandError::NoState)?;
+    let paths = place.paths(PathBuf::new());
+    let assignment = super::told::state(place, &paths).await?;
     let mut kernel = HostKernel::open(Sysctls::below(&place.proc_sys))?;
     let leases = Store::below(&place.state_dir).read_all()?.leases;
     let observed = kernel.observe(&settings_of(&assignment.state, &leases).into_keys().collect())?;
-    let keys = Keeper::keys_in(&place.paths(PathBuf::new()).wireguard_keys());
+    let keys = Keeper::keys_in(&paths.wireguard_keys());
     let rendered = render(&assignment.state, &leases, &observed.surroundings, keys.as_ref());
     Ok(Look { rendered, observed })
 }

@@ -9,7 +9,9 @@ use tracing::info;
 use ending::Removal;
 
 use super::CommandError;
+use super::told::{Followed, follow};
 use crate::args::Run;
+use crate::policy::Worker as PolicyWorker;
 use crate::status::StatusWriter;
 use crate::strangers::Search;
 use crate::worker::{End, Inbox, Worker};
@@ -19,7 +21,7 @@ use crate::{health, source};
 pub async fn run(args: Run) -> Result<(), CommandError> {
     let paths = args.place.paths(args.cni_binary.clone());
     let worker = Worker::start(paths.clone())?;
-    let (source, client) = super::source(&args.place).await?;
+    let Followed { source, client, policies } = follow(&args, &paths).await?;
     let (found, strangers) = channel(None);
     if let (Some(client), Some(node)) = (client.clone(), args.place.node()) {
         let search = Search::new(client.clone(), node.clone(), paths.state.clone());
@@ -29,7 +31,7 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     let mut removal = Removal::watch(client.as_ref(), &args.pod);
     let told = health::Told { snapshots: worker.snapshots.clone(), counts: worker.counts.clone(), strangers };
     let mut served = tokio::spawn(health::serve(args.listen, told));
-    let mut followed = tokio::spawn(follow(source, worker.inbox.clone()));
+    let mut followed = tokio::spawn(hand_on(source, worker.inbox.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::Signals)?;
     let mut counts = worker.counts.clone();
@@ -46,15 +48,23 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
             None => false,
         };
         info!(leaves, "ending");
-        worker.inbox.end(if leaves { End::Leave } else { End::Stop });
+        end(&worker.inbox, policies.as_ref(), if leaves { End::Leave } else { End::Stop });
     } else {
-        worker.inbox.end(End::Stop);
+        end(&worker.inbox, policies.as_ref(), End::Stop);
     }
-    outcome.and(worker.join().map_err(CommandError::from))
+    let of_policies = policies.map_or(Ok(()), PolicyWorker::join);
+    outcome.and(worker.join().map_err(CommandError::from)).and(of_policies.map_err(CommandError::from))
 }
 
-async fn follow(source: source::Source, inbox: Inbox) -> Result<(), source::SourceError> {
+async fn hand_on(source: source::Source, inbox: Inbox) -> Result<(), source::SourceError> {
     source.follow(|update| inbox.put(update)).await
+}
+
+fn end(inbox: &Inbox, policies: Option<&PolicyWorker>, how: End) {
+    inbox.end(how);
+    if let Some(policies) = policies {
+        policies.inbox.end(how);
+    }
 }
 
 /// Ends when the worker has.

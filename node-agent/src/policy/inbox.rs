@@ -19,6 +19,8 @@ pub struct News {
     pub deltas: Vec<(Delta, Arc<Receipt>)>,
     /// Who wants to know what the node has.
     pub asked: Vec<oneshot::Sender<Digests>>,
+    /// Pods (`metadata.uid`) that are known wherever they must be.
+    pub known: Vec<String>,
     /// How the thread is to end.
     pub end: Option<End>,
 }
@@ -51,6 +53,12 @@ impl Inbox {
         self.news().asked.push(asked);
         self.ring();
         answer.await.ok()
+    }
+
+    /// Every node that must know this pod (`metadata.uid`) does.
+    pub fn known(&self, uid: String) {
+        self.news().known.push(uid);
+        self.ring();
     }
 
     /// Makes the thread end. The first word on how holds.

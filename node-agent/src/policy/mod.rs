@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::watch::{Receiver, Sender, channel};
+use towpath_control::client::Handle;
+use towpath_control::snapshot;
 use towpath_kernel::policy::PolicyTable;
 use towpath_net::policy::bundle::Bundle;
 
@@ -70,12 +72,12 @@ pub struct Worker {
 
 impl Worker {
     /// Starts in this network namespace, with what an earlier one was told last.
-    pub fn start(paths: &Paths, remembered: Option<Bundle>) -> Result<Self, PolicyError> {
+    pub fn start(paths: &Paths, handle: Handle, remembered: Option<Bundle>) -> Result<Self, PolicyError> {
         let inbox = Inbox::new().map_err(|source| PolicyError::Wait { what: "news", source })?;
         let table = PolicyTable::open()?;
         let watch = Watch::new(table.port()?, paths)?;
         let (tell, in_force) = channel(Arc::default());
-        let policies = Policies::new(table, paths, remembered);
+        let policies = Policies::new(table, handle, paths, remembered);
         let mut work = Loop { watch, inbox: inbox.clone(), policies, tell };
         let thread = thread::Builder::new()
             .name("policy".to_owned())
@@ -90,6 +92,11 @@ impl Worker {
     }
 }
 
+/// What the operator told last, where it is known.
+pub fn remembered(paths: &Paths) -> Option<Bundle> {
+    snapshot::load(&paths.policies()).map(|snapshot| snapshot.state.policy)
+}
+
 struct Loop {
     watch: Watch,
     inbox: Inbox,
@@ -101,7 +108,7 @@ impl Loop {
     fn run(&mut self) -> Result<(), PolicyError> {
         let mut due = Instant::now();
         loop {
-            let News { deltas, asked, end } = self.inbox.take();
+            let News { deltas, asked, known, end } = self.inbox.take();
             if let Some(end) = end {
                 if end == crate::worker::End::Leave {
                     self.policies.leave();
@@ -113,6 +120,7 @@ impl Loop {
                 due = Instant::now() + COMPARE;
             }
             self.policies.hear(deltas);
+            self.policies.know(known);
             if !self.policies.is_settled() {
                 due = due.min(Instant::now() + RETRY);
             }
@@ -121,7 +129,8 @@ impl Loop {
                 _ = asked.send(self.policies.digests());
             }
             self.tell();
-            let woken = self.watch.wait(&self.inbox, due)?;
+            let kept = self.policies.keep().map_or(due, |soon| due.min(soon));
+            let woken = self.watch.wait(&self.inbox, kept)?;
             if woken.is_altered {
                 due = Instant::now();
             }

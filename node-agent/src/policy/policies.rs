@@ -6,13 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use towpath_control::client::Handle;
+use towpath_control::message::Attached;
 use towpath_control::snapshot;
 use towpath_control::update::State;
 use towpath_kernel::leases::Store;
 use towpath_kernel::policy::{Error, PolicyTable, Repair};
-use towpath_net::policy::bind::{LeaseChanges, Leases};
+use towpath_net::lease::{Phase, PodReference};
+use towpath_net::policy::bind::LeaseChanges;
 use towpath_net::policy::bundle::{Bundle, Delta};
 use towpath_net::policy::digest::Digests;
+use towpath_net::policy::input::Key;
 use tracing::{info, warn};
 
 use super::Receipt;
@@ -25,18 +29,22 @@ pub struct InForce {
     pub is_enforced: bool,
     /// The pods with addresses whose packets are judged, by `metadata.uid`.
     pub pods: BTreeSet<String>,
+    /// Those of them that are known wherever they must be.
+    pub known: BTreeSet<String>,
 }
 
 /// The policies of the node.
 pub struct Policies {
     table: PolicyTable,
+    handle: Handle,
     store: Store,
     file: PathBuf,
     pace: snapshot::Pace,
     bundle: Bundle,
     /// Whether an operator ever told anything: before that nothing is known, and nothing is done.
     is_told: bool,
-    leases: Leases,
+    leases: BTreeMap<String, Leased>,
+    known: BTreeSet<String>,
     in_force: Arc<InForce>,
     /// Receipts of what is not in the kernel yet.
     owed: Vec<Arc<Receipt>>,
@@ -45,20 +53,24 @@ pub struct Policies {
 
 impl Policies {
     /// The policies that the operator told last, where it is known.
-    pub fn new(table: PolicyTable, paths: &Paths, remembered: Option<Bundle>) -> Self {
+    pub fn new(table: PolicyTable, handle: Handle, paths: &Paths, remembered: Option<Bundle>) -> Self {
         let mut policies = Self {
             table,
+            handle,
+            known: BTreeSet::new(),
             store: Store::below(&paths.state),
             file: paths.policies(),
             pace: snapshot::Pace::default(),
             is_told: remembered.is_some(),
             bundle: remembered.unwrap_or_default(),
-            leases: Leases::new(),
+            leases: BTreeMap::new(),
             in_force: Arc::default(),
             owed: Vec::new(),
             is_settled: true,
         };
-        policies.leases = policies.read_leases();
+        let leases = policies.read_leases();
+        leases.iter().for_each(|(uid, pod)| policies.tell_operator(uid, Some(pod)));
+        policies.leases = leases;
         policies
     }
 
@@ -82,7 +94,8 @@ impl Policies {
         if !self.is_told {
             return;
         }
-        let outcome = self.table.repair(&self.bundle, &self.leases);
+        let leases = self.leases.iter().map(|(uid, pod)| (uid.clone(), pod.addresses.clone())).collect();
+        let outcome = self.table.repair(&self.bundle, &leases);
         match &outcome {
             Ok(Repair::Nothing) => {}
             Ok(repair) => info!(?repair, "policies put right"),
@@ -113,15 +126,48 @@ impl Policies {
     /// Pods came or went.
     pub fn look_at_leases(&mut self) {
         let now = self.read_leases();
-        let changed = now.iter().filter(|(uid, addresses)| self.leases.get(*uid) != Some(*addresses));
-        let changed = changed.map(|(uid, addresses)| (uid.clone(), Some(addresses.clone())));
-        let gone = self.leases.keys().filter(|uid| !now.contains_key(*uid)).map(|uid| (uid.clone(), None));
-        let changes: LeaseChanges = changed.chain(gone).collect();
-        if changes.is_empty() {
-            return;
+        let mut changes = LeaseChanges::new();
+        for (uid, pod) in &now {
+            let before = self.leases.get(uid);
+            if before.is_none_or(|before| before.addresses != pod.addresses) {
+                changes.insert(uid.clone(), Some(pod.addresses.clone()));
+            }
+            if before != Some(pod) {
+                self.tell_operator(uid, Some(pod));
+            }
+        }
+        let gone: Vec<String> = self.leases.keys().filter(|uid| !now.contains_key(*uid)).cloned().collect();
+        for uid in gone {
+            self.tell_operator(&uid, None);
+            self.known.remove(&uid);
+            changes.insert(uid, None);
         }
         self.leases = now;
-        self.go_on(Delta::default(), &changes, Vec::new());
+        if !changes.is_empty() {
+            self.go_on(Delta::default(), &changes, Vec::new());
+        }
+    }
+
+    /// The operator is told before the kernel: others need longer to know the pod than this node.
+    fn tell_operator(&self, uid: &str, pod: Option<&Leased>) {
+        match pod {
+            Some(pod) => self.handle.attach(Attached {
+                uid: uid.to_owned(),
+                key: pod.key.clone(),
+                addresses: pod.addresses.clone(),
+                is_waiting: pod.is_joining,
+            }),
+            None => self.handle.detach(uid),
+        }
+    }
+
+    /// Pods that are known wherever they must be.
+    pub fn know(&mut self, known: Vec<String>) {
+        if known.is_empty() {
+            return;
+        }
+        self.known.extend(known.into_iter().filter(|uid| self.leases.contains_key(uid)));
+        self.settle(self.is_settled);
     }
 
     /// Brings the table of the node back to nothing.
@@ -157,7 +203,6 @@ impl Policies {
                 self.compare();
             }
         }
-        self.keep();
     }
 
     fn settle(&mut self, is_settled: bool) {
@@ -167,17 +212,19 @@ impl Policies {
         }
         self.owed.clear();
         let known = self.leases.keys().filter(|uid| self.bundle.pods.contains_key(*uid));
-        let now = InForce { is_enforced: self.bundle.is_enforced, pods: known.cloned().collect() };
+        let (is_enforced, pods) = (self.bundle.is_enforced, known.cloned().collect());
+        let now = InForce { is_enforced, pods, known: self.known.clone() };
         if now != *self.in_force {
             self.in_force = Arc::new(now);
         }
     }
 
-    /// Keeps what was told for the next start, where it is time.
-    fn keep(&mut self) {
+    /// Keeps what was told for the next start; tells when that is due, where there is something to keep.
+    pub fn keep(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        if self.pace.due(now).is_none_or(|left| !left.is_zero()) {
-            return;
+        let left = self.pace.due(now)?;
+        if !left.is_zero() {
+            return Some(now + left);
         }
         let state = State { peers: BTreeMap::new(), policy: std::mem::take(&mut self.bundle) };
         if let Err(error) = snapshot::save(&self.file, &[], &state) {
@@ -185,10 +232,11 @@ impl Policies {
         }
         self.bundle = state.policy;
         self.pace.written(now);
+        None
     }
 
     /// The addresses of pods, whether their interfaces are complete or not: a pod is judged before it can send.
-    fn read_leases(&self) -> Leases {
+    fn read_leases(&self) -> BTreeMap<String, Leased> {
         let listing = match self.store.read_all() {
             Ok(listing) => listing,
             Err(error) => {
@@ -196,12 +244,26 @@ impl Policies {
                 return self.leases.clone();
             }
         };
-        let mut leases = Leases::new();
+        let mut leases: BTreeMap<String, Leased> = BTreeMap::new();
         for lease in listing.leases {
-            let Some(pod) = lease.pod.filter(|pod| !pod.uid.is_empty()) else { continue };
-            let addresses: Vec<IpAddr> = lease.addresses.iter().map(|leased| leased.address.addr()).collect();
-            leases.entry(pod.uid).or_default().extend(addresses);
+            let Some(PodReference { namespace, name, uid }) = lease.pod.filter(|pod| !pod.uid.is_empty()) else { continue };
+            let pod = leases.entry(uid).or_insert_with(|| Leased {
+                key: Key { namespace, name },
+                addresses: Vec::new(),
+                is_joining: false,
+            });
+            pod.is_joining |= lease.phase == Phase::Joining;
+            pod.addresses.extend(lease.addresses.iter().map(|leased| leased.address.addr()));
         }
         leases
     }
+}
+
+/// A pod of this node that has addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Leased {
+    key: Key,
+    addresses: Vec<IpAddr>,
+    /// Whether its ADD is under way.
+    is_joining: bool,
 }

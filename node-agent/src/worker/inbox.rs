@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::event::{EventfdFlags, eventfd};
 use towpath_net::state::{NodeName, Peer};
 
+use crate::policy::Receipt;
 use crate::snapshot::{Assignment, Own, Update};
 
 /// How the worker is to end.
@@ -38,6 +39,7 @@ impl News {
             (Update::Own(own), None) => self.own = Some(own),
             (Update::Peer(name, peer), Some(whole)) => _ = whole.state.set_peer(name, peer),
             (Update::Peer(name, peer), None) => _ = self.peers.insert(name, peer),
+            (Update::Receipt(_), _) => {}
         }
     }
 
@@ -61,15 +63,18 @@ struct Shared {
 #[derive(Default)]
 struct Pending {
     news: News,
+    receipts: Vec<Arc<Receipt>>,
     look: bool,
     end: Option<End>,
 }
 
 /// What was in the inbox.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Mail {
     /// What a source told.
     pub news: News,
+    /// To be let go when that is in the kernel.
+    pub receipts: Vec<Arc<Receipt>>,
     /// Whether the kernel is to be looked at now.
     pub look: bool,
     /// Whether the worker is to end, before all else.
@@ -85,7 +90,10 @@ impl Inbox {
 
     /// Tells the worker what a source said.
     pub fn put(&self, update: Update) {
-        self.pending().news.add(update);
+        match update {
+            Update::Receipt(receipt) => self.pending().receipts.push(receipt),
+            update => self.pending().news.add(update),
+        }
         self.ring();
     }
 
@@ -103,8 +111,8 @@ impl Inbox {
 
     /// Takes everything.
     pub fn take(&self) -> Mail {
-        let Pending { news, look, end } = std::mem::take(&mut *self.pending());
-        Mail { news, look, end }
+        let Pending { news, receipts, look, end } = std::mem::take(&mut *self.pending());
+        Mail { news, receipts, look, end }
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -151,7 +159,8 @@ mod tests {
         inbox.end(End::Leave);
         inbox.end(End::Stop);
         assert_eq!(inbox.take().end, Some(End::Leave));
-        assert_eq!(inbox.take(), Mail { news: News::default(), look: false, end: None });
+        let Mail { news, look, end, .. } = inbox.take();
+        assert_eq!((news, look, end), (News::default(), false, None));
     }
 
     #[test]
