@@ -11,6 +11,8 @@
 //! processor has to do waits for less than a millisecond.
 
 mod encode;
+mod read;
+mod repair;
 mod write;
 
 use std::net::IpAddr;
@@ -26,6 +28,9 @@ use crate::netlink::{self, Operation, Protocol, Refusal, Socket};
 use crate::nft::numbers::message;
 use crate::nft::request;
 use encode::Writer;
+
+pub use read::Count;
+pub use repair::Repair;
 
 /// What went wrong with the table of policies.
 #[derive(Debug, Error)]
