@@ -187,6 +187,11 @@ impl Socket {
         Err(Cause::Torn)
     }
 
+    /// The same, once: [`Cause::Torn`] where the kernel's tables changed meanwhile, and then what was taken is worth nothing.
+    pub fn dump_once(&mut self, message: &Message, take: impl FnMut(&Message)) -> Result<(), Cause> {
+        self.read_dump(message, take)
+    }
+
     fn read_dump(&mut self, message: &Message, mut take: impl FnMut(&Message)) -> Result<(), Cause> {
         let sequence = self.next_sequence();
         let bytes = message.with_header(NLM_F_REQUEST | NLM_F_DUMP, sequence);

@@ -112,6 +112,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
     /// The protocol's number in the IP header (IANA).
     pub const fn number(self) -> u8 {
         match self {

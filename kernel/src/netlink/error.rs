@@ -60,6 +60,11 @@ impl Error {
         self.cause.errno() == Some(rustix::io::Errno::EXIST)
     }
 
+    /// Whether what was read changed meanwhile.
+    pub const fn is_torn(&self) -> bool {
+        matches!(self.cause, Cause::Torn)
+    }
+
     /// Whether the object that was to be read, changed or removed is not there.
     pub fn is_missing(&self) -> bool {
         use rustix::io::Errno;

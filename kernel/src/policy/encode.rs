@@ -6,7 +6,7 @@ use towpath_net::lease::Protocol;
 use towpath_net::nft::{Chain, Rule};
 use towpath_net::policy::bundle::{AddressPort, SetId};
 use towpath_net::policy::chains::Verdict;
-use towpath_net::policy::objects::{TABLE, set_key};
+use towpath_net::policy::objects::{TABLE, set_key, set_of_key};
 use towpath_net::policy::skeleton::Shape;
 
 use crate::netlink::Batch;
@@ -24,7 +24,7 @@ const ELEMENTS: usize = 32 * 1024;
 const LONGEST_KEY: usize = 32;
 
 /// The bytes of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     bytes: [u8; LONGEST_KEY],
     length: usize,
@@ -76,6 +76,17 @@ impl Key {
             self.length = end;
         }
         self
+    }
+
+    /// What the kernel tells; nothing where it is longer than any key of ours.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() <= LONGEST_KEY).then(|| Self::default().with(bytes))
+    }
+
+    /// The set that the member of a common set belongs to, and what is behind that.
+    pub fn split(&self) -> Option<(SetId, &[u8])> {
+        let (set, rest) = self.as_bytes().split_first_chunk()?;
+        Some((set_of_key(*set), rest))
     }
 
     /// As the kernel takes it.
@@ -214,6 +225,11 @@ impl<L: Copy> Writer<L> {
                 w.put(7, &comment(&rule.comment));
             }
         });
+    }
+
+    /// Takes all elements from a set.
+    pub fn flush_set(&mut self, about: L, name: &str) {
+        self.put(about, message::DELETE_ELEMENT, 0, |w| _ = w.put_text(2, name));
     }
 
     /// Adds elements to a set.

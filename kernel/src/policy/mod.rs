@@ -12,6 +12,8 @@
 
 mod encode;
 mod events;
+mod read;
+mod repair;
 mod write;
 
 use std::net::IpAddr;
@@ -29,6 +31,8 @@ use crate::nft::request;
 use encode::Writer;
 
 pub use events::Events;
+pub use read::Count;
+pub use repair::Repair;
 
 /// What went wrong with the table of policies.
 #[derive(Debug, Error)]

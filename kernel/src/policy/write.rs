@@ -21,7 +21,7 @@ use crate::nft::encode::behind;
 /// How many operations a transaction has that need not be one with others.
 const SHORT: usize = 256;
 /// How many operations a transaction has at most whose parts belong together: who goes from sets goes before who comes.
-const LONG: usize = 1024;
+pub(super) const LONG: usize = 1024;
 /// How many members of a set are looked at before the transaction is looked at.
 const PORTION: usize = 256;
 
@@ -113,7 +113,7 @@ impl PolicyTable {
     }
 
     /// Sends what there is, if it is so much.
-    fn roll(&mut self, much: usize) -> Result<(), Error> {
+    pub(super) fn roll(&mut self, much: usize) -> Result<(), Error> {
         if self.writer.operations() >= much { self.commit() } else { Ok(()) }
     }
 

@@ -76,6 +76,14 @@ impl Case {
         self
     }
 
+    /// The same with other numbers of profiles: what says something else has another number.
+    pub fn renumbered(mut self, by: usize) -> Self {
+        let number = |id: ProfileId| ProfileId(id.0 ^ u64::try_from(by).unwrap());
+        self.bundle.profiles = self.bundle.profiles.into_iter().map(|(id, profile)| (number(id), profile)).collect();
+        self.bundle.pods.values_mut().for_each(|pod| pod.profile = pod.profile.map(number));
+        self
+    }
+
     pub fn set(mut self, id: u64, members: &[&str]) -> Self {
         self.bundle.sets.insert(SetId(id), Members::Addresses(members.iter().map(|text| address(text)).collect()));
         self
@@ -103,6 +111,7 @@ const FRONTEND: u64 = 0xf207_7e4d_0000_0001;
 const DNS: u64 = 0xd45d_45d4_0000_0002;
 const ADMINS: u64 = 0xad31_45ad_0000_0003;
 const BLOCKS: u64 = 0xb10c_5b10_0000_0004;
+const METADATA: u64 = 0x3e7a_da7a_0000_0006;
 const NAMED: u64 = 0x9a3e_d9a3_0000_0005;
 const PROFILE: u64 = 0x0123_4567_89ab_cdef;
 const OTHER: u64 = 0xfedc_ba98_7654_3210;
@@ -176,7 +185,7 @@ fn tiers() -> Case {
         ..frontend()
     };
     let egress = Direction {
-        admin: vec![ordered("no-metadata", Action::Deny, &[Ports::Any], from_sets(&[BLOCKS]))],
+        admin: vec![ordered("no-metadata", Action::Deny, &[Ports::Any], from_sets(&[METADATA]))],
         baseline: vec![
             ordered("inside-only", Action::Accept, &[Ports::Any], from_sets(&[FRONTEND])),
             ordered("inside-only", Action::Deny, &[Ports::Any], Peers::Anyone),
@@ -188,7 +197,7 @@ fn tiers() -> Case {
         .profile(PROFILE, ingress, egress)
         .set(FRONTEND, &["10.0.1.5"])
         .set(ADMINS, &["10.0.7.7"])
-        .blocks(BLOCKS, &["169.254.169.254/32"])
+        .blocks(METADATA, &["169.254.169.254/32"])
 }
 
 fn blocks_and_ranges() -> Case {

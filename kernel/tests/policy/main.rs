@@ -8,4 +8,7 @@
 )]
 
 mod bundles;
+mod changes;
 mod golden;
+mod node;
+mod packets;

@@ -80,10 +80,11 @@ impl Node {
         self.program(world, seed);
         lab::forget_connections();
         let packets = without_answers(packets);
-        let seen = self.lab.pass(&packets);
-        packets.into_iter().zip(seen).find_map(|(packet, seen)| {
+        let arrived = self.lab.pass(&packets);
+        packets.into_iter().zip(arrived).find_map(|(packet, arrived)| {
             let expected = !world.is_policed() || arrives(world, &packet)?;
-            (seen != expected).then(|| (packet, format!("the API says that it arrives: {expected}; it did: {seen}")))
+            (arrived != expected)
+                .then(|| (packet, format!("the API says that it arrives: {expected}; it did: {arrived}")))
         })
     }
 

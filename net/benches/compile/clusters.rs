@@ -59,17 +59,23 @@ impl Cluster {
     }
 
     /// Gives all objects as a watch does when it begins: kind after kind.
-    pub fn for_each_part(self, mut take: impl FnMut(Vec<Change>)) {
+    pub fn for_each_part(self, mut take: impl FnMut(&'static str, Vec<Change>)) {
         let shape = self.shape();
-        let all = 0..shape.namespaces;
-        let nodes = (0..shape.nodes).map(node);
-        let namespaces = all.clone().map(|of| Change::Namespace(namespace(of)));
-        let pods = all.clone().flat_map(move |of| (0..shape.pods).map(move |nth| Change::Pod(self.pod(of, nth))));
-        let policies = all.flat_map(move |of| (0..shape.policies).map(move |nth| Change::Policy(self.policy(of, nth))));
-        let mut objects = nodes.chain(namespaces).chain(pods).chain(policies).peekable();
-        while objects.peek().is_some() {
-            take(objects.by_ref().take(PART).collect());
-        }
+        let all = || 0..shape.namespaces;
+        let mut give = |kind, objects: &mut dyn Iterator<Item = Change>| loop {
+            let part: Vec<Change> = objects.take(PART).collect();
+            if part.is_empty() {
+                break;
+            }
+            take(kind, part);
+        };
+        give("nodes", &mut (0..shape.nodes).map(node));
+        give("namespaces", &mut all().map(|of| Change::Namespace(namespace(of))));
+        give("pods", &mut all().flat_map(|of| (0..shape.pods).map(move |nth| Change::Pod(self.pod(of, nth)))));
+        give(
+            "policies",
+            &mut all().flat_map(|of| (0..shape.policies).map(move |nth| Change::Policy(self.policy(of, nth)))),
+        );
     }
 
     /// One pod of a namespace. Replicas are on different nodes.

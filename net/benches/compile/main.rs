@@ -14,6 +14,7 @@ mod changes;
 mod clusters;
 mod meter;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::process::{Command, ExitCode};
 
@@ -45,15 +46,15 @@ fn main() -> ExitCode {
 fn measure(cluster: Cluster) -> bool {
     println!("{}: {}", cluster.name(), cluster.says());
     let mut compiler = Compiler::default();
-    let mut cold = Meter::default();
-    let mut largest = 0;
-    cluster.for_each_part(|part| {
-        largest = largest.max(part.len());
-        cold.run(|| part.into_iter().for_each(|change| compiler.apply(change)));
+    let mut cold: BTreeMap<&str, Meter> = BTreeMap::new();
+    cluster.for_each_part(|kind, part| {
+        cold.entry(kind).or_default().run(|| part.into_iter().for_each(|change| compiler.apply(change)));
     });
-    cold.run(|| drop(compiler.deltas()));
+    cold.entry("what follows").or_default().run(|| drop(compiler.deltas()));
+    let seconds = cold.values().map(Meter::seconds).sum::<f64>();
+    let parts: Vec<String> = cold.iter().map(|(kind, meter)| format!("{kind} {:.3}", meter.seconds())).collect();
+    println!("  cold: {seconds:.3} s of CPU ({}), {:.0} MiB resident", parts.join(", "), megabytes("VmRSS:"));
     let nodes = cluster.nodes();
-    println!("  cold: {:.3} s of CPU, {:.0} MiB resident", cold.seconds(), megabytes("VmRSS:"));
 
     let (mut subscribe, mut sets, mut members) = (Meter::default(), 0, 0);
     for node in &nodes {
@@ -74,7 +75,7 @@ fn measure(cluster: Cluster) -> bool {
         return true;
     }
     [
-        ("CPU of a cold start, in s", cold.seconds(), COLD_SECONDS),
+        ("CPU of a cold start, in s", seconds, COLD_SECONDS),
         ("resident memory, in MiB", resident, RESIDENT_MIB),
         ("a change of a pod's labels, in us", flip, POD_CHANGE_MICROS),
     ]

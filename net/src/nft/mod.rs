@@ -123,7 +123,7 @@ pub enum Hook {
 }
 
 /// A rule: a comment, and the expressions that the kernel evaluates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Rule {
     /// What the rule is for; kept by the kernel with the rule.
     pub comment: String,
@@ -132,11 +132,11 @@ pub struct Rule {
 }
 
 /// A register of 4 bytes, `NFT_REG32_00` to `NFT_REG32_15`; wide values take several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Register(pub u8);
 
 /// A metadatum of a packet (`enum nft_meta_keys`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Meta {
     /// `NFT_META_NFPROTO`: the address family.
     NfProto,
@@ -149,7 +149,7 @@ pub enum Meta {
 }
 
 /// A header (`enum nft_payload_bases`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Header {
     /// IPv4 or IPv6.
     Network,
@@ -158,7 +158,7 @@ pub enum Header {
 }
 
 /// A comparison (`enum nft_cmp_ops`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Comparison {
     /// Equal.
     Equal,
@@ -167,7 +167,7 @@ pub enum Comparison {
 }
 
 /// Source or destination NAT (`enum nft_nat_types`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Nat {
     /// Changes the source.
     Source,
@@ -176,7 +176,7 @@ pub enum Nat {
 }
 
 /// One expression of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Expr {
     /// Loads a metadatum.
     Meta {

@@ -65,7 +65,7 @@ fn plan_neighbours(desired: &Desired, observed: &Observed, readdressed: &BTreeSe
     for (neighbour, wanted, seen) in side_by_side(&desired.neighbours, &observed.neighbours) {
         let link = &*neighbour.link;
         match wanted {
-            Some(mac) if wanted != seen || !readdressed.is_empty() && forgotten(link) => {
+            Some(mac) if wanted != seen || forgotten(link) => {
                 if has_link(desired, observed, link) {
                     plan.ops.push(Op::SetNeighbour { neighbour: *neighbour, mac: *mac });
                 }

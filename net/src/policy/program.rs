@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 use super::bind::{Binding, Bound, LeaseChanges, Leases, View};
-use super::bundle::{Bundle, Delta, ProfileId, SetDelta, SetId};
+use super::bundle::{Bundle, Delta, Profile, ProfileId, SetDelta, SetId};
 use super::chains::{self, Rendered, Verdict};
 use super::objects::{Kind, Object, Way};
 use crate::family::Family;
@@ -61,6 +61,12 @@ pub enum Error {
     Used {
         /// What is used.
         object: Object,
+    },
+    /// A profile is to say something else than its number stands for.
+    #[error("{profile:?} is there, and is to be another: what says something else has another number")]
+    Altered {
+        /// The profile.
+        profile: ProfileId,
     },
     /// A set is to hold something else than its definition says.
     #[error("{set:?} is used, and is to hold members of another kind, or other networks: neither ever changes")]
@@ -133,6 +139,10 @@ impl Program {
 
     /// Goes on to what a delta and other leases make of it, and says what is to be done. After an error it is worth nothing.
     pub fn advance(&mut self, view: View<'_>, leases: &LeaseChanges) -> Result<Change, Error> {
+        let is_altered = |(id, new): &(&ProfileId, &Option<Profile>)| matches!((view.before.profiles.get(id), new), (Some(old), Some(new)) if old != new);
+        if let Some((profile, _)) = view.delta.profiles.iter().find(is_altered) {
+            return Err(Error::Altered { profile: *profile });
+        }
         let mut change = Change::default();
         let touched: BTreeSet<&String> = view.delta.pods.keys().chain(leases.keys()).collect();
         for (uid, addresses) in leases {

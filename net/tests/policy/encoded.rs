@@ -23,7 +23,7 @@ use crate::world::{Packet, World, is_local};
 pub fn differs(world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, String)> {
     compiled::bundles(world, seed).iter().find_map(|(node, bundle)| {
         // Pods whose leases are not known: nothing of them gets through.
-        let unknown = |uid: &str| (seed ^ u64::from(uid.as_bytes()[1])) % 16 == 0;
+        let unknown = |uid: &str| (seed ^ u64::from(uid.as_bytes()[1])).is_multiple_of(16);
         let here = world.pods.iter().filter(|pod| is_local(pod) && pod.node.as_ref() == Some(node));
         let leases: Leases =
             here.filter(|pod| !unknown(&pod.uid)).map(|pod| (pod.uid.clone(), pod.addresses.clone())).collect();
@@ -38,7 +38,7 @@ pub fn differs(world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, 
             let passes =
                 |state| machine.as_ref().is_none_or(|machine| run(machine, source, destination, packet, state));
             let why = if passes(NEW) != expected {
-                format!("at {node}: the API says that it passes: {expected}, and the rules that it does not do so")
+                format!("at {node}: the API says that it passes: {expected}; the rules do the contrary")
             } else if !passes(ESTABLISHED) || !passes(RELATED) {
                 format!("at {node}: it does not pass though it belongs to a connection")
             } else {
@@ -89,8 +89,8 @@ fn load(bundle: &Bundle, leases: &Leases) -> Machine {
     let (program, _) = Program::of(bundle, leases).unwrap();
     let delta = Delta::default();
     let view = View { before: bundle, delta: &delta };
-    let mut machine = Machine::default();
-    machine.sets = skeleton::sets().into_iter().map(|(name, shape)| (name.to_owned(), empty(&shape))).collect();
+    let sets = skeleton::sets().into_iter().map(|(name, shape)| (name.to_owned(), empty(&shape))).collect();
+    let mut machine = Machine { sets, ..Machine::default() };
     for (name, chain) in skeleton::inner_chains().into_iter().chain(skeleton::base_chains()) {
         machine.chains.insert(name.to_owned(), chain);
     }

@@ -4,6 +4,8 @@
 //! `TOWPATH_SEED` and `TOWPATH_CASES` choose the first cluster and how many packets are tried; what is wrong is shown in the
 //! smallest cluster in which it still is.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod bundled;
 mod compiled;
 mod differential;

@@ -1,6 +1,8 @@
 //! What goes wrong with a whole cluster, in the smallest one with which it still goes wrong.
 
-use towpath_net::policy::input::{ClusterRule, NetworkPolicy, Peer, Pod, Rule, Selector, Subject};
+use towpath_net::policy::input::{
+    Block, ClusterPolicy, ClusterRule, NetworkPolicy, Peer, Pod, Rule, Selector, Subject,
+};
 
 use crate::world::World;
 
@@ -14,66 +16,61 @@ pub fn shrink(mut world: World, still_fails: impl Fn(&World) -> bool) -> World {
 
 /// All clusters with one thing less; the ones without much of it first.
 fn smaller(world: &World) -> Vec<World> {
-    let mut found = Vec::new();
-    let mut keep = |change: &dyn Fn(&mut World)| {
-        let mut copy = world.clone();
-        change(&mut copy);
-        found.push(copy);
-    };
-    without_one(&world.cluster_policies, &mut |left| keep(&|copy| copy.cluster_policies = left.clone()));
-    without_one(&world.policies, &mut |left| keep(&|copy| copy.policies = left.clone()));
-    without_one(&world.pods, &mut |left| keep(&|copy| copy.pods = left.clone()));
-    without_one(&world.namespaces, &mut |left| keep(&|copy| copy.namespaces = left.clone()));
-    without_one(&world.nodes, &mut |left| keep(&|copy| copy.nodes = left.clone()));
+    let mut smaller = Smaller { world, found: Vec::new() };
+    without_one(&world.cluster_policies).for_each(|left| smaller.keep(|copy| copy.cluster_policies = left));
+    without_one(&world.policies).for_each(|left| smaller.keep(|copy| copy.policies = left));
+    without_one(&world.pods).for_each(|left| smaller.keep(|copy| copy.pods = left));
+    without_one(&world.namespaces).for_each(|left| smaller.keep(|copy| copy.namespaces = left));
+    without_one(&world.nodes).for_each(|left| smaller.keep(|copy| copy.nodes = left));
     for (at, policy) in world.policies.iter().enumerate() {
         for less in less_policy(policy) {
-            keep(&|copy| copy.policies[at] = less.clone());
+            smaller.keep(|copy| copy.policies[at] = less);
         }
     }
     for (at, policy) in world.cluster_policies.iter().enumerate() {
-        for less in less_subject(&policy.subject) {
-            keep(&|copy| copy.cluster_policies[at].subject = less.clone());
-        }
-        for less in less_each(&policy.ingress, less_cluster_rule) {
-            keep(&|copy| copy.cluster_policies[at].ingress = less.clone());
-        }
-        for less in less_each(&policy.egress, less_cluster_rule) {
-            keep(&|copy| copy.cluster_policies[at].egress = less.clone());
+        for less in less_cluster_policy(policy) {
+            smaller.keep(|copy| copy.cluster_policies[at] = less);
         }
     }
     for (at, pod) in world.pods.iter().enumerate() {
         for less in less_pod(pod) {
-            keep(&|copy| copy.pods[at] = less.clone());
+            smaller.keep(|copy| copy.pods[at] = less);
         }
     }
-    for at in 0..world.namespaces.len() {
-        keep_if(!world.namespaces[at].labels.is_empty(), || keep(&|copy| copy.namespaces[at].labels.clear()));
+    for at in (0..world.namespaces.len()).filter(|at| !world.namespaces[*at].labels.is_empty()) {
+        smaller.keep(|copy| copy.namespaces[at].labels.clear());
     }
-    for at in 0..world.nodes.len() {
-        keep_if(!world.nodes[at].labels.is_empty(), || keep(&|copy| copy.nodes[at].labels.clear()));
+    for at in (0..world.nodes.len()).filter(|at| !world.nodes[*at].labels.is_empty()) {
+        smaller.keep(|copy| copy.nodes[at].labels.clear());
     }
-    found
+    smaller.found
 }
 
-fn keep_if(there_is_some: bool, keep: impl FnOnce()) {
-    if there_is_some {
-        keep();
+struct Smaller<'w> {
+    world: &'w World,
+    found: Vec<World>,
+}
+
+impl Smaller<'_> {
+    fn keep(&mut self, change: impl FnOnce(&mut World)) {
+        let mut copy = self.world.clone();
+        change(&mut copy);
+        self.found.push(copy);
     }
 }
 
 /// The list without each of its entries.
-fn without_one<T: Clone>(list: &[T], keep: &mut dyn FnMut(Vec<T>)) {
-    for at in 0..list.len() {
+fn without_one<T: Clone>(list: &[T]) -> impl Iterator<Item = Vec<T>> {
+    (0..list.len()).map(|at| {
         let mut left = list.to_vec();
         left.remove(at);
-        keep(left);
-    }
+        left
+    })
 }
 
 /// The list without each of its entries, and with less of each.
 fn less_each<T: Clone>(list: &[T], less: impl Fn(&T) -> Vec<T>) -> Vec<Vec<T>> {
-    let mut found = Vec::new();
-    without_one(list, &mut |left| found.push(left));
+    let mut found: Vec<Vec<T>> = without_one(list).collect();
     for (at, item) in list.iter().enumerate() {
         for smaller in less(item) {
             let mut copy = list.to_vec();
@@ -114,11 +111,7 @@ fn less_rule(rule: &Rule) -> Vec<Rule> {
 fn less_peer(peer: &Peer) -> Vec<Peer> {
     match peer {
         Peer::Block(block) => {
-            let mut found = Vec::new();
-            without_one(&block.except, &mut |except| {
-                found.push(Peer::Block(towpath_net::policy::input::Block { cidr: block.cidr, except }));
-            });
-            found
+            without_one(&block.except).map(|except| Peer::Block(Block { cidr: block.cidr, except })).collect()
         }
         Peer::Pods { namespaces, pods } => {
             let fewer = namespaces.iter().flat_map(less_selector).map(Some);
@@ -130,9 +123,20 @@ fn less_peer(peer: &Peer) -> Vec<Peer> {
     }
 }
 
+fn less_cluster_policy(policy: &ClusterPolicy) -> Vec<ClusterPolicy> {
+    let subjects = less_subject(&policy.subject).into_iter();
+    let ingress = less_each(&policy.ingress, less_cluster_rule).into_iter();
+    let egress = less_each(&policy.egress, less_cluster_rule).into_iter();
+    subjects
+        .map(|subject| ClusterPolicy { subject, ..policy.clone() })
+        .chain(ingress.map(|ingress| ClusterPolicy { ingress, ..policy.clone() }))
+        .chain(egress.map(|egress| ClusterPolicy { egress, ..policy.clone() }))
+        .collect()
+}
+
 fn less_cluster_rule(rule: &ClusterRule) -> Vec<ClusterRule> {
-    let mut found = Vec::new();
-    without_one(&rule.peers, &mut |peers| found.push(ClusterRule { peers, ..rule.clone() }));
+    let mut found: Vec<ClusterRule> =
+        without_one(&rule.peers).map(|peers| ClusterRule { peers, ..rule.clone() }).collect();
     for ports in less_optional(rule.ports.as_ref(), |_| Vec::new()) {
         found.push(ClusterRule { ports, ..rule.clone() });
     }
@@ -155,16 +159,14 @@ fn less_selector(selector: &Selector) -> Vec<Selector> {
         less.labels.remove(key);
         found.push(less);
     }
-    without_one(&selector.expressions, &mut |expressions| {
-        found.push(Selector { labels: selector.labels.clone(), expressions });
-    });
+    let fewer = without_one(&selector.expressions);
+    found.extend(fewer.map(|expressions| Selector { labels: selector.labels.clone(), expressions }));
     found
 }
 
 fn less_pod(pod: &Pod) -> Vec<Pod> {
-    let mut found = Vec::new();
-    without_one(&pod.addresses, &mut |addresses| found.push(Pod { addresses, ..pod.clone() }));
-    without_one(&pod.ports, &mut |ports| found.push(Pod { ports, ..pod.clone() }));
+    let mut found: Vec<Pod> = without_one(&pod.addresses).map(|addresses| Pod { addresses, ..pod.clone() }).collect();
+    found.extend(without_one(&pod.ports).map(|ports| Pod { ports, ..pod.clone() }));
     for key in pod.labels.keys() {
         let mut less = pod.clone();
         less.labels.remove(key);

@@ -35,22 +35,16 @@ impl Display for Packet {
 }
 
 fn pod_text(pod: &Pod) -> String {
-    let mut text = format!("pod {}/{}: {{uid: {}", pod.key.namespace, pod.key.name, pod.uid);
-    if let Some(node) = &pod.node {
-        text += &format!(", node: {node}");
-    }
-    text += &format!(", labels: {}, addresses: {}", labels(&pod.labels), list(&pod.addresses));
+    let mut fields = vec![format!("uid: {}", pod.uid)];
+    fields.extend(pod.node.iter().map(|node| format!("node: {node}")));
+    fields.push(format!("labels: {}, addresses: {}", labels(&pod.labels), list(&pod.addresses)));
     if !pod.ports.is_empty() {
         let ports = pod.ports.iter().map(|port| format!("{} {:?} {}", port.name, port.protocol, port.port));
-        text += &format!(", ports: {}", list(ports));
+        fields.push(format!("ports: {}", list(ports)));
     }
-    if pod.is_host_network {
-        text += ", hostNetwork: true";
-    }
-    if pod.is_ended {
-        text += ", phase: Succeeded";
-    }
-    text + "}"
+    fields.extend(pod.is_host_network.then(|| "hostNetwork: true".to_owned()));
+    fields.extend(pod.is_ended.then(|| "phase: Succeeded".to_owned()));
+    format!("pod {}/{}: {{{}}}", pod.key.namespace, pod.key.name, fields.join(", "))
 }
 
 fn policy_text(f: &mut fmt::Formatter<'_>, policy: &NetworkPolicy) -> fmt::Result {

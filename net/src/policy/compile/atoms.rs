@@ -20,6 +20,8 @@ pub struct Atoms {
     /// Those that may have lost their last user.
     idle: Vec<AtomId>,
     version: u64,
+    /// Those whose policies are others.
+    dirty: Vec<AtomId>,
 }
 
 /// A selector of pods of some namespaces.
@@ -37,14 +39,18 @@ pub struct Atom {
     pub version: u64,
     /// How many of these have names for ports of who is selected.
     pub naming: u32,
+    is_dirty: bool,
     users: u32,
 }
 
 impl Atoms {
-    /// Gives the policies of a selector a version that there never was.
+    /// Notes that the policies of a selector are others: they get a version that there never was.
     pub fn renew(&mut self, id: AtomId) {
         self.version += 1;
         self.all[id].version = self.version;
+        if !std::mem::replace(&mut self.all[id].is_dirty, true) {
+            self.dirty.push(id);
+        }
     }
 
     pub fn hold(&mut self, id: AtomId) {
@@ -59,7 +65,24 @@ impl Atoms {
     }
 }
 
+impl Atom {
+    /// Whether those who are selected have policies by it, or had.
+    pub fn decides(&self) -> bool {
+        !self.policies.is_empty() || self.is_dirty
+    }
+}
+
 impl Compiler {
+    /// Marks whoever is selected where policies are others.
+    pub(super) fn mark_selected(&mut self) {
+        for id in std::mem::take(&mut self.atoms.dirty) {
+            self.atoms.all[id].is_dirty = false;
+            for class in self.atoms.all[id].classes.iter() {
+                self.pods.mark(class);
+            }
+        }
+    }
+
     /// The selector of these pods of a scope. It goes with the next round of changes unless somebody holds it.
     pub(super) fn atom(&mut self, scope: ScopeId, selector: &Selector) -> AtomId {
         let needs = Needs::acquire(&mut self.symbols, selector);

@@ -33,7 +33,7 @@ pub struct Pods {
 #[derive(Clone, Debug, Default)]
 pub struct Pod {
     pub name: Arc<str>,
-    pub uid: Arc<str>,
+    pub uid: Box<str>,
     pub class: ClassId,
     pub node: Option<NodeId>,
     pub addresses: Box<[IpAddr]>,
@@ -99,22 +99,18 @@ impl Compiler {
         let known = self.spaces.all[namespace].pods.get(pod.key.name.as_str()).copied();
         let class = self.class(namespace, &pod.labels, &pod.ports);
         let node = pod.node.as_ref().map(|name| self.nodes.get(name));
-        match known {
-            Some(id) => {
-                let before = &self.pods.all[id];
-                let uid = if *before.uid == *pod.uid { Arc::clone(&before.uid) } else { pod.uid.into() };
-                let name = Arc::clone(&before.name);
-                self.change_pod(id, Pod { name, uid, class, node, addresses: pod.addresses.into() });
-            }
-            None => {
-                let name: Arc<str> = pod.key.name.into();
-                let uid = pod.uid.into();
-                let new = Pod { name: Arc::clone(&name), uid, class, node, addresses: pod.addresses.into() };
-                self.touch_pod(&self.pods.classes[class].atoms.clone(), class, &new.addresses);
-                let id = self.pods.all.insert(new);
-                self.spaces.all[namespace].pods.insert(name, id);
-                self.enter(id);
-            }
+        let name = match known {
+            Some(id) => Arc::clone(&self.pods.all[id].name),
+            None => pod.key.name.into(),
+        };
+        let now = Pod { name: Arc::clone(&name), uid: pod.uid.into(), class, node, addresses: pod.addresses.into() };
+        if let Some(id) = known {
+            self.change_pod(id, now);
+        } else {
+            self.touch_all(class, &now.addresses);
+            let id = self.pods.all.insert(now);
+            self.spaces.all[namespace].pods.insert(name, id);
+            self.enter(id);
         }
     }
 
@@ -123,7 +119,7 @@ impl Compiler {
         let Some(id) = self.find_pod(key) else { return };
         let pod = self.pods.all[id].clone();
         let namespace = self.pods.classes[pod.class].traits.namespace;
-        self.touch_pod(&self.pods.classes[pod.class].atoms.clone(), pod.class, &pod.addresses);
+        self.touch_all(pod.class, &pod.addresses);
         self.leave(id);
         self.pods.all.remove(id);
         self.spaces.all[namespace].pods.remove(&pod.name);
@@ -152,7 +148,7 @@ impl Compiler {
         if !has_moved && !is_another && !is_other && !has_others {
             return;
         }
-        if is_other || has_others {
+        if (is_other || has_others) && self.sets.are_told() {
             self.touch_change(&before, &now);
         }
         self.leave(id);
@@ -168,17 +164,20 @@ impl Compiler {
 
     /// Remembers who is a member before a pod changes: only of the sets that may be concerned.
     fn touch_change(&mut self, before: &Pod, now: &Pod) {
-        if !self.sets.are_told() {
-            return;
-        }
         let [old, new] = [before, now].map(|pod| &self.pods.classes[pod.class]);
         if before.addresses == now.addresses && old.traits.ports == new.traits.ports {
             let atoms = differing(&old.atoms, &new.atoms);
             self.touch_pod(&atoms, before.class, &before.addresses);
         } else {
-            let (old, new) = (old.atoms.clone(), new.atoms.clone());
-            self.touch_pod(&old, before.class, &before.addresses);
-            self.touch_pod(&new, now.class, &now.addresses);
+            self.touch_all(before.class, &before.addresses);
+            self.touch_all(now.class, &now.addresses);
+        }
+    }
+
+    /// The same for a pod that comes or goes.
+    fn touch_all(&mut self, class: ClassId, addresses: &[IpAddr]) {
+        if self.sets.are_told() {
+            self.touch_pod(&self.pods.classes[class].atoms.clone(), class, addresses);
         }
     }
 
@@ -281,7 +280,7 @@ impl Compiler {
             let classes = &mut self.atoms.all[*atom].classes;
             if now.contains(atom) { classes.insert(id) } else { classes.remove(id) }
         }
-        if changed.iter().any(|atom| !self.atoms.all[*atom].policies.is_empty()) {
+        if changed.iter().any(|atom| self.atoms.all[*atom].decides()) {
             self.pods.mark(id);
         }
         self.pods.classes[id].atoms = now;

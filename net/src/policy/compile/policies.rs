@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Compiler;
 use super::blocks;
-use super::ids::{AtomId, ClassId, GroupId, NamespaceId, PolicyId, Slab, Sym};
+use super::ids::{AtomId, GroupId, NamespaceId, PolicyId, Slab, Sym};
 use super::sets::PortName;
 use super::spaces::Reach;
 use crate::policy::bundle::Ports;
@@ -84,12 +84,11 @@ impl Others {
 
 impl Policy {
     fn rules(&self) -> impl Iterator<Item = &Rule> {
-        let (allows, steps): ([Option<&[Rule]>; 2], [&[(Action, Rule)]; 2]) = match &self.body {
-            Body::Network { ingress, egress, .. } => ([ingress.as_deref(), egress.as_deref()], [&[], &[]]),
-            Body::Cluster { ingress, egress, .. } => ([None, None], [ingress, egress]),
-        };
-        let steps = steps.into_iter().flatten().map(|(_, rule)| rule);
-        allows.into_iter().flatten().flatten().chain(steps)
+        let allows = [Way::In, Way::Out].into_iter().filter_map(|way| self.allows(way)).flatten();
+        let steps =
+            [(Tier::Admin, Way::In), (Tier::Admin, Way::Out), (Tier::Baseline, Way::In), (Tier::Baseline, Way::Out)];
+        let steps = steps.into_iter().flat_map(|(tier, way)| self.steps(tier, way)).map(|(_, rule)| rule);
+        allows.chain(steps)
     }
 
     /// The names of ports that its rules have.
@@ -196,7 +195,7 @@ impl Compiler {
         let id = self.policies.all.insert(Some(Arc::new(policy)));
         self.atoms.all[subject].policies.insert(id);
         self.atoms.all[subject].naming += u32::from(is_naming);
-        self.mark_selected(subject);
+        self.atoms.renew(subject);
         self.policies.count += 1;
         if let Some(id) = known {
             self.remove_policy(id);
@@ -208,7 +207,7 @@ impl Compiler {
         let Some(policy) = self.policies.all.remove(id) else { return };
         self.atoms.all[policy.subject].policies.remove(id);
         self.atoms.all[policy.subject].naming -= u32::from(policy.names_own_ports());
-        self.mark_selected(policy.subject);
+        self.atoms.renew(policy.subject);
         self.policies.count -= 1;
         self.atoms.release(policy.subject);
         for rule in policy.rules() {
@@ -217,15 +216,6 @@ impl Compiler {
             peers.flat_map(|peers| &peers.groups).for_each(|group| self.nodes.release_group(*group));
         }
         policy.port_names().for_each(|name| self.symbols.release(name));
-    }
-
-    /// The policies of a selector are others.
-    fn mark_selected(&mut self, subject: AtomId) {
-        self.atoms.renew(subject);
-        let classes: Vec<ClassId> = self.atoms.all[subject].classes.iter().collect();
-        for class in classes {
-            self.pods.mark(class);
-        }
     }
 
     fn subject(&mut self, subject: &input::Subject) -> AtomId {

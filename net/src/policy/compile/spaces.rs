@@ -116,7 +116,9 @@ impl Spaces {
         }
         let namespaces = self.choose(&needs);
         let mut set = IdSet::default();
-        namespaces.iter().for_each(|namespace| set.insert(*namespace));
+        for namespace in &namespaces {
+            set.insert(*namespace);
+        }
         let id = self.scopes.insert(Scope { of: Reach::Chosen(needs.clone(), set), ..Scope::default() });
         for namespace in namespaces {
             let chosen_by = &mut self.all[namespace].chosen_by;

@@ -1,2 +1,6 @@
+mod life;
+mod peers;
+mod ports;
 mod properties;
 mod support;
+mod tiers;

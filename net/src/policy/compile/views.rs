@@ -20,7 +20,7 @@ pub struct View {
     /// How many of these profiles name each set.
     sets: FnvHashMap<SetNo, u32>,
     /// Pods that may be otherwise, by `metadata.uid`.
-    pods_before: BTreeMap<Arc<str>, Touched>,
+    pods_before: BTreeMap<Box<str>, Touched>,
     /// Whether it had been told of these.
     profiles_before: FnvHashMap<ProfileNo, bool>,
     sets_before: FnvHashMap<SetNo, bool>,
@@ -62,9 +62,9 @@ impl Compiler {
     /// Notes that a pod is on its node from now on, as it is now.
     pub(super) fn arrive(&mut self, id: PodId) {
         let pod = &self.pods.all[id];
-        let (Some(node), uid, class) = (pod.node, Arc::clone(&pod.uid), pod.class) else { return };
+        let (Some(node), uid, class) = (pod.node, &pod.uid, pod.class) else { return };
         let Some(view) = self.nodes.all[node].view.as_mut() else { return };
-        view.pods_before.entry(uid).or_insert(Touched { was: None, now: None }).now = Some(id);
+        view.pods_before.entry(uid.clone()).or_insert(Touched { was: None, now: None }).now = Some(id);
         self.changed.insert(node);
         if let Some(profile) = self.profile_of(class) {
             self.grant(node, profile);
@@ -74,10 +74,10 @@ impl Compiler {
     /// Notes that a pod is no longer on its node, or no longer as it is now.
     pub(super) fn depart(&mut self, id: PodId) {
         let pod = &self.pods.all[id];
-        let (Some(node), uid, class) = (pod.node, Arc::clone(&pod.uid), pod.class) else { return };
+        let (Some(node), uid, class) = (pod.node, &pod.uid, pod.class) else { return };
         let entry = self.entry(id);
         let Some(view) = self.nodes.all[node].view.as_mut() else { return };
-        view.pods_before.entry(uid).or_insert(Touched { was: Some(entry), now: None }).now = None;
+        view.pods_before.entry(uid.clone()).or_insert(Touched { was: Some(entry), now: None }).now = None;
         self.changed.insert(node);
         if let Some(profile) = self.profile_of(class) {
             self.revoke(node, profile);
@@ -118,6 +118,7 @@ impl Compiler {
 
     /// Finds the policies of the classes again that may have others.
     pub(super) fn settle(&mut self) {
+        self.mark_selected();
         for id in std::mem::take(&mut self.pods.dirty) {
             if !std::mem::take(&mut self.pods.classes[id].is_dirty) {
                 continue;
@@ -137,11 +138,19 @@ impl Compiler {
         } else {
             self.pods.classes[id].pods.iter().collect()
         };
-        told.iter().for_each(|pod| self.depart(*pod));
-        recipe.iter().for_each(|recipe| self.profiles.hold_recipe(*recipe));
-        before.iter().for_each(|recipe| self.profiles.release_recipe(*recipe));
+        for pod in &told {
+            self.depart(*pod);
+        }
+        if let Some(recipe) = recipe {
+            self.profiles.hold_recipe(recipe);
+        }
+        if let Some(before) = before {
+            self.profiles.release_recipe(before);
+        }
         self.pods.classes[id].recipe = recipe;
-        told.iter().for_each(|pod| self.arrive(*pod));
+        for pod in told {
+            self.arrive(pod);
+        }
     }
 
     /// Gives a node a view of what its pods have now, as if it had been told.
@@ -246,7 +255,7 @@ impl Compiler {
         for (uid, Touched { was, now }) in std::mem::take(&mut view.pods_before) {
             if was != now.map(|pod| self.entry(pod)) {
                 let entry = now.map(|pod| self.pod_policy(pod, self.profile_of(self.pods.all[pod].class)));
-                delta.pods.insert(uid.to_string(), entry);
+                delta.pods.insert(uid.into(), entry);
             }
         }
         for (profile, was) in view.profiles_before.drain() {

@@ -262,7 +262,9 @@ proptest! {
         if seed.is_multiple_of(2) {
             left.reverse();
         }
-        left.into_iter().for_each(|change| fresh.apply(change));
+        for change in left {
+            fresh.apply(change);
+        }
         for name in names() {
             let bundle = compiler.bundle(&name);
             assert_closed(&bundle);

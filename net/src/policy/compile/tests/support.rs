@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::{Change, Compiler};
 use crate::lease::Protocol;
+use crate::policy::bundle::{Bundle, Members, Ordered, Peers, Ports};
 use crate::policy::input::{
     ClusterPolicy, Key, Labels, NamedPort, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, Requirement, Rule,
     Selector, Subject, Tier,
@@ -134,4 +135,64 @@ impl Compiler {
         ];
         kept.into_iter().sum()
     }
+}
+
+/// A compiler that knows these.
+pub fn compiler(changes: impl IntoIterator<Item = Change>) -> Compiler {
+    let mut compiler = Compiler::default();
+    changes.into_iter().for_each(|change| compiler.apply(change));
+    compiler
+}
+
+/// What a pod of node `a` may do, by its uid: a line for each rule.
+pub fn shown(compiler: &mut Compiler, uid: &str) -> Vec<String> {
+    let bundle = compiler.bundle(&"a".into());
+    let Some(id) = bundle.pods[uid].profile else { return vec!["no profile".into()] };
+    let profile = &bundle.profiles[&id];
+    let mut lines = Vec::new();
+    for (way, direction) in [("in", &profile.ingress), ("out", &profile.egress)] {
+        let mut step = |tier: &str, rule: &Ordered| {
+            let ports: Vec<String> = rule.ports.iter().map(|ports| shown_ports(*ports)).collect();
+            let (action, peers) = (format!("{:?}", rule.action).to_lowercase(), shown_peers(&bundle, &rule.peers));
+            lines.push(format!("{way} {tier} {} {action} {}: {peers}", rule.policy, ports.join(", ")));
+        };
+        direction.admin.iter().for_each(|rule| step("admin", rule));
+        direction.baseline.iter().for_each(|rule| step("baseline", rule));
+        if let Some(isolation) = &direction.isolated {
+            let names: Vec<&str> = isolation.policies.iter().map(|key| key.name.as_str()).collect();
+            lines.push(format!("{way} closed by {}", names.join(", ")));
+            for allow in &isolation.allows {
+                lines.push(format!("{way} {}: {}", shown_ports(allow.ports), shown_peers(&bundle, &allow.peers)));
+            }
+        }
+    }
+    lines
+}
+
+fn shown_ports(ports: Ports) -> String {
+    match ports {
+        Ports::Any => "any".into(),
+        Ports::All(protocol) => format!("{protocol:?}").to_lowercase(),
+        Ports::Range(protocol, first, last) if first == last => format!("{protocol:?} {first}").to_lowercase(),
+        Ports::Range(protocol, first, last) => format!("{protocol:?} {first}-{last}").to_lowercase(),
+        Ports::OfPeer => "named".into(),
+    }
+}
+
+fn shown_peers(bundle: &Bundle, peers: &Peers) -> String {
+    let Peers::In(sets) = peers else { return "anyone".into() };
+    let mut all: Vec<String> = sets.iter().map(|id| shown_members(&bundle.sets[id])).collect();
+    all.sort_unstable();
+    all.join(" + ")
+}
+
+pub fn shown_members(members: &Members) -> String {
+    let all: Vec<String> = match members {
+        Members::Addresses(all) => all.iter().map(ToString::to_string).collect(),
+        Members::Ports(all) => {
+            all.iter().map(|p| format!("{} {:?} {}", p.address, p.protocol, p.port).to_lowercase()).collect()
+        }
+        Members::Ranges(all) => all.iter().map(|range| format!("{}-{}", range.first, range.last)).collect(),
+    };
+    if all.is_empty() { "nobody yet".into() } else { all.join(" ") }
 }
