@@ -117,7 +117,7 @@ impl Policies {
         if receipts.is_empty() {
             return;
         }
-        match self.bundle.preview(&together) {
+        match self.bundle.preview(together) {
             Ok(effect) => self.go_on(effect, &LeaseChanges::new(), receipts),
             Err(misfit) => receipts.iter().for_each(|receipt| receipt.refuse(misfit.to_string())),
         }
@@ -179,13 +179,13 @@ impl Policies {
 
     /// Goes on by what became different.
     fn go_on(&mut self, effect: Delta, leases: &LeaseChanges, receipts: Vec<Arc<Receipt>>) {
-        let first = !std::mem::replace(&mut self.is_told, self.is_told || !receipts.is_empty());
+        self.is_told |= !receipts.is_empty();
         self.owed.extend(receipts);
         if !self.is_told {
             return;
         }
         let begun = Instant::now();
-        let changed = if first { Err(Error::Unknown) } else { self.table.change(&self.bundle, &effect, leases) };
+        let changed = self.table.change(&self.bundle, &effect, leases);
         self.pace.change();
         // It fits: it was previewed.
         _ = self.bundle.apply(effect);
@@ -196,7 +196,7 @@ impl Policies {
                 self.settle(true);
             }
             Ok(_) => self.settle(true),
-            // An earlier attempt failed, or there was none: what the kernel has is found out.
+            // An earlier attempt failed, or there was none yet: what the kernel has is found out.
             Err(Error::Unknown) => self.compare(),
             Err(error) => {
                 warn!(%error, "a change of policies failed: all of them are compared");
