@@ -228,8 +228,10 @@ fn quoted(text: &str) -> String {
     text.chars().flat_map(|c| c.is_ascii_punctuation().then_some('\\').into_iter().chain([c])).collect()
 }
 
+/// A name for a folder: the end of what a spec is called, by which it differs from others. Files have names of 255 bytes.
 fn file_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+    let plain: Vec<char> = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    plain[plain.len().saturating_sub(200)..].iter().collect()
 }
 
 /// The names that the file leaves out; everything that is wrong with it is told at once.
