@@ -61,13 +61,14 @@ impl PolicyTable {
     /// what an earlier one left, and one that hears of changes that it did not make undoes them.
     pub fn repair(&mut self, bundle: &Bundle, leases: &Leases) -> Result<Repair, Error> {
         self.program = None;
+        let (program, change) = Program::of(bundle, leases)?;
         if !bundle.is_enforced {
             let was_there = self.exists()?;
             let removed = if was_there { Repair::Mended(self.remove()?) } else { Repair::Nothing };
-            self.program = Some(Program::default());
+            // The leases are needed when policies come into force.
+            self.program = Some(program);
             return Ok(removed);
         }
-        let (program, change) = Program::of(bundle, leases)?;
         let view = View { before: bundle, delta: &Delta::default() };
         let differences = match self.exists()? {
             true => self.differences(&Wanted { view, program: &program })?,

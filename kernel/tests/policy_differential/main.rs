@@ -88,19 +88,26 @@ impl Node {
         })
     }
 
-    /// Gives the kernel a half of the cluster's policies first, and then changes that to what there is.
+    /// Gives the kernel a half of the cluster's policies first, and then makes of that what there is: anew or from what the
+    /// last cluster left, and by a change or by a look at what is there.
     fn program(&mut self, world: &World, seed: u64) {
-        let before = bundle(&half(world), seed);
+        let before = bundle(&half(world, seed), seed);
         let after = bundle(world, seed);
-        let leases: Leases = pods_here(world)
-            .map(|pod| (pod.uid.clone(), pod.addresses.clone()))
-            .filter(|(_, own)| !own.is_empty())
-            .collect();
-        let (early, late): (Leases, Leases) =
-            leases.into_iter().partition(|(uid, _)| (seed ^ u64::from(uid.as_bytes()[1])).is_multiple_of(2));
-        let late: LeaseChanges = late.into_iter().map(|(uid, addresses)| (uid, Some(addresses))).collect();
-        self.table.load(&before, &early, Meanwhile::Closed).unwrap();
-        self.table.change(&before, &Delta::between(&before, &after), &late).unwrap();
+        let own = pods_here(world).map(|pod| (pod.uid.clone(), pod.addresses.clone()));
+        let leases: Leases = own.filter(|(_, addresses)| !addresses.is_empty()).collect();
+        let is_early = |uid: &str| (seed ^ u64::from(uid.as_bytes()[1])).is_multiple_of(2);
+        let (early, late): (Leases, Leases) = leases.clone().into_iter().partition(|(uid, _)| is_early(uid));
+        if seed & 4 == 0 {
+            self.table.load(&before, &early, Meanwhile::Closed).unwrap();
+        } else {
+            self.table.repair(&before, &early).unwrap();
+        }
+        if seed & 8 == 0 {
+            self.table.repair(&after, &leases).unwrap();
+        } else {
+            let late: LeaseChanges = late.into_iter().map(|(uid, addresses)| (uid, Some(addresses))).collect();
+            self.table.change(&before, &Delta::between(&before, &after), &late).unwrap();
+        }
     }
 }
 
@@ -113,16 +120,17 @@ fn bundle(world: &World, seed: u64) -> Bundle {
     compiled::bundles(world, seed).remove(&NodeName(NODE.to_owned())).unwrap_or_default()
 }
 
-/// The cluster with every other policy, and with no labels of every other pod.
-fn half(world: &World) -> World {
+/// The cluster with every other policy or none, and with no labels of every other pod.
+fn half(world: &World, seed: u64) -> World {
     let mut half = world.clone();
     let mut odd = false;
     let mut every_other = || {
         odd = !odd;
         odd
     };
-    half.policies.retain(|_| every_other());
-    half.cluster_policies.retain(|_| every_other());
+    let has_policies = seed & 16 == 0;
+    half.policies.retain(|_| every_other() && has_policies);
+    half.cluster_policies.retain(|_| every_other() && has_policies);
     half.pods.iter_mut().filter(|_| every_other()).for_each(|pod| pod.labels.clear());
     half
 }
