@@ -1,6 +1,6 @@
 //! The operator's certificates: it issues them itself.
 //!
-//! Authorities are kept in a Secret, their certificates are published in a ConfigMap. When one is half as old as it may
+//! Authorities are kept in a Secret, their certificates are published in a `ConfigMap`. When one is half as old as it may
 //! become, the next one is made and published; a day later, when every agent can know it, the next one signs; two days
 //! after that nothing is left that the old one signed, and it goes. Each replica signs itself a certificate for a day.
 //!
