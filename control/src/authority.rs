@@ -120,6 +120,10 @@ impl Authorities {
         self.0.iter().filter(signs).max_by_key(|authority| authority.signs_from)
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Their certificates, for agents: in PEM, one behind the other.
     pub fn published(&self) -> String {
         self.0.iter().map(|authority| authority.certificate.as_str()).collect()
