@@ -218,7 +218,7 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
         Expr::Jump { chain } => verdict(w, n::JUMP, Some(chain)),
         Expr::Goto { chain } => verdict(w, n::GOTO, Some(chain)),
         Expr::Return => verdict(w, n::RETURN, None),
-        Expr::Count | Expr::Foreign { .. } => {}
+        Expr::Count | Expr::Untracked | Expr::Foreign { .. } => {}
     }
 }
 
