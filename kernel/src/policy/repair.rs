@@ -70,9 +70,10 @@ impl PolicyTable {
             return Ok(removed);
         }
         let view = View { before: bundle, delta: &Delta::default() };
-        let differences = match self.exists()? {
-            true => self.differences(&Wanted { view, program: &program })?,
-            false => Differences { is_foreign: true, ..Differences::default() },
+        let differences = if self.exists()? {
+            self.differences(&Wanted { view, program: &program })?
+        } else {
+            Differences { is_foreign: true, ..Differences::default() }
         };
         let outcome = if differences.is_foreign {
             self.attempt(|table| table.make_table(view, &program, &change, true))?;

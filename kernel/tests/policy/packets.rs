@@ -145,7 +145,7 @@ fn a_pod_that_is_not_known_sends_nothing_and_gets_nothing_but_of_its_node() {
 #[test]
 fn connections_live_through_changes_and_new_ones_follow_them() {
     isolated("packets::connections_live_through_changes_and_new_ones_follow_them", || {
-        make(&["a", "b", "c"]);
+        make(&["a", "b", "c", "d"]);
         let ingress = isolation(&["x/y"], vec![allow(tcp(80), from_sets(&[FRIENDS]))]);
         let before = set_of(case(ingress, Direction::default(), &["b", "c"]), FRIENDS, &["b"]);
         let mut table = load(&before);
@@ -173,6 +173,19 @@ fn connections_live_through_changes_and_new_ones_follow_them() {
         table.change(&after.bundle, &delta, &LeaseChanges::new()).unwrap();
         expect("b", "a", &[(Tcp(80), true)]);
         assert!(!table.exists().unwrap());
+        // And into force again, with a pod that came meanwhile.
+        let mut off = after.bundle.clone();
+        off.apply(delta).unwrap();
+        let pods = with(Case::enforced(), "d", None);
+        let uid = "d".to_owned();
+        let came = Delta { pods: [(uid.clone(), pods.bundle.pods.get(&uid).cloned())].into(), ..Delta::default() };
+        let lease = [(uid.clone(), pods.leases.get(&uid).cloned())].into();
+        assert_eq!(table.change(&off, &came, &lease).unwrap().transactions, 0);
+        off.apply(came).unwrap();
+        let on = Delta { is_enforced: Some(true), ..Delta::default() };
+        table.change(&off, &on, &LeaseChanges::new()).unwrap();
+        expect("b", "a", &[(Tcp(80), false)]);
+        expect("b", "d", &[(Tcp(80), true)]);
     });
 }
 
