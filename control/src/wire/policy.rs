@@ -18,10 +18,10 @@ const CHANGE: u32 = 2;
 const GONE: u32 = 3;
 
 /// How many members of a set go into one message at most.
-const MEMBERS: usize = 4096;
+const MEMBERS: usize = 1024;
 
 /// About how large a piece becomes, in bytes.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 8 * 1024;
 
 /// Writes a delta in pieces, of which each is a delta too; read one after the other they say the same.
 pub fn write(delta: &Delta) -> Vec<Bytes> {
