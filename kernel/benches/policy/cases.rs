@@ -153,7 +153,9 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 fn series(times: &[Duration]) -> Series {
     let mut series = Series::default();
-    times.iter().for_each(|wall| series.push(Sample { wall: *wall, cpu: Duration::ZERO }));
+    for wall in times {
+        series.push(Sample { wall: *wall, cpu: Duration::ZERO });
+    }
     series
 }
 

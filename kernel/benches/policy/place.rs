@@ -79,7 +79,9 @@ impl Place {
         let server = pod.run(|| UdpSocket::bind((self.pod, port)).unwrap()).unwrap();
         let client = peer.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap()).unwrap();
         client.connect((self.pod, port)).unwrap();
-        [&client, &server].map(|socket| socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap());
+        for socket in [&client, &server] {
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        }
         exchange(&client, &server);
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {

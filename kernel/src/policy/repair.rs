@@ -258,10 +258,14 @@ impl PolicyTable {
             if *is_there {
                 self.writer.flush_chain(about, name);
             }
-            rules.iter().for_each(|rule| self.writer.rule(about, name, rule));
+            for rule in rules {
+                self.writer.rule(about, name, rule);
+            }
             self.roll(LONG)?;
         }
-        differences.flush.iter().for_each(|name| self.writer.flush_set(about, name));
+        for name in &differences.flush {
+            self.writer.flush_set(about, name);
+        }
         for (name, elements) in &differences.remove {
             self.writer.remove(about, name, elements.iter().cloned());
         }
@@ -269,9 +273,15 @@ impl PolicyTable {
             self.writer.add(about, name, elements.iter().cloned());
             self.roll(LONG)?;
         }
-        differences.old_chains.iter().for_each(|name| self.writer.flush_chain(about, name));
-        differences.old_sets.iter().for_each(|name| self.writer.delete_set(about, name));
-        differences.old_chains.iter().for_each(|name| self.writer.delete_chain(about, name));
+        for name in &differences.old_chains {
+            self.writer.flush_chain(about, name);
+        }
+        for name in &differences.old_sets {
+            self.writer.delete_set(about, name);
+        }
+        for name in &differences.old_chains {
+            self.writer.delete_chain(about, name);
+        }
         self.commit()
     }
 }
@@ -279,7 +289,9 @@ impl PolicyTable {
 impl Differences {
     fn chain(&mut self, name: &str, rules: &[Rule], found: Option<&fnv::FnvHasher>) {
         let mut hash = fnv::FnvHasher::default();
-        rules.iter().for_each(|rule| rule.hash(&mut hash));
+        for rule in rules {
+            rule.hash(&mut hash);
+        }
         if found.is_none_or(|found| found.finish() != hash.finish()) {
             self.chains.push((name.to_owned(), rules.to_vec(), found.is_some()));
         }
