@@ -14,11 +14,10 @@ use towpath_net::policy::objects::{Kind, Object, Way, common_set, denied, pods_m
 use towpath_net::policy::program::{Program, render};
 use towpath_net::policy::skeleton::{Shape, base_chains, inner_chains, sets};
 
-use super::encode::{Element, Key, flags};
-use super::read::{Found, FoundSet, Leads};
+use super::encode::{Element, Key};
+use super::read::{Found, FoundSet};
 use super::write::{LONG, borders};
 use super::{About, Error, PolicyTable, Written};
-use crate::nft::encode::type_number;
 
 /// How often a table that changes while it is read is read again.
 const ATTEMPTS: usize = 10;
@@ -352,24 +351,6 @@ impl Wanted<'_> {
     ) -> BTreeMap<Key, Option<Verdict>> {
         let ours = self.program.bindings().filter(|binding| binding.family() == family);
         ours.map(|binding| element((binding.address, binding.verdict(way)))).collect()
-    }
-}
-
-impl FoundSet {
-    fn is(&self, shape: &Shape) -> bool {
-        // `NFT_SET_EXPR` (`linux/netfilter/nf_tables.h`) is told of those that count.
-        const COUNTS: u32 = 0x100;
-        self.flags & !COUNTS == flags(shape) && self.key == type_number(&shape.key) && self.counts == shape.counts
-    }
-}
-
-impl Leads {
-    fn is(&self, verdict: Option<Verdict>) -> bool {
-        match (self, verdict) {
-            (Self::Nowhere, None) | (Self::Back, Some(Verdict::Return)) => true,
-            (Self::To(chain), Some(Verdict::Goto(object))) => *chain == object.to_string(),
-            _ => false,
-        }
     }
 }
 
