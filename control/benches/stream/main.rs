@@ -19,10 +19,12 @@ use towpath_control::metrics::Refusal;
 use towpath_control::server::Limits;
 use towpath_net::policy::bundle::{Delta, Members, PodPolicy, SetDelta, SetId};
 
-use harness::{Map, Operator, Start, key, peer, until};
+use harness::{Agent, Map, Operator, Start, key, peer, until};
 
 /// Nodes of the cluster.
 const NODES: u16 = 5000;
+/// Agents that have no stream yet.
+const AT_ONCE: usize = 64;
 /// Updates of one agent, one after the other.
 const UPDATES: u32 = 2000;
 
@@ -46,12 +48,21 @@ async fn agents(address: SocketAddr, count: u16) {
     let mut authorities = String::new();
     std::io::stdin().read_to_string(&mut authorities).unwrap();
     let map = Map::at(address, authorities);
-    let _all: Vec<_> = (0..count).map(|number| Start::new(&format!("n{number}")).go(&map)).collect();
+    let mut all: Vec<Agent> = Vec::new();
+    for number in 0..count {
+        // They all share this machine: no more at once than it can serve in the time that they have.
+        until(|| all.iter().rev().take(AT_ONCE * 2).filter(|agent| agent.metrics.streams.get() == 0).count() < AT_ONCE)
+            .await;
+        all.push(Start::new(&format!("n{number}")).go(&map));
+    }
     std::future::pending::<()>().await;
 }
 
 /// Ended with the benchmark, and what they wrote with them.
-struct Agents(Child, TempDir);
+struct Agents {
+    child: Child,
+    _folder: TempDir,
+}
 
 impl Agents {
     fn start(operator: &Operator, count: u16) -> Self {
@@ -63,14 +74,14 @@ impl Agents {
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(operator.authorities.published().as_bytes()).unwrap();
-        Self(child, folder)
+        Self { child, _folder: folder }
     }
 }
 
 impl Drop for Agents {
     fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
+        _ = self.child.kill();
+        _ = self.child.wait();
     }
 }
 

@@ -291,6 +291,7 @@ impl Map {
     }
 
     /// One replica, wherever it runs.
+    #[allow(dead_code, reason = "only the benchmark has agents in a process of their own")]
     pub fn at(address: SocketAddr, authorities: String) -> Self {
         let map = Self::default();
         map.0.lock().unwrap().insert(address, authorities);
