@@ -127,7 +127,7 @@ pub struct Server<B, J> {
 }
 
 impl<B: Backend, J: Judge> Server<B, J> {
-    /// A server that takes its certificates from `tls` ([`crate::certificate::server_config`]).
+    /// A server that takes its certificates from `tls` ([`crate::authority::server_config`]).
     pub fn new(
         backend: Arc<B>,
         authenticator: Arc<Authenticator<J>>,
