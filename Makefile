@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
-.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni bench-peers bench-throughput bench-healing bench-policy-compile test-policy
+.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni bench-peers bench-throughput bench-healing bench-policy bench-control bench-policy-compile test-policy
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -35,6 +35,12 @@ bench-throughput: setup ## Measure what a connection between pods carries, again
 
 bench-healing: setup ## Alter 100,000 things of a node at random, and measure how long their repair takes
 	@scripts/bench-healing.sh
+
+bench-policy: setup ## Measure what policies cost in the kernel of a node against nft -f, and against the bars
+	@scripts/bench-policy.sh
+
+bench-control: setup ## Measure what agents cost an operator: updates there and back, and memory
+	@scripts/bench-control.sh
 
 bench-policy-compile: setup ## Compile the policies of whole clusters, cold and change by change, against the bars
 	@scripts/bench-policy-compile.sh

@@ -39,7 +39,7 @@ struct Open {
 impl Assembly {
     /// Takes a message, and gives what is whole by it.
     pub fn take(&mut self, bytes: &[u8]) -> Result<Option<FromOperator>, Malformed> {
-        let message = wire::FromOperator::decode(bytes).map_err(undecodable)?;
+        let message = wire::FromOperator::decode(bytes).map_err(|error| undecodable(&error))?;
         self.take_message(message)
     }
 
@@ -79,7 +79,7 @@ impl Update {
             }
         }
         for bytes in &part.policy {
-            let piece = wire::Policy::decode(bytes.as_ref()).map_err(undecodable).within("policy")?;
+            let piece = wire::Policy::decode(bytes.as_ref()).map_err(|error| undecodable(&error)).within("policy")?;
             let piece = policy::read(piece).within("policy")?;
             self.policy.merge(piece).map_err(|_| Malformed::new("policy.sets", Fault::Contradiction))?;
         }
@@ -89,6 +89,6 @@ impl Update {
 
 /// Reads a batch of peers.
 fn read_peers(bytes: &[u8]) -> Result<Vec<(NodeName, Option<Peer>)>, Malformed> {
-    let batch = wire::Peers::decode(bytes).map_err(undecodable).within("peers")?;
+    let batch = wire::Peers::decode(bytes).map_err(|error| undecodable(&error)).within("peers")?;
     scalar::read_all(batch.peers, "peers", peer::read_named)
 }

@@ -1,6 +1,6 @@
 //! The operator's certificates: it issues them itself.
 //!
-//! Authorities are kept in a Secret, their certificates are published in a ConfigMap. When one is half as old as it may
+//! Authorities are kept in a Secret, their certificates are published in a `ConfigMap`. When one is half as old as it may
 //! become, the next one is made and published; a day later, when every agent can know it, the next one signs; two days
 //! after that nothing is left that the old one signed, and it goes. Each replica signs itself a certificate for a day.
 //!
@@ -118,6 +118,10 @@ impl Authorities {
     fn signer(&self, now: SystemTime) -> Option<&Authority> {
         let signs = |authority: &&Authority| authority.signs_from.time() <= now + LEEWAY && authority.is_good(now);
         self.0.iter().filter(signs).max_by_key(|authority| authority.signs_from)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Their certificates, for agents: in PEM, one behind the other.

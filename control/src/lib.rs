@@ -47,7 +47,7 @@ mod wire;
 #[cfg(feature = "transport")]
 pub const OPERATOR: &str = "towpath-operator";
 
-/// The ConfigMap that holds the certificates of the operator's authorities.
+/// The `ConfigMap` that holds the certificates of the operator's authorities.
 #[cfg(feature = "transport")]
 pub const CONFIG_MAP: &str = "towpath-control";
 

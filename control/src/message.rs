@@ -69,7 +69,7 @@ pub struct Attached {
 
 /// Reads what an agent says.
 pub fn read_from_agent(bytes: &[u8]) -> Result<FromAgent, Malformed> {
-    let message = wire::FromAgent::decode(bytes).map_err(undecodable)?;
+    let message = wire::FromAgent::decode(bytes).map_err(|error| undecodable(&error))?;
     from_agent(message)
 }
 
@@ -78,7 +78,7 @@ pub fn write_from_agent(said: &FromAgent) -> Vec<u8> {
     to_operator(said).encode_to_vec()
 }
 
-pub(crate) fn undecodable(error: prost::DecodeError) -> Malformed {
+pub(crate) fn undecodable(error: &prost::DecodeError) -> Malformed {
     Malformed::new("message", Fault::Encoding(error.to_string()))
 }
 

@@ -9,10 +9,10 @@ use crate::wire::peer::write_named;
 use crate::wire::{policy, schema as wire};
 
 /// How many peers are written together.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
 
-/// About how large a part becomes, in bytes.
-const PART: usize = 128 * 1024;
+/// About how large a part becomes, in bytes. A connection keeps a buffer of the size of the largest.
+const PART: usize = 16 * 1024;
 
 /// Writes an update: the messages that tell it.
 pub fn write(nonce: Nonce, update: &Update) -> Vec<Vec<u8>> {

@@ -83,7 +83,7 @@ pub fn read(bytes: &[u8]) -> Result<Snapshot, Damage> {
     if Sha256::digest(body).as_slice() != checksum {
         return Err(Damage::Checksum);
     }
-    let mut saved = wire::Saved::decode(body).map_err(undecodable).map_err(Damage::Malformed)?;
+    let mut saved = wire::Saved::decode(body).map_err(|error| undecodable(&error))?;
     let own = std::mem::take(&mut saved.own).to_vec();
     Ok(Snapshot { own, state: read_state(saved)? })
 }

@@ -4,6 +4,7 @@
 //! without one.
 
 mod cni;
+mod control;
 mod domain;
 mod netlink;
 mod state;
@@ -13,6 +14,8 @@ mod state;
 pub enum Target {
     /// The configuration on the standard input, for all verbs.
     Config,
+    /// What the operator and agents say to each other.
+    Control,
     /// The environment, `CNI_ARGS` among it.
     Environment,
     /// What a user declares.
@@ -33,8 +36,9 @@ pub enum Target {
 
 impl Target {
     /// All of them, with the names of their programs and of their folders in the corpus.
-    pub const ALL: [(&'static str, Self); 9] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("config", Self::Config),
+        ("control", Self::Control),
         ("environment", Self::Environment),
         ("intent", Self::Intent),
         ("lease", Self::Lease),
@@ -49,6 +53,7 @@ impl Target {
     pub fn check(self, data: &[u8]) {
         match self {
             Self::Config => cni::config(data),
+            Self::Control => control::message(data),
             Self::Environment => cni::environment(data),
             Self::Intent => domain::intent(data),
             Self::Lease => state::lease(data),

@@ -142,7 +142,7 @@ impl Node {
         assert_eq!(seen.neighbours, self.desired.neighbours, "{because}");
         assert_eq!(seen.stations, self.desired.stations, "{because}");
         assert_eq!(seen.sysctls, self.desired.sysctls, "{because}");
-        let routes: BTreeMap<IpNet, Target> = seen.routes.iter().map(|r| (r.destination, r.target.clone())).collect();
+        let routes: BTreeMap<IpNet, Target> = seen.routes.iter().map(|r| (r.destination, r.target)).collect();
         assert_eq!(routes, self.desired.routes, "{because}");
         let again = converge(&mut self.kernel, &self.desired, &seen);
         assert!(again.done.is_empty() && again.failed.is_empty(), "{because}: {again:?}");

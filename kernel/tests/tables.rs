@@ -104,8 +104,8 @@ fn a_tunnel_takes_packets_of_known_nodes_with_their_own_pods_inside() {
         let arriving = rules("input");
         assert_eq!(arriving.len(), 17, "{arriving:#?}");
         for expected in [
-            "udp dport 4789 @th,96,24 0x1000 ip daddr 172.16.30.3 jump from-vxlan-v4",
-            "udp dport 4789 @th,96,24 0x1000 meta nfproto 2 drop",
+            "udp dport 4789 @th,96,32 & 0xffffff00 == 0x100000 ip daddr 172.16.30.3 jump from-vxlan-v4",
+            "udp dport 4789 @th,96,32 & 0xffffff00 == 0x100000 meta nfproto 2 drop",
             "udp dport 6081 ip6 daddr fd00:30::3 jump from-geneve-v6",
             "meta l4proto 41 ip6 daddr fd00:30::3 jump from-ipip-v6",
             "meta nfproto 10 meta l4proto 4 drop",
@@ -126,7 +126,7 @@ fn a_tunnel_takes_packets_of_known_nodes_with_their_own_pods_inside() {
             "from-geneve-v4",
             &[
                 "meta nfproto 2 @th,64,8 & 0x3f != 0x0 drop",
-                "meta nfproto 2 @th,96,24 != 0x1000 drop",
+                "meta nfproto 2 @th,96,32 & 0xffffff00 != 0x100000 drop",
                 "@th,224,16 0x800 ip saddr . @th,336,32 & 0xffffff00 @tunnels-v4-v4-24 accept",
                 "@th,224,16 0x800 ip saddr . @th,336,32 & 0xffffffe0 @tunnels-v4-v4-27 accept",
                 "@th,224,16 0x800 ip saddr . @th,336,32 @tunnels-v4-v4-32 accept",
@@ -185,6 +185,26 @@ fn what_leaves_the_cluster_goes_to_no_range_of_pods_and_to_no_network_of_another
              @cluster-v6-56 ip6 daddr & ffff:ffff:ffff:ffff:: != @cluster-v6-64 masquerade fully-random",
         ];
         assert_eq!(leaving, expected);
+    });
+}
+
+/// Only between this node's own address and those of nodes.
+#[test]
+fn packets_between_nodes_with_a_tunnel_in_them_are_not_tracked() {
+    isolated("packets_between_nodes_with_a_tunnel_in_them_are_not_tracked", || {
+        put(&table(Transports::only(Transport::Vxlan)));
+        let arriving = [
+            "th dport 4789 meta l4proto 17 ip daddr 172.16.30.3 notrack accept",
+            "th dport 4789 meta l4proto 17 ip6 daddr fd00:30::3 notrack accept",
+        ];
+        assert_eq!(rules("guard")[..2], arriving);
+        assert_rules(
+            "untracked",
+            &[
+                "th dport 4789 meta l4proto 17 ip saddr 172.16.30.3 ip daddr @nodes-v4 notrack",
+                "th dport 4789 meta l4proto 17 ip6 saddr fd00:30::3 ip6 daddr @nodes-v6 notrack",
+            ],
+        );
     });
 }
 

@@ -2,9 +2,9 @@
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use tikv_jemallocator::Jemalloc;
 use towpath_node_agent::args::{Action, Command, LogFormat};
 use towpath_node_agent::command::execute;
-use tikv_jemallocator::Jemalloc;
 use tracing_subscriber::EnvFilter;
 
 /// It gives back what a turn took, some seconds later: that of the C library keeps it for as long as anything behind it is

@@ -47,3 +47,40 @@ fn judgement(status: TokenReviewStatus) -> Judgement {
     });
     Judgement::Authentic { user: username.unwrap_or_default(), node: node.map(NodeName) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn reviewed(audience: &str, nodes: &[&str]) -> TokenReviewStatus {
+        let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+        let user = UserInfo {
+            username: Some("system:serviceaccount:towpath-system:towpath-agent".to_owned()),
+            extra: Some(BTreeMap::from([(NODE_NAME.to_owned(), nodes)])),
+            ..UserInfo::default()
+        };
+        let audiences = Some(vec![audience.to_owned()]);
+        TokenReviewStatus { authenticated: Some(true), audiences, user: Some(user), error: None }
+    }
+
+    #[test]
+    fn the_node_of_a_token_is_what_the_api_server_says() {
+        let Judgement::Authentic { user, node } = judgement(reviewed(AUDIENCE, &["n1"])) else { panic!() };
+        assert_eq!(user, "system:serviceaccount:towpath-system:towpath-agent");
+        assert_eq!(node, Some("n1".into()));
+    }
+
+    #[test]
+    fn what_is_not_clearly_good_is_refused_or_has_no_node() {
+        for nodes in [&[][..], &[""], &["n1", "n2"]] {
+            assert!(matches!(judgement(reviewed(AUDIENCE, nodes)), Judgement::Authentic { node: None, .. }));
+        }
+        let unheeded = TokenReviewStatus { audiences: None, ..reviewed(AUDIENCE, &["n1"]) };
+        let unauthentic = TokenReviewStatus { authenticated: Some(false), ..reviewed(AUDIENCE, &["n1"]) };
+        for status in [reviewed("other", &["n1"]), unheeded, unauthentic, TokenReviewStatus::default()] {
+            assert!(matches!(judgement(status), Judgement::Refused(_)));
+        }
+    }
+}

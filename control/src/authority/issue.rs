@@ -8,15 +8,17 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::ServerConfig;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tracing::info;
 
 use super::{Authorities, Authority, CERTIFICATE_LIFE, LEEWAY};
 use crate::OPERATOR;
-use crate::tls::{ALPN, is_trusted};
+use crate::tls::{ALPN, TlsError, operator_name, roots};
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,20 @@ fn certificate(authority: &Authority, now: SystemTime) -> Result<CertifiedKey, I
     }
     let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     Ok(CertifiedKey::new(vec![certificate.der().clone()], ring::sign::any_supported_type(&private)?))
+}
+
+/// Whether agents that have the authorities of `pem` believe a certificate.
+fn is_trusted(certificate: &CertificateDer<'_>, pem: &str, now: SystemTime) -> bool {
+    let check = || -> Result<(), TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(pem)?), provider).build();
+        let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(since);
+        verifier.verify_server_cert(certificate, &[], &operator_name()?, &[], now)?;
+        Ok(())
+    };
+    check().is_ok()
 }
 
 /// The certificate of this replica, which is another one from time to time.

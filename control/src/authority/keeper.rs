@@ -86,16 +86,18 @@ pub struct Keeper<S> {
     store: S,
     certificates: Arc<Certificates>,
     clock: fn() -> SystemTime,
+    /// Those that were there last.
+    known: Authorities,
 }
 
 impl<S: Store> Keeper<S> {
     /// A keeper of this replica's `certificates`.
     pub fn new(store: S, certificates: Arc<Certificates>, clock: fn() -> SystemTime) -> Self {
-        Self { store, certificates, clock }
+        Self { store, certificates, clock, known: Authorities::default() }
     }
 
     /// Keeps them for ever. Where `leads` does not hold, authorities are used, and not written.
-    pub async fn keep(self, leads: impl Fn() -> bool) {
+    pub async fn keep(mut self, leads: impl Fn() -> bool) {
         loop {
             let pause = match self.turn(leads()).await {
                 Ok(()) => PERIOD,
@@ -109,31 +111,45 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Brings everything up to date once.
-    pub async fn turn(&self, leads: bool) -> Result<(), StoreError> {
+    /// Brings everything up to date once. While the store does not answer, certificates are of the authorities that were
+    /// there last.
+    pub async fn turn(&mut self, leads: bool) -> Result<(), StoreError> {
         let now = (self.clock)();
+        match self.authorities(leads, now).await {
+            Ok(authorities) => {
+                self.known = authorities;
+                self.certificates.renew(&self.known, now)?;
+                Ok(())
+            }
+            Err(error) => {
+                if !self.known.is_empty() {
+                    self.certificates.renew(&self.known, now)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Those that there are now; made, changed and published where this replica leads.
+    async fn authorities(&self, leads: bool, now: SystemTime) -> Result<Authorities, StoreError> {
         let loaded = self.store.load().await?;
         let created = loaded.as_ref().and_then(|loaded| loaded.created);
         if created.is_some_and(|created| now + LEEWAY < created) {
             return Err(StoreError::Clock);
         }
-        let mut authorities = loaded.as_ref().map(|loaded| loaded.authorities.clone()).unwrap_or_default();
-        if leads {
-            if authorities.turn(now)? {
-                if self.store.store(&authorities, loaded.as_ref()).await? == Stored::Conflict {
-                    // Whoever was first has made the same that this replica would have.
-                    let loaded = self.store.load().await?.ok_or(StoreError::NotYet)?;
-                    authorities = loaded.authorities;
-                } else {
-                    info!("authorities changed");
-                }
-            }
-            // Before any certificate is shown that only they make believed.
-            self.store.publish(&authorities.published()).await?;
-        } else if loaded.is_none() {
-            return Err(StoreError::NotYet);
+        if !leads {
+            return loaded.map(|loaded| loaded.authorities).ok_or(StoreError::NotYet);
         }
-        self.certificates.renew(&authorities, now)?;
-        Ok(())
+        let mut authorities = loaded.as_ref().map(|loaded| loaded.authorities.clone()).unwrap_or_default();
+        if authorities.turn(now)? {
+            match self.store.store(&authorities, loaded.as_ref()).await? {
+                Stored::Done => info!("authorities changed"),
+                // Whoever was first has done the same that this replica would have.
+                Stored::Conflict => authorities = self.store.load().await?.ok_or(StoreError::NotYet)?.authorities,
+            }
+        }
+        // Before any certificate is shown that only they make believed.
+        self.store.publish(&authorities.published()).await?;
+        Ok(authorities)
     }
 }

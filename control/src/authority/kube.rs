@@ -1,4 +1,4 @@
-//! A Secret for the authorities, and a ConfigMap for their certificates.
+//! A Secret for the authorities, and a `ConfigMap` for their certificates.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

@@ -41,7 +41,7 @@ pub enum DirectoryError {
     Late,
 }
 
-/// The API server's: the `EndpointSlice`s of the operator's Service, and its ConfigMap.
+/// The API server's: the `EndpointSlice`s of the operator's Service, and its `ConfigMap`.
 pub struct KubeDirectory {
     slices: Api<EndpointSlice>,
     config_maps: Api<ConfigMap>,
@@ -87,4 +87,36 @@ fn addresses(slice: &EndpointSlice) -> Vec<SocketAddr> {
     let ready = endpoints.filter(|endpoint| is_ready(endpoint.conditions.as_ref().and_then(|is| is.ready)));
     let addresses = ready.flat_map(|endpoint| &endpoint.addresses);
     addresses.filter_map(|address| Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, port))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn replicas_are_the_ready_addresses_of_the_port() {
+        let slice = serde_json::from_value(json!({
+            "metadata": {"name": "towpath-operator-abc"}, "addressType": "IPv4",
+            "ports": [{"name": "metrics", "port": 9090}, {"name": "control", "port": 7443}],
+            "endpoints": [
+                {"addresses": ["192.168.0.1"], "conditions": {"ready": true}},
+                {"addresses": ["192.168.0.2"], "conditions": {"ready": false}},
+                {"addresses": ["192.168.0.3"]},
+                {"addresses": ["a-name"]},
+            ],
+        }));
+        let expected = ["192.168.0.1:7443", "192.168.0.3:7443"].map(|address| address.parse().unwrap());
+        assert_eq!(addresses(&slice.unwrap()), expected);
+    }
+
+    #[test]
+    fn a_slice_without_the_port_has_no_replicas() {
+        let slice = json!({
+            "metadata": {}, "addressType": "IPv6", "ports": null,
+            "endpoints": [{"addresses": ["fd00::1"]}],
+        });
+        assert_eq!(addresses(&serde_json::from_value(slice).unwrap()), []);
+    }
 }

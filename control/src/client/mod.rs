@@ -1,6 +1,7 @@
 //! An agent's side: finds a replica of the operator, whatever becomes of the one it had, and follows it.
 
 mod backoff;
+mod belief;
 mod connect;
 mod directory;
 mod following;
@@ -27,9 +28,10 @@ pub use handle::{Handle, Ticket};
 use crate::malformed::Malformed;
 use crate::message::{Hello, VERSION};
 use crate::metrics::ClientMetrics;
-use crate::tls::{TlsError, client_config};
+use crate::tls::TlsError;
 use crate::update::{Holdings, Update};
 use backoff::Backoff;
+use belief::client_config;
 use connect::{ConnectError, Stream, connect};
 use following::Following;
 use remembered::Memory;

@@ -103,8 +103,8 @@ fn http2<B: Backend, J: Judge>(
         .max_concurrent_streams(1)
         .max_header_list_size(16 * 1024)
         .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(128 * 1024)
-        .max_send_buf_size(128 * 1024)
+        .initial_connection_window_size(64 * 1024)
+        .max_send_buf_size(32 * 1024)
         .keep_alive_interval(limits.keepalive)
         .keep_alive_timeout(limits.keepalive);
     let (server, tie) = (server.clone(), tie.clone());

@@ -35,7 +35,8 @@ pub trait Backend: Send + Sync + 'static {
     /// into no other one of this node. No change may be missed or come twice in between.
     fn open(&self, node: &NodeName, holdings: &Holdings, outbox: &Arc<Outbox>) -> Result<Opening, Unready>;
 
-    /// The agent of a node came, and these pods of the node have addresses, no others. Comes before [`Self::open`].
+    /// The agent of a node came, and these pods of the node have addresses, no others. Comes before [`Self::open`]. The
+    /// node is proven; that the pods are of this node is the agent's word, and for the backend to check.
     fn attachments(&self, node: &NodeName, attached: Vec<Attached>);
 
     /// A pod of the node has addresses now.
@@ -126,7 +127,7 @@ pub struct Server<B, J> {
 }
 
 impl<B: Backend, J: Judge> Server<B, J> {
-    /// A server that takes its certificates from `tls` ([`crate::certificate::server_config`]).
+    /// A server that takes its certificates from `tls` ([`crate::authority::server_config`]).
     pub fn new(
         backend: Arc<B>,
         authenticator: Arc<Authenticator<J>>,

@@ -130,7 +130,7 @@ impl Pending {
         match self {
             Self::Forgotten | Self::Forgetting => Self::Forgotten,
             // The first change is taken however large it is: whoever made it had to hold it too.
-            Self::Nothing => Self::Changes(Changes::default().with(peers, policy).unwrap_or_default()),
+            Self::Nothing => Changes::default().with(peers, policy).map_or(Self::Forgotten, Self::Changes),
             Self::Changes(changes) => match changes.with(peers, policy) {
                 Some(changes) if changes.weight <= MOST => Self::Changes(changes),
                 _ => Self::Forgotten,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use towpath_net::state::NodeName;
 use tracing::{debug, info, warn};
 
@@ -162,7 +162,10 @@ fn read<B, J>(server: &Server<B, J>, message: Result<Option<wire::FromAgent>, St
     let message = match message {
         Ok(Some(message)) => message,
         Ok(None) => return Err(End::Gone),
-        Err(status) if status.code() == tonic::Code::OutOfRange => return Err(malformed(status.message())),
+        // Too large, or no Protocol Buffer.
+        Err(status) if matches!(status.code(), Code::OutOfRange | Code::Internal) => {
+            return Err(malformed(status.message()));
+        }
         Err(status) => {
             debug!(%status, "stream ended");
             return Err(End::Gone);

@@ -18,10 +18,10 @@ const CHANGE: u32 = 2;
 const GONE: u32 = 3;
 
 /// How many members of a set go into one message at most.
-const MEMBERS: usize = 4096;
+const MEMBERS: usize = 1024;
 
 /// About how large a piece becomes, in bytes.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 8 * 1024;
 
 /// Writes a delta in pieces, of which each is a delta too; read one after the other they say the same.
 pub fn write(delta: &Delta) -> Vec<Bytes> {
@@ -86,7 +86,7 @@ pub fn read(policy: wire::Policy) -> Result<Delta, Malformed> {
     let mut delta = Delta { is_enforced: policy.is_enforced, ..Delta::default() };
     for set in policy.sets {
         let id = SetId(set.id);
-        let change = read_set(set).within("sets")?;
+        let change = read_set(&set).within("sets")?;
         put_set(&mut delta, id, change)?;
     }
     for named in policy.profiles {
@@ -159,7 +159,7 @@ fn write_set(id: SetId, set: &SetDelta, mut put: impl FnMut(wire::Set)) {
     }
 }
 
-fn read_set(set: wire::Set) -> Result<SetDelta, Malformed> {
+fn read_set(set: &wire::Set) -> Result<SetDelta, Malformed> {
     let add = set.add.as_ref().map(members::read).transpose().within("add")?;
     let remove = set.remove.as_ref().map(members::read).transpose().within("remove")?;
     match (set.change, add, remove) {

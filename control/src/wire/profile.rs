@@ -55,7 +55,7 @@ fn read_isolation(isolation: wire::Isolation) -> Result<Isolation, Malformed> {
 }
 
 fn write_allow(allow: &Allow) -> wire::Allow {
-    wire::Allow { ports: Some(write_ports(&allow.ports)), peers: Some(write_side(&allow.peers)) }
+    wire::Allow { ports: Some(write_ports(allow.ports)), peers: Some(write_side(&allow.peers)) }
 }
 
 fn read_allow(allow: wire::Allow) -> Result<Allow, Malformed> {
@@ -72,7 +72,7 @@ fn write_ordered(ordered: &Ordered) -> wire::Ordered {
     wire::Ordered {
         policy: ordered.policy.clone(),
         action,
-        ports: ordered.ports.iter().map(write_ports).collect(),
+        ports: ordered.ports.iter().copied().map(write_ports).collect(),
         peers: Some(write_side(&ordered.peers)),
     }
 }
@@ -92,9 +92,9 @@ fn read_ordered(ordered: wire::Ordered) -> Result<Ordered, Malformed> {
     })
 }
 
-fn write_ports(ports: &Ports) -> wire::Ports {
+fn write_ports(ports: Ports) -> wire::Ports {
     let none = wire::Ports { kind: ANY, protocol: 0, first: 0, last: 0 };
-    match *ports {
+    match ports {
         Ports::Any => none,
         Ports::All(protocol) => wire::Ports { kind: ALL, protocol: u32::from(protocol.number()), ..none },
         Ports::Range(protocol, first, last) => wire::Ports {

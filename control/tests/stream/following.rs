@@ -162,21 +162,20 @@ async fn what_becomes_too_much_for_a_slow_agent_is_forgotten_and_it_is_asked_wha
 async fn a_refused_update_is_told_of_and_told_again_when_something_is_new() {
     let mut operator = Operator::start().await;
     let start = Start::new("n1").lazy();
-    let refuses = start.refuses.clone();
+    let says_no = start.refuses.clone();
     let mut agent = start.go(&Map::of(&[&operator]));
     let (ticket, _) = agent.update().await;
     agent.handle.acknowledge(ticket);
     operator.acknowledged(Version(0)).await;
 
-    refuses.store(true, Ordering::Relaxed);
+    says_no.store(true, Ordering::Relaxed);
     let version = operator.cluster.change("n1", pod("a"));
     let (ticket, _) = agent.update().await;
     agent.handle.refuse(ticket, "no space left".to_owned());
-    let refused =
-        operator.hear_of(|said| if let Said::Refused(at, why) = said { Some((*at, why.clone())) } else { None });
-    assert_eq!(refused.await, (version, "no space left".to_owned()));
+    let told = operator.hear_of(|said| if let Said::Refused(at, why) = said { Some((*at, why.clone())) } else { None });
+    assert_eq!(told.await, (version, "no space left".to_owned()));
 
-    refuses.store(false, Ordering::Relaxed);
+    says_no.store(false, Ordering::Relaxed);
     let version = operator.cluster.change("n1", pod("b"));
     let (ticket, update) = agent.update().await;
     assert_eq!(update.policy.pods.len(), 2, "what was refused is told again");

@@ -290,6 +290,14 @@ impl Map {
         map
     }
 
+    /// One replica, wherever it runs.
+    #[allow(dead_code, reason = "only the benchmark has agents in a process of their own")]
+    pub fn at(address: SocketAddr, authorities: String) -> Self {
+        let map = Self::default();
+        map.0.lock().unwrap().insert(address, authorities);
+        map
+    }
+
     pub fn set(&self, operators: &[&Operator]) {
         let all = operators.iter().map(|operator| (operator.address, operator.authorities.published()));
         *self.0.lock().unwrap() = all.collect();

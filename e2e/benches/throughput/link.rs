@@ -60,7 +60,7 @@ fn send(address: IpAddr) -> Duration {
     while start.elapsed() < LONG {
         stream.write_all(&block).unwrap();
     }
-    used() - before
+    used().checked_sub(before).unwrap()
 }
 
 /// Returns how many bits came, in which time, and the time of the processors that it took.
@@ -76,5 +76,5 @@ fn receive(listener: &TcpListener) -> (f64, Duration, Duration) {
     }
     #[expect(clippy::cast_precision_loss, reason = "below the 2^53 bytes that are exact")]
     let bits = bytes as f64 * 8.0;
-    (bits, start.elapsed(), used() - before)
+    (bits, start.elapsed(), used().checked_sub(before).unwrap())
 }

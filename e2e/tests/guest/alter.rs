@@ -106,7 +106,7 @@ fn pod_link(rng: &mut Rng, whole: &Observed) -> Option<Op> {
 }
 
 fn address(rng: &mut Rng, whole: &Observed) -> Option<Op> {
-    let address = any(rng, &whole.addresses)?.clone();
+    let address = *any(rng, &whole.addresses)?;
     if rng.bool() {
         return Some(Op::DeleteAddress(address));
     }
@@ -115,7 +115,7 @@ fn address(rng: &mut Rng, whole: &Observed) -> Option<Op> {
 }
 
 fn route(rng: &mut Rng, whole: &Observed) -> Option<Op> {
-    let route = any(rng, &whole.routes)?.clone();
+    let route = *any(rng, &whole.routes)?;
     match rng.u8(..4) {
         0 | 1 => Some(Op::DeleteRoute(route)),
         2 if route.target != Target::Blackhole => Some(Op::ReplaceRoute(Route { target: Target::Blackhole, ..route })),
@@ -128,7 +128,7 @@ fn route(rng: &mut Rng, whole: &Observed) -> Option<Op> {
 }
 
 fn nexthop(rng: &mut Rng, whole: &Observed) -> Option<Op> {
-    let nexthop = any(rng, whole.nexthops.values())?.clone();
+    let nexthop = *any(rng, whole.nexthops.values())?;
     if rng.bool() {
         return Some(Op::DeleteNexthop(nexthop));
     }
@@ -138,7 +138,7 @@ fn nexthop(rng: &mut Rng, whole: &Observed) -> Option<Op> {
 
 fn neighbour(rng: &mut Rng, whole: &Observed) -> Option<Op> {
     let (neighbour, _) = any(rng, &whole.neighbours)?;
-    let neighbour = neighbour.clone();
+    let neighbour = *neighbour;
     Some(match rng.u8(..3) {
         0 => Op::DeleteNeighbour(neighbour),
         1 => Op::SetNeighbour { neighbour, mac: mac(rng) },
@@ -151,7 +151,7 @@ fn neighbour(rng: &mut Rng, whole: &Observed) -> Option<Op> {
 
 fn station(rng: &mut Rng, whole: &Observed) -> Option<Op> {
     let (station, to) = any(rng, &whole.stations)?;
-    let (station, to) = (station.clone(), *to);
+    let (station, to) = (*station, *to);
     match (rng.u8(..3), to) {
         (0, _) => Some(Op::DeleteStation { station, to }),
         (1, Forwarding::To(node)) => {

@@ -24,6 +24,7 @@ pub fn kernel_name(expr: &Expr) -> &str {
         Expr::ConnectionStatus { .. } | Expr::ConnectionState { .. } => "ct",
         Expr::Between { .. } => "range",
         Expr::Count => "counter",
+        Expr::Untracked => "notrack",
         Expr::Nat { .. } => "nat",
         Expr::Masquerade { .. } => "masq",
         Expr::NetworkOrder { .. } => "byteorder",
@@ -173,6 +174,10 @@ fn value(field: FieldType, bytes: &[u8]) -> Option<Value> {
 
 fn expression(a: Content<'_>) -> Expr {
     let name = a.text(1).unwrap_or_default();
+    // The only one that has nothing to say.
+    if name == "notrack" {
+        return Expr::Untracked;
+    }
     a.nested(2).and_then(|body| known(&name, body)).unwrap_or(Expr::Foreign { name })
 }
 

@@ -173,29 +173,14 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
             w.put_number_be(2, n::FIB_ADDRESS_TYPE);
             w.put_number_be(3, n::FIB_DESTINATION);
         }
-        Expr::ConnectionStatus { to } => {
-            w.put_number_be(1, register(*to));
-            w.put_number_be(2, n::CT_STATUS);
-        }
-        Expr::ConnectionState { to } => {
-            w.put_number_be(1, register(*to));
-            w.put_number_be(2, n::CT_STATE);
-        }
+        Expr::ConnectionStatus { to } => load(w, *to, n::CT_STATUS),
+        Expr::ConnectionState { to } => load(w, *to, n::CT_STATE),
         Expr::Constant { value, to } => {
             w.put_number_be(1, register(*to));
             data(w, 2, value);
         }
-        Expr::Between { from, low, high } => {
-            w.put_number_be(1, register(*from));
-            w.put_number_be(2, n::WITHIN);
-            data(w, 3, low);
-            data(w, 4, high);
-        }
-        Expr::VerdictOf { map, from } => {
-            w.put_text(1, map);
-            w.put_number_be(2, register(*from));
-            w.put_number_be(3, n::REGISTER_VERDICT);
-        }
+        Expr::Between { from, low, high } => between(w, *from, low, high),
+        Expr::VerdictOf { map, from } => verdict_of(w, map, *from),
         Expr::Nat { kind, family, address, port } => {
             w.put_number_be(1, number_of(&n::NATS, kind));
             w.put_number_be(2, number_of(&n::FAMILIES, family));
@@ -208,18 +193,33 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
             }
         }
         Expr::NetworkOrder { from, to } => network_order(w, *from, *to),
-        Expr::RouteSegment { to } => {
-            w.put_number_be(1, register(*to));
-            w.put_number_be(2, n::ROUTE_SEGMENT);
-        }
+        Expr::RouteSegment { to } => load(w, *to, n::ROUTE_SEGMENT),
         Expr::LowerSegment { from } => lower_segment(w, *from),
         Expr::Drop => verdict(w, n::DROP, None),
         Expr::Accept => verdict(w, n::ACCEPT, None),
         Expr::Jump { chain } => verdict(w, n::JUMP, Some(chain)),
         Expr::Goto { chain } => verdict(w, n::GOTO, Some(chain)),
         Expr::Return => verdict(w, n::RETURN, None),
-        Expr::Count | Expr::Foreign { .. } => {}
+        Expr::Count | Expr::Untracked | Expr::Foreign { .. } => {}
     }
+}
+
+fn load(w: &mut Attributes, to: Register, key: u32) {
+    w.put_number_be(1, register(to));
+    w.put_number_be(2, key);
+}
+
+fn between(w: &mut Attributes, from: Register, low: &[u8], high: &[u8]) {
+    w.put_number_be(1, register(from));
+    w.put_number_be(2, n::WITHIN);
+    data(w, 3, low);
+    data(w, 4, high);
+}
+
+fn verdict_of(w: &mut Attributes, map: &str, from: Register) {
+    w.put_text(1, map);
+    w.put_number_be(2, register(from));
+    w.put_number_be(3, n::REGISTER_VERDICT);
 }
 
 fn network_order(w: &mut Attributes, from: Register, to: Register) {

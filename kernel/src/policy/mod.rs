@@ -142,17 +142,19 @@ impl PolicyTable {
     /// has.
     pub fn change(&mut self, before: &Bundle, delta: &Delta, leases: &LeaseChanges) -> Result<Written, Error> {
         let mut program = self.program.take().ok_or(Error::Unknown)?;
-        if delta.is_enforced.unwrap_or(before.is_enforced) != before.is_enforced || !before.is_enforced {
+        if delta.is_enforced.is_some_and(|after| after != before.is_enforced) {
             return self.switch(before, delta, leases, &program);
         }
         let view = View { before, delta };
         let change = program.advance(view, leases)?;
-        self.attempt(|table| table.write_change(view, &program, &change))?;
+        if before.is_enforced {
+            self.attempt(|table| table.write_change(view, &program, &change))?;
+        }
         self.program = Some(program);
         Ok(self.take_written())
     }
 
-    /// Removes the table; nothing happens where there is none.
+    /// Removes the table; nothing happens where there is none. What the kernel should have is not known afterwards.
     pub fn remove(&mut self) -> Result<Written, Error> {
         self.program = None;
         self.attempt(|table| {

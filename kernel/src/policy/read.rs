@@ -5,12 +5,15 @@ use std::net::IpAddr;
 
 use towpath_net::Family;
 use towpath_net::nft::{Base, Rule};
+use towpath_net::policy::chains::Verdict;
 use towpath_net::policy::objects::{TABLE, Way, denied, pods_map};
+use towpath_net::policy::skeleton::Shape;
 
-use super::encode::Key;
+use super::encode::{Key, flags};
 use super::{Error, PolicyTable};
 use crate::netlink::attributes::Attributes;
 use crate::netlink::{self, Content, Message, Operation};
+use crate::nft::encode::type_number;
 use crate::nft::numbers::{self as n, message};
 use crate::nft::{decode, request};
 
@@ -171,6 +174,26 @@ impl PolicyTable {
         let answer = self.socket.get(&request(message::GET_GENERATION, |_| {}));
         let answer = answer.map_err(|cause| netlink::Error::new(Operation::List, "generation", cause))?;
         Ok(answer.and_then(|answer| answer.content(n::FAMILY_HEADER.len()).number_be(1)).unwrap_or_default())
+    }
+}
+
+impl FoundSet {
+    /// Whether it takes such elements.
+    pub fn is(&self, shape: &Shape) -> bool {
+        // `NFT_SET_EXPR` (`linux/netfilter/nf_tables.h`) is told of those that count.
+        const COUNTS: u32 = 0x100;
+        self.flags & !COUNTS == flags(shape) && self.key == type_number(&shape.key) && self.counts == shape.counts
+    }
+}
+
+impl Leads {
+    /// Whether it leads where it should.
+    pub fn is(&self, verdict: Option<Verdict>) -> bool {
+        match (self, verdict) {
+            (Self::Nowhere, None) | (Self::Back, Some(Verdict::Return)) => true,
+            (Self::To(chain), Some(Verdict::Goto(object))) => *chain == object.to_string(),
+            _ => false,
+        }
     }
 }
 

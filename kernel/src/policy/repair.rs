@@ -14,11 +14,10 @@ use towpath_net::policy::objects::{Kind, Object, Way, common_set, denied, pods_m
 use towpath_net::policy::program::{Program, render};
 use towpath_net::policy::skeleton::{Shape, base_chains, inner_chains, sets};
 
-use super::encode::{Element, Key, flags};
-use super::read::{Found, FoundSet, Leads};
+use super::encode::{Element, Key};
+use super::read::{Found, FoundSet};
 use super::write::{LONG, borders};
 use super::{About, Error, PolicyTable, Written};
-use crate::nft::encode::type_number;
 
 /// How often a table that changes while it is read is read again.
 const ATTEMPTS: usize = 10;
@@ -61,17 +60,19 @@ impl PolicyTable {
     /// what an earlier one left, and one that hears of changes that it did not make undoes them.
     pub fn repair(&mut self, bundle: &Bundle, leases: &Leases) -> Result<Repair, Error> {
         self.program = None;
+        let (program, change) = Program::of(bundle, leases)?;
         if !bundle.is_enforced {
             let was_there = self.exists()?;
             let removed = if was_there { Repair::Mended(self.remove()?) } else { Repair::Nothing };
-            self.program = Some(Program::default());
+            // The leases are needed when policies come into force.
+            self.program = Some(program);
             return Ok(removed);
         }
-        let (program, change) = Program::of(bundle, leases)?;
         let view = View { before: bundle, delta: &Delta::default() };
-        let differences = match self.exists()? {
-            true => self.differences(&Wanted { view, program: &program })?,
-            false => Differences { is_foreign: true, ..Differences::default() },
+        let differences = if self.exists()? {
+            self.differences(&Wanted { view, program: &program })?
+        } else {
+            Differences { is_foreign: true, ..Differences::default() }
         };
         let outcome = if differences.is_foreign {
             self.attempt(|table| table.make_table(view, &program, &change, true))?;
@@ -256,10 +257,14 @@ impl PolicyTable {
             if *is_there {
                 self.writer.flush_chain(about, name);
             }
-            rules.iter().for_each(|rule| self.writer.rule(about, name, rule));
+            for rule in rules {
+                self.writer.rule(about, name, rule);
+            }
             self.roll(LONG)?;
         }
-        differences.flush.iter().for_each(|name| self.writer.flush_set(about, name));
+        for name in &differences.flush {
+            self.writer.flush_set(about, name);
+        }
         for (name, elements) in &differences.remove {
             self.writer.remove(about, name, elements.iter().cloned());
         }
@@ -267,9 +272,15 @@ impl PolicyTable {
             self.writer.add(about, name, elements.iter().cloned());
             self.roll(LONG)?;
         }
-        differences.old_chains.iter().for_each(|name| self.writer.flush_chain(about, name));
-        differences.old_sets.iter().for_each(|name| self.writer.delete_set(about, name));
-        differences.old_chains.iter().for_each(|name| self.writer.delete_chain(about, name));
+        for name in &differences.old_chains {
+            self.writer.flush_chain(about, name);
+        }
+        for name in &differences.old_sets {
+            self.writer.delete_set(about, name);
+        }
+        for name in &differences.old_chains {
+            self.writer.delete_chain(about, name);
+        }
         self.commit()
     }
 }
@@ -277,7 +288,9 @@ impl PolicyTable {
 impl Differences {
     fn chain(&mut self, name: &str, rules: &[Rule], found: Option<&fnv::FnvHasher>) {
         let mut hash = fnv::FnvHasher::default();
-        rules.iter().for_each(|rule| rule.hash(&mut hash));
+        for rule in rules {
+            rule.hash(&mut hash);
+        }
         if found.is_none_or(|found| found.finish() != hash.finish()) {
             self.chains.push((name.to_owned(), rules.to_vec(), found.is_some()));
         }
@@ -338,24 +351,6 @@ impl Wanted<'_> {
     ) -> BTreeMap<Key, Option<Verdict>> {
         let ours = self.program.bindings().filter(|binding| binding.family() == family);
         ours.map(|binding| element((binding.address, binding.verdict(way)))).collect()
-    }
-}
-
-impl FoundSet {
-    fn is(&self, shape: &Shape) -> bool {
-        // `NFT_SET_EXPR` (`linux/netfilter/nf_tables.h`) is told of those that count.
-        const COUNTS: u32 = 0x100;
-        self.flags & !COUNTS == flags(shape) && self.key == type_number(&shape.key) && self.counts == shape.counts
-    }
-}
-
-impl Leads {
-    fn is(&self, verdict: Option<Verdict>) -> bool {
-        match (self, verdict) {
-            (Self::Nowhere, None) | (Self::Back, Some(Verdict::Return)) => true,
-            (Self::To(chain), Some(Verdict::Goto(object))) => *chain == object.to_string(),
-            _ => false,
-        }
     }
 }
 

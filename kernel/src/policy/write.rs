@@ -80,7 +80,11 @@ impl PolicyTable {
             self.make(view, program, *object)?;
         }
         self.commit()?;
-        self.bind(&change.bind);
+        // A pod is known as a whole, and not before all that it leads to is there.
+        for binding in change.bind.chunks(1) {
+            self.bind(binding);
+            self.roll(SHORT)?;
+        }
         if !is_closed {
             self.chains(base_chains());
         }
@@ -90,7 +94,9 @@ impl PolicyTable {
     fn chains(&mut self, chains: Vec<(&'static str, Chain)>) {
         for (name, chain) in chains {
             self.writer.new_chain(About::Part(name), name, &chain);
-            chain.rules.iter().for_each(|rule| self.writer.rule(About::Part(name), name, rule));
+            for rule in &chain.rules {
+                self.writer.rule(About::Part(name), name, rule);
+            }
         }
     }
 
@@ -143,7 +149,9 @@ impl PolicyTable {
                         }),
                     );
                 }
-                rendered.chains.iter().for_each(|chain| self.chain(about, &chain.name, &chain.rules));
+                for chain in &rendered.chains {
+                    self.chain(about, &chain.name, &chain.rules);
+                }
             }
         }
         self.roll(SHORT)
@@ -151,7 +159,9 @@ impl PolicyTable {
 
     fn chain(&mut self, about: About, name: &str, rules: &[Rule]) {
         self.writer.new_chain(about, name, &inner_chain(Vec::new()));
-        rules.iter().for_each(|rule| self.writer.rule(about, name, rule));
+        for rule in rules {
+            self.writer.rule(about, name, rule);
+        }
     }
 
     /// All members that a new set will have.
@@ -240,11 +250,15 @@ impl PolicyTable {
             }
             Object::Gate { .. } | Object::Profile { .. } => {
                 let chains = entry.parts.chains(object);
-                chains.iter().for_each(|chain| self.writer.flush_chain(about, chain));
+                for chain in &chains {
+                    self.writer.flush_chain(about, chain);
+                }
                 if let Some(map) = entry.parts.map(object) {
                     self.writer.delete_set(about, &map);
                 }
-                chains.iter().for_each(|chain| self.writer.delete_chain(about, chain));
+                for chain in &chains {
+                    self.writer.delete_chain(about, chain);
+                }
             }
         }
         self.roll(SHORT)

@@ -31,7 +31,7 @@ fn has_arrived(kernel: &FakeKernel, desired: &Desired) -> Result<(), TestCaseErr
     let left = plan(desired, &Observed { sysctls: state.sysctls.clone(), ..state.clone() });
     prop_assert_eq!(&left.ops, &[]);
     for (to, wanted) in &desired.routes {
-        let there = state.routes.contains(&Route { destination: *to, target: wanted.clone() });
+        let there = state.routes.contains(&Route { destination: *to, target: *wanted });
         let no_link = wanted.pod_link().is_some_and(|link| !state.links.contains_key(link));
         prop_assert!(there || no_link || state.foreign_routes.contains(to), "no route to {}", to);
     }
@@ -81,7 +81,7 @@ proptest! {
             .iter()
             .filter(|r| r.target.pod_link().is_some_and(|l| !desired.links.contains_key(l)))
             .filter(|r| !desired.routes.contains_key(&r.destination))
-            .cloned()
+            .copied()
             .collect();
         let links: BTreeSet<String> = observed.links.keys().cloned().collect();
         let mut kernel = FakeKernel::with(observed);
@@ -121,7 +121,7 @@ proptest! {
         step(&mut kernel, &a);
         has_arrived(&kernel, &a)?;
         let own = |routes: &BTreeSet<Route>| -> BTreeSet<Route> {
-            routes.iter().filter(|r| a.routes.get(&r.destination) == Some(&r.target)).cloned().collect()
+            routes.iter().filter(|r| a.routes.get(&r.destination) == Some(&r.target)).copied().collect()
         };
         prop_assert_eq!(own(&kernel.state.routes), own(&routes));
         if a.table.is_some() && a.tolerated.is_empty() && b.tolerated.is_empty() {

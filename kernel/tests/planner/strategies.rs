@@ -243,7 +243,7 @@ fn possible(mut state: Observed) -> Observed {
     let nexthops = &state.nexthops;
     let routes = std::mem::take(&mut state.routes).into_iter().filter_map(|route| {
         let target = match route.target {
-            Target::Via(way) => Target::Via(nexthops.get(&way.id)?.clone()),
+            Target::Via(way) => Target::Via(*nexthops.get(&way.id)?),
             Target::Link { link } => leads(&link).then_some(Target::Link { link })?,
             other => other,
         };

@@ -24,7 +24,7 @@ fn sorted(listing: &str) -> String {
         let mut all: Vec<String> =
             elements.split(',').map(|one| one.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         all.sort();
-        text += &format!("{before}elements = {{ {} }}", all.join(",\n\t\t\t     "));
+        text = [&text, before, "elements = { ", &all.join(",\n\t\t\t     "), " }"].concat();
         rest = behind;
     }
     text + rest

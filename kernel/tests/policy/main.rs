@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::unreadable_literal,
     reason = "a test fails by panicking, and shows numbers as nft does"
 )]

@@ -129,15 +129,13 @@ pub fn connects(from: &str, at: &str, to: SocketAddr) -> Option<(TcpStream, TcpS
     // Whoever came before the node came.
     let own = SocketAddr::new(own_of(at, to.ip()), to.port());
     let marker = TcpStream::connect_timeout(&own, PATIENCE).unwrap();
-    loop {
-        let (accepted, peer) = listener.accept().unwrap();
-        if peer == marker.local_addr().unwrap() {
-            return None;
-        }
-        let stream = TcpStream::from(socket);
-        stream.set_nonblocking(false).unwrap();
-        return Some((stream, accepted));
+    let (accepted, peer) = listener.accept().unwrap();
+    if peer == marker.local_addr().unwrap() {
+        return None;
     }
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false).unwrap();
+    Some((stream, accepted))
 }
 
 /// Whether words still go through a connection, both ways.

@@ -27,14 +27,16 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use fastrand::Rng;
 use generate::Shape;
 use lab::{Lab, SLOTS, Whose, whose};
 use node::Local;
 use search::Search;
-use towpath_kernel::policy::{Meanwhile, PolicyTable};
+use towpath_kernel::policy::{Meanwhile, PolicyTable, Repair};
 use towpath_kernel::testing::isolated;
 use towpath_net::policy::bind::{LeaseChanges, Leases};
 use towpath_net::policy::bundle::{Bundle, Delta};
+use towpath_net::policy::input::Pod;
 use towpath_net::state::NodeName;
 use world::{Packet, World, is_local};
 
@@ -78,6 +80,10 @@ impl Node {
     /// The first packet that arrives though the text of the API says otherwise, or the other way round.
     fn differs(&mut self, world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, String)> {
         self.program(world, seed);
+        let again = self.table.repair(&bundle(world, seed), &leases(world)).unwrap();
+        if again != Repair::Nothing {
+            return Some((*packets.first()?, format!("what was made is not what should be: {again:?}")));
+        }
         lab::forget_connections();
         let packets = without_answers(packets);
         let arrived = self.lab.pass(&packets);
@@ -88,24 +94,39 @@ impl Node {
         })
     }
 
-    /// Gives the kernel a half of the cluster's policies first, and then changes that to what there is.
+    /// Gives the kernel an earlier state first, and then makes of that what there is: anew or from what the last cluster
+    /// left, and by a change or by a look at what is there.
     fn program(&mut self, world: &World, seed: u64) {
-        let before = bundle(&half(world), seed);
-        let after = bundle(world, seed);
-        let leases: Leases = pods_here(world)
-            .map(|pod| (pod.uid.clone(), pod.addresses.clone()))
-            .filter(|(_, own)| !own.is_empty())
-            .collect();
-        let (early, late): (Leases, Leases) =
-            leases.into_iter().partition(|(uid, _)| (seed ^ u64::from(uid.as_bytes()[1])).is_multiple_of(2));
-        let late: LeaseChanges = late.into_iter().map(|(uid, addresses)| (uid, Some(addresses))).collect();
-        self.table.load(&before, &early, Meanwhile::Closed).unwrap();
-        self.table.change(&before, &Delta::between(&before, &after), &late).unwrap();
+        let earlier = if seed & 32 == 0 { half(world, seed) } else { another(seed) };
+        let (before, after) = (bundle(&earlier, seed), bundle(world, seed));
+        let (early, late) = (leases(&earlier), leases(world));
+        if seed & 4 == 0 {
+            self.table.load(&before, &early, Meanwhile::Closed).unwrap();
+        } else {
+            self.table.repair(&before, &early).unwrap();
+        }
+        if seed & 8 == 0 {
+            self.table.repair(&after, &late).unwrap();
+        } else {
+            self.table.change(&before, &Delta::between(&before, &after), &changes(&early, late)).unwrap();
+        }
     }
 }
 
-fn pods_here(world: &World) -> impl Iterator<Item = &towpath_net::policy::input::Pod> {
-    world.pods.iter().filter(|pod| is_local(pod) && pod.node.as_ref().is_some_and(|node| node.0 == NODE))
+/// The addresses of the node's pods, where they have any.
+fn leases(world: &World) -> Leases {
+    let here =
+        |pod: &&Pod| is_local(pod) && !pod.addresses.is_empty() && pod.node.as_ref().is_some_and(|node| node.0 == NODE);
+    world.pods.iter().filter(here).map(|pod| (pod.uid.clone(), pod.addresses.clone())).collect()
+}
+
+/// What leads from some leases to others.
+fn changes(early: &Leases, late: Leases) -> LeaseChanges {
+    let gone = early.keys().filter(|uid| !late.contains_key(*uid)).map(|uid| (uid.clone(), None)).collect();
+    let new = late.into_iter().filter(|(uid, addresses)| early.get(uid) != Some(addresses));
+    let mut changes: LeaseChanges = gone;
+    changes.extend(new.map(|(uid, addresses)| (uid, Some(addresses))));
+    changes
 }
 
 /// What the node is told; of a node that there is not, nothing.
@@ -113,18 +134,26 @@ fn bundle(world: &World, seed: u64) -> Bundle {
     compiled::bundles(world, seed).remove(&NodeName(NODE.to_owned())).unwrap_or_default()
 }
 
-/// The cluster with every other policy, and with no labels of every other pod.
-fn half(world: &World) -> World {
+/// The cluster with every other policy or none, and with no labels, or no address, of some pods.
+fn half(world: &World, seed: u64) -> World {
+    let mut rng = Rng::with_seed(seed);
     let mut half = world.clone();
-    let mut odd = false;
-    let mut every_other = || {
-        odd = !odd;
-        odd
-    };
-    half.policies.retain(|_| every_other());
-    half.cluster_policies.retain(|_| every_other());
-    half.pods.iter_mut().filter(|_| every_other()).for_each(|pod| pod.labels.clear());
+    let has_policies = rng.u8(0..4) > 0;
+    half.policies.retain(|_| has_policies && rng.bool());
+    half.cluster_policies.retain(|_| has_policies && rng.bool());
+    for pod in &mut half.pods {
+        match rng.u8(0..4) {
+            0 => pod.labels.clear(),
+            1 if !pod.is_host_network => pod.addresses.clear(),
+            _ => {}
+        }
+    }
     half
+}
+
+/// Some other cluster with pods of the same names.
+fn another(seed: u64) -> World {
+    generate::world(&mut Rng::with_seed(!seed), SEARCH.shape)
 }
 
 /// Whether a packet arrives, by the text of the API: nothing does of an address, or to it, that no pod has there.

@@ -11,7 +11,7 @@ use towpath_kernel::nft::Nft;
 use towpath_net::family::PerFamily;
 use towpath_net::observed::Surroundings;
 use towpath_net::render::render;
-use towpath_net::state::{NodeSpec, NodeState, Peer};
+use towpath_net::state::{Masquerade, MasqueradeMode, NodeSpec, NodeState, Peer};
 use towpath_net::transport::Transports;
 
 /// How long anything may take that is to happen.
@@ -101,6 +101,7 @@ pub fn close(transport: Transports, pod_ranges: &[&str]) {
     let spec = NodeSpec {
         transport,
         pod_ranges: nets(pod_ranges),
+        masquerade: Masquerade { mode: MasqueradeMode::LeavingCluster, excluded: Vec::new() },
         ..NodeSpec::plain(addresses(NODE), nets(&["10.244.3.0/24", "fd00:244:0:3::/64"]))
     };
     let state = NodeState { node: "n3".into(), spec, peers: [("n4".into(), peer)].into() };

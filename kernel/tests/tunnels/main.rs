@@ -6,6 +6,7 @@ mod lan;
 mod packets;
 #[path = "../support/mod.rs"]
 mod support;
+mod tracking;
 
 use towpath_kernel::testing::isolated;
 use towpath_net::transport::{Transport, Transports};

@@ -1,5 +1,6 @@
 //! Rules from what a person would say.
 
+mod tunnels;
 mod verdicts;
 
 use std::net::IpAddr;
@@ -140,26 +141,23 @@ impl RuleBuilder {
 
     /// Only packets to this address.
     #[must_use]
-    pub fn to_address(mut self, address: IpAddr) -> Self {
-        self.exprs.push(self.load_address(Side::Destination, A));
+    pub fn to_address(self, address: IpAddr) -> Self {
+        self.with_address(Side::Destination, address)
+    }
+
+    /// Only packets from this address.
+    #[must_use]
+    pub fn from_address(self, address: IpAddr) -> Self {
+        self.with_address(Side::Source, address)
+    }
+
+    fn with_address(mut self, side: Side, address: IpAddr) -> Self {
+        self.exprs.push(self.load_address(side, A));
         let value = match address {
             IpAddr::V4(a) => a.octets().to_vec(),
             IpAddr::V6(a) => a.octets().to_vec(),
         };
         self.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value });
-        self
-    }
-
-    /// Only packets whose source, together with the network of the source of the packet inside, is in the set. The packet
-    /// inside is of family `inner`, begins at byte `at` behind the IP header, and its network has `length` bits.
-    #[must_use]
-    pub fn tunnelled_from(mut self, inner: Family, at: u32, length: u8, set: &str) -> Self {
-        let second = Register(address_registers(self.family));
-        let (source, len) = address_place(inner, Side::Source);
-        self.exprs.push(self.load_address(Side::Source, A));
-        self.exprs.push(Expr::Payload { header: Header::Transport, offset: at + source, len, to: second });
-        self.exprs.push(Expr::Mask { from: second, to: second, mask: mask(inner, length) });
-        self.exprs.push(Expr::Lookup { set: set.to_owned(), from: A, to: None, inverted: false });
         self
     }
 
@@ -265,9 +263,18 @@ impl<F> RuleBuilder<F> {
     }
 
     fn compare_behind_ip(mut self, offset: u32, op: Comparison, bytes: &[u8]) -> Self {
-        let len = u32::try_from(bytes.len()).unwrap_or_default();
+        // Three bytes are loaded as four, for which the kernel has a shorter way.
+        let width = bytes.len().next_power_of_two();
+        let padded = |mut bytes: Vec<u8>| {
+            bytes.resize(width, 0);
+            bytes
+        };
+        let len = u32::try_from(width).unwrap_or_default();
         self.exprs.push(Expr::Payload { header: Header::Transport, offset, len, to: A });
-        self.exprs.push(Expr::Compare { from: A, op, value: bytes.to_vec() });
+        if width > bytes.len() {
+            self.exprs.push(Expr::Mask { from: A, to: A, mask: padded(vec![u8::MAX; bytes.len()]) });
+        }
+        self.exprs.push(Expr::Compare { from: A, op, value: padded(bytes.to_vec()) });
         self
     }
 

@@ -299,6 +299,8 @@ pub enum Expr {
         /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
         fully_random: bool,
     },
+    /// Keeps the packet out of connection tracking (`nft_notrack`), which has not seen it yet.
+    Untracked,
     /// Ends the packet in silence (`NF_DROP`).
     Drop,
     /// Ends the chain, and lets the packet go on (`NF_ACCEPT`).

@@ -120,7 +120,8 @@ impl Compiler {
 
     /// What became different for subscribed nodes since the last call (or since they were subscribed), by name. Nodes for
     /// which nothing did are not among them; one for which something did before another was subscribed may be there
-    /// several times, in the order in which to apply.
+    /// several times, in the order in which to apply. Call it behind every round of changes, subscribed nodes or not: it
+    /// lets go of what nothing means any more.
     pub fn deltas(&mut self) -> Vec<(NodeName, Delta)> {
         self.make_ready();
         let mut deltas = std::mem::take(&mut self.ready);

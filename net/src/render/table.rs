@@ -4,6 +4,7 @@ mod elements;
 mod fences;
 mod networks;
 mod tunnels;
+mod untracked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -101,7 +102,13 @@ fn chains(own: &Vantage<'_>, shapes: &BTreeSet<Shape>, lengths: &[Length]) -> BT
     let (arriving, mut chains) = tunnels::render(own, shapes);
     let (leaving, to_tunnels) = fences::to_other_nodes(own);
     let mut add = |name: &str, chain| _ = chains.insert(name.to_owned(), chain);
-    add("guard", filter_chain(Hook::Prerouting, RAW, guard()));
+    // What tunnels take has no need of the guard.
+    let guarding = untracked::arriving(own).into_iter().chain(guard()).collect();
+    add("guard", filter_chain(Hook::Prerouting, RAW, guarding));
+    let sending = untracked::leaving(own);
+    if !sending.is_empty() {
+        add("untracked", filter_chain(Hook::Output, RAW, sending));
+    }
     add("postrouting", nat_chain(Hook::Postrouting, SOURCE_NAT, postrouting(mode, lengths)));
     add("prerouting", nat_chain(Hook::Prerouting, DESTINATION_NAT, hostport_rules(Hook::Prerouting)));
     add("output", nat_chain(Hook::Output, DESTINATION_NAT, hostport_rules(Hook::Output)));

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use towpath_net::Family;
+use towpath_net::device::{BRIDGE, GENEVE, IPIP, VXLAN, WIREGUARD};
 use towpath_net::lease::host_interface;
 use towpath_net::nft::build::inner_chain;
 use towpath_net::nft::{FieldType, Hook};
@@ -27,6 +28,7 @@ pub fn differs(world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, 
         let here = world.pods.iter().filter(|pod| is_local(pod) && pod.node.as_ref() == Some(node));
         let leases: Leases =
             here.filter(|pod| !unknown(&pod.uid)).map(|pod| (pod.uid.clone(), pod.addresses.clone())).collect();
+        let links = Links::of(seed);
         let machine = bundle.is_enforced.then(|| load(bundle, &leases));
         packets.iter().find_map(|packet| {
             let source = Local::at(world, node, packet.source)?;
@@ -35,8 +37,8 @@ pub fn differs(world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, 
             let known = !world.is_policed()
                 || !(is_unknown(source) || is_unknown(destination) && !matches!(source, Local::Node));
             let expected = known && node::passes(world, source, destination, packet);
-            let passes =
-                |state| machine.as_ref().is_none_or(|machine| run(machine, source, destination, packet, state));
+            let ends = [source, destination];
+            let passes = |state| machine.as_ref().is_none_or(|machine| run(machine, ends, links, packet, state));
             let why = if passes(NEW) != expected {
                 format!("at {node}: the API says that it passes: {expected}; the rules do the contrary")
             } else if !passes(ESTABLISHED) || !passes(RELATED) {
@@ -49,17 +51,40 @@ pub fn differs(world: &World, packets: &[Packet], seed: u64) -> Option<(Packet, 
     })
 }
 
+/// The links of a node.
+#[derive(Clone, Copy)]
+struct Links {
+    /// Whether its pods are on the bridge.
+    is_bridged: bool,
+    /// That to everywhere else.
+    uplink: &'static str,
+}
+
+impl Links {
+    fn of(seed: u64) -> Self {
+        let uplinks = ["eth0", GENEVE, IPIP.v4, VXLAN.v6, WIREGUARD[0]];
+        let at = usize::try_from(seed % 5).unwrap();
+        Self { is_bridged: seed.is_multiple_of(3), uplink: uplinks[at] }
+    }
+
+    /// By which a packet comes from there, or leaves to there.
+    fn to(self, end: Local<'_>) -> Option<String> {
+        match end {
+            Local::Pod(_) if self.is_bridged => Some(BRIDGE.to_owned()),
+            Local::Pod(pod) => Some(host_interface(&pod.uid, "eth0")),
+            Local::Node => None,
+            Local::Elsewhere => Some(self.uplink.to_owned()),
+        }
+    }
+}
+
 /// Whether a packet passes a node.
-fn run(machine: &Machine, source: Local<'_>, destination: Local<'_>, packet: &Packet, state: u32) -> bool {
-    let link = |end| match end {
-        Local::Pod(pod) => Some(host_interface(&pod.uid, "eth0")),
-        Local::Node => None,
-        Local::Elsewhere => Some("eth0".to_owned()),
-    };
-    let frame = Frame { from_link: link(source), to_link: link(destination), state, ..frame(packet) };
-    let hook = match (source, destination) {
-        (Local::Node, _) => Hook::Output,
-        (_, Local::Node) => Hook::Input,
+fn run(machine: &Machine, ends: [Local<'_>; 2], links: Links, packet: &Packet, state: u32) -> bool {
+    let [from_link, to_link] = ends.map(|end| links.to(end));
+    let frame = Frame { from_link, to_link, state, ..frame(packet) };
+    let hook = match ends {
+        [Local::Node, _] => Hook::Output,
+        [_, Local::Node] => Hook::Input,
         _ => Hook::Forward,
     };
     machine.passes(hook, &frame)

@@ -1,6 +1,6 @@
 //! What the API holds, told as changes: what policies are compiled from. Every replica has its own.
 //!
-//! No object is kept: each event is read at once ([`sources`]), and only a hash of what it said remains ([`memory`]), by which
+//! No object is kept: each event is read at once (`sources`), and only a hash of what it said remains (`memory`), by which
 //! events that change nothing are dropped, and objects that vanished between two lists are noticed.
 //!
 //! A receiver that is slow holds up the watches, and nothing else: what is not read stays with the API server.

@@ -114,27 +114,21 @@ impl Compiler {
         atom.needs.is_everything() && self.spaces.scopes[atom.scope].is_everything()
     }
 
+    /// Whoever is selected, found by a label or by the namespaces: whichever are fewer to look at.
     fn select(&self, scope: ScopeId, needs: &Needs) -> Vec<ClassId> {
+        let of = &self.spaces.scopes[scope].of;
+        let of_scope = || of.namespaces().flat_map(|namespace| self.spaces.all[namespace].classes.iter());
         let matches = |class: &ClassId| needs.matches(&self.pods.classes[*class].traits.labels);
-        match &self.spaces.scopes[scope].of {
-            Reach::None => Vec::new(),
-            Reach::Own(namespace) => self.spaces.all[*namespace].classes.iter().filter(matches).collect(),
-            Reach::Chosen(_, namespaces) => {
-                let of_scope = || namespaces.iter().flat_map(|namespace| self.spaces.all[namespace].classes.iter());
-                let Anchor::Values(key, values) = needs.anchor() else {
-                    return of_scope().filter(matches).collect();
-                };
-                let of_label = || values.iter().filter_map(|value| self.pods.by_label.get(&(key, *value)));
-                let labelled: usize = of_label().map(IdSet::len).sum();
-                // Whichever are fewer to look at; each namespace has at least one, mostly.
-                if labelled <= namespaces.len() || labelled <= of_scope().take(labelled).count() {
-                    let is_in = |class: &ClassId| namespaces.contains(self.pods.classes[*class].traits.namespace);
-                    of_label().flat_map(IdSet::iter).filter(matches).filter(is_in).collect()
-                } else {
-                    of_scope().filter(matches).collect()
-                }
-            }
+        let Anchor::Values(key, values) = needs.anchor() else {
+            return of_scope().filter(matches).collect();
+        };
+        let of_label = || values.iter().filter_map(|value| self.pods.by_label.get(&(key, *value)));
+        let labelled: usize = of_label().map(IdSet::len).sum();
+        if of_scope().take(labelled).count() < labelled {
+            return of_scope().filter(matches).collect();
         }
+        let is_in = |class: &ClassId| of.has(self.pods.classes[*class].traits.namespace);
+        of_label().flat_map(IdSet::iter).filter(is_in).filter(matches).collect()
     }
 
     /// The selectors that select what has these traits, sorted.

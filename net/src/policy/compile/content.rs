@@ -7,11 +7,12 @@ use super::Compiler;
 use super::blocks;
 use super::ids::SetNo;
 use super::pods::PortSym;
-use super::policies::{Body, Others, Policy, PortSpec, Rule, Way};
+use super::policies::{Body, Others, Policy, PortSpec, Rule};
 use super::profiles::{Closed, Far, Ingredients, Side, Step};
 use super::sets::{Definition, PortName};
 use crate::policy::bundle::Ports;
 use crate::policy::input::{Action, Tier};
+use crate::policy::objects::Way;
 
 /// Who all is let through to the same ports.
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ impl Compiler {
     /// Both directions: what comes in, and what goes out.
     pub(super) fn content(&mut self, ingredients: &Ingredients) -> [Side; 2] {
         let policies = self.ordered(ingredients);
-        [Way::In, Way::Out].map(|way| {
+        Way::ALL.map(|way| {
             let isolated = self.closed(&policies, way, &ingredients.ports);
             let baseline = if isolated.is_some() {
                 Box::default()
@@ -190,11 +191,11 @@ fn specs(rule: &Rule, way: Way, own: &[PortSym]) -> Vec<PortSpec> {
     let mut resolved = Vec::with_capacity(specs.len());
     for spec in specs {
         match (spec, way) {
-            (PortSpec::Named(port), Way::In) => {
+            (PortSpec::Named(port), Way::Ingress) => {
                 let named = own.iter().filter(|(name, protocol, _)| port.names(*name, *protocol));
                 resolved.extend(named.map(|(_, protocol, n)| PortSpec::Plain(Ports::Range(*protocol, *n, *n))));
             }
-            (PortSpec::Plain(_), _) | (PortSpec::Named(_), Way::Out) => resolved.push(*spec),
+            (PortSpec::Plain(_), _) | (PortSpec::Named(_), Way::Egress) => resolved.push(*spec),
         }
     }
     resolved

@@ -10,6 +10,7 @@ use super::sets::PortName;
 use super::spaces::Reach;
 use crate::policy::bundle::Ports;
 use crate::policy::input::{self, Action, ClusterPeer, ClusterPolicy, Key, NetworkPolicy, Peer, Port, Tier};
+use crate::policy::objects::Way;
 use crate::ranges::Range;
 
 /// All policies.
@@ -63,13 +64,6 @@ pub enum PortSpec {
     Named(PortName),
 }
 
-/// The direction of packets, as a pod sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    In,
-    Out,
-}
-
 impl Others {
     /// Sorts, and leaves each only once.
     fn tidied(mut self) -> Self {
@@ -84,10 +78,10 @@ impl Others {
 
 impl Policy {
     fn rules(&self) -> impl Iterator<Item = &Rule> {
-        let allows = [Way::In, Way::Out].into_iter().filter_map(|way| self.allows(way)).flatten();
+        let allows = Way::ALL.into_iter().filter_map(|way| self.allows(way)).flatten();
         let steps =
-            [(Tier::Admin, Way::In), (Tier::Admin, Way::Out), (Tier::Baseline, Way::In), (Tier::Baseline, Way::Out)];
-        let steps = steps.into_iter().flat_map(|(tier, way)| self.steps(tier, way)).map(|(_, rule)| rule);
+            [Tier::Admin, Tier::Baseline].into_iter().flat_map(|tier| Way::ALL.map(|way| self.steps(tier, way)));
+        let steps = steps.flatten().map(|(_, rule)| rule);
         allows.chain(steps)
     }
 
@@ -115,8 +109,8 @@ impl Policy {
     /// What a `NetworkPolicy` lets through; nothing where it does not isolate.
     pub fn allows(&self, way: Way) -> Option<&[Rule]> {
         match (&self.body, way) {
-            (Body::Network { ingress, .. }, Way::In) => ingress.as_deref(),
-            (Body::Network { egress, .. }, Way::Out) => egress.as_deref(),
+            (Body::Network { ingress, .. }, Way::Ingress) => ingress.as_deref(),
+            (Body::Network { egress, .. }, Way::Egress) => egress.as_deref(),
             (Body::Cluster { .. }, _) => None,
         }
     }
@@ -124,8 +118,8 @@ impl Policy {
     /// What a `ClusterNetworkPolicy` of a tier does.
     pub fn steps(&self, tier: Tier, way: Way) -> &[(Action, Rule)] {
         match (&self.body, way) {
-            (Body::Cluster { tier: own, ingress, .. }, Way::In) if *own == tier => ingress,
-            (Body::Cluster { tier: own, egress, .. }, Way::Out) if *own == tier => egress,
+            (Body::Cluster { tier: own, ingress, .. }, Way::Ingress) if *own == tier => ingress,
+            (Body::Cluster { tier: own, egress, .. }, Way::Egress) if *own == tier => egress,
             _ => &[],
         }
     }

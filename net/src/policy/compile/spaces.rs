@@ -58,6 +58,25 @@ pub enum Reach {
     Chosen(Needs, IdSet<NamespaceId>),
 }
 
+impl Reach {
+    pub fn namespaces(&self) -> impl Iterator<Item = NamespaceId> {
+        let (own, chosen) = match self {
+            Self::None => (None, None),
+            Self::Own(namespace) => (Some(*namespace), None),
+            Self::Chosen(_, namespaces) => (None, Some(namespaces)),
+        };
+        own.into_iter().chain(chosen.into_iter().flat_map(IdSet::iter))
+    }
+
+    pub fn has(&self, namespace: NamespaceId) -> bool {
+        match self {
+            Self::None => false,
+            Self::Own(own) => *own == namespace,
+            Self::Chosen(_, namespaces) => namespaces.contains(namespace),
+        }
+    }
+}
+
 impl Namespace {
     /// The scopes that it is of.
     pub fn scopes(&self) -> impl Iterator<Item = ScopeId> {

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# What policies cost in the kernel of a node, against the same ones written by hand for nft -f, in turn on the same machine.
+# Ends with an error where a bar is missed. All of it runs in namespaces that end with it.
+set -euo pipefail
+source "$(dirname "$0")/environment.sh"
+cd "$(dirname "$0")/.."
+
+rounds=${1:-5}
+[[ "$rounds" =~ ^[1-9][0-9]*$ && "$rounds" -ge 3 ]] || fail "usage: scripts/bench-policy.sh [ROUNDS], where ROUNDS is 3 or more (5 otherwise), not '$rounds'"
+[ "$(id -u)" -eq 0 ] || fail "network namespaces are made by root: run this as root"
+
+step "rounds: $rounds"
+cargo bench --quiet --locked -p towpath-kernel --bench policy -- "$rounds"
