@@ -8,6 +8,7 @@ use towpath_kernel::nft::NftError;
 use towpath_kernel::{fs, netlink, netns, release, shaping, sysctl};
 use towpath_net::render::TABLE;
 
+use crate::admission::Missing;
 use crate::check::Mismatch;
 use crate::version::SpecVersion;
 use crate::{config, environment, hostports, wire};
@@ -117,6 +118,12 @@ pub enum Error {
     /// ADD would not work, and pods that run may be cut off.
     #[error("no pod can be attached, and pods that run may be cut off: {0}")]
     Limited(Box<Error>),
+    /// The pod's policies are not in force, and it is not to start without.
+    #[error("the policies of the pod are not in force, and policy.startup is Strict: {0}")]
+    NotInForce(Missing),
+    /// What an earlier pod could do by the pod's addresses could not be taken from them.
+    #[error("take the addresses from an earlier pod: {0}")]
+    Policy(#[from] towpath_kernel::policy::Error),
     /// Something could not be collected.
     #[error("{} things could not be collected, the first: {}", .0.len(), .0.first().map_or("", |first| first))]
     Uncollected(Vec<String>),
@@ -149,6 +156,7 @@ impl Error {
             // Without the agent's table there is nowhere to put a host port yet, without its bridge none for the pod.
             Self::Wire(wire::Error::NoBridge | wire::Error::NoGateway(_))
             | Self::NoTable
+            | Self::NotInForce(_)
             | Self::Nft(NftError::NoSet(_)) => Code::TryAgain,
             Self::Wire(_)
             | Self::Release(_)
@@ -157,6 +165,7 @@ impl Error {
             | Self::Nft(_)
             | Self::HostPorts(_)
             | Self::Shaping(_)
+            | Self::Policy(_)
             | Self::Uncollected(_) => Code::Kernel,
             Self::NotUndone { cause, .. } => cause.code(),
             Self::Mismatch(_) => Code::Mismatch,

@@ -5,9 +5,11 @@
 //! node.json (the agent's) -----------------+--> lease --> kernel --> lease complete --> result on stdout
 //! ```
 //!
-//! It needs no API server, no agent and no other program; it makes no thread but one inside the pod's namespace.
+//! It needs no API server, no agent and no other program; it makes no thread but one inside the pod's namespace. Where there
+//! are policies, ADD asks the agent whether those of the pod are in force ([`admission`]), and waits for that in bounds.
 
 pub mod add;
+pub mod admission;
 pub mod bandwidth;
 pub mod check;
 pub mod config;
@@ -75,7 +77,7 @@ pub fn run(call: &Call<'_>, out: &mut impl Write, log: &mut impl Write) -> ExitC
         return about(log);
     };
     let mut version = SpecVersion::LATEST;
-    let answer = answer(call, &verb, &mut version);
+    let answer = answer(call, &verb, &mut version, log);
     let (document, code) = match answer {
         Ok(document) => (document, ExitCode::SUCCESS),
         Err(error) => (Some(error.document(version)), ExitCode::FAILURE),
@@ -97,7 +99,12 @@ fn about(log: &mut impl Write) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn answer(call: &Call<'_>, verb: &str, version: &mut SpecVersion) -> Result<Option<Value>, Error> {
+fn answer(
+    call: &Call<'_>,
+    verb: &str,
+    version: &mut SpecVersion,
+    log: &mut impl Write,
+) -> Result<Option<Value>, Error> {
     let verb = Verb::parse(verb)?;
     if verb == Verb::Version {
         return Ok(Some(versions()));
@@ -107,14 +114,14 @@ fn answer(call: &Call<'_>, verb: &str, version: &mut SpecVersion) -> Result<Opti
     let config = Config::parse(verb, &input)?;
     *version = config.version;
     match call.plugin {
-        Plugin::Towpath => towpath(&command, &config),
+        Plugin::Towpath => towpath(&command, &config, log),
         Plugin::Loopback => loopback::answer(&command, &config),
     }
 }
 
-fn towpath(command: &Command, config: &Config) -> Result<Option<Value>, Error> {
+fn towpath(command: &Command, config: &Config, log: &mut impl Write) -> Result<Option<Value>, Error> {
     match command {
-        Command::Add(place) => add::add(place, config).map(Some),
+        Command::Add(place) => add::add(place, config, log).map(Some),
         Command::Check(place) => check::check(place, config).map(|()| None),
         Command::Delete { attachment, netns } => delete(attachment, netns, config).map(|()| None),
         Command::CollectGarbage => gc::collect(config).map(|()| None),

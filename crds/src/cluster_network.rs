@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ipam::Ipam;
 use crate::node_transport::Encryption;
+use crate::policy_spec::PolicySpec;
 use crate::transport::{Exception, NodeAddress, Transport};
 use crate::{rules, schema};
 
@@ -121,6 +122,10 @@ pub struct ClusterNetworkSpec {
     /// How CNI configurations of other networks on the nodes are handled. Can be changed at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cni_config: Option<CniConfig>,
+
+    /// How network policies are brought into force. Can be changed at any time; pods that start from then on start so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicySpec>,
 }
 
 /// How a pod joins its node.

@@ -4,6 +4,7 @@ mod transport;
 
 use ipnet::IpNet;
 use towpath_net::intent::{self, Draft, DraftIpam, DraftMtu, DraftPool};
+use towpath_net::policy::settings;
 use towpath_net::state::{self, Addressing, NodeSpec, Revision};
 use towpath_net::transport::Transport;
 use towpath_net::{PerFamily, effect, intent::parse};
@@ -11,7 +12,8 @@ use transport::addresses;
 
 use crate::{
     Allocation, AttachmentMode, ClusterNetworkSpec, CniConflict, Encryption, Ipam, IpamMode, MasqueradeMode, Mtu,
-    NodeAddressing, NodeMasquerade, NodeNetworkSpec, NodeRequirement, NodeSelector, Pool, SelectorOperator,
+    NodeAddressing, NodeMasquerade, NodeNetworkSpec, NodeRequirement, NodeSelector, PolicyEstablished, PolicySpec,
+    PolicyStartup, Pool, SelectorOperator,
 };
 
 /// Why a `NodeNetwork.spec` is not one that the operator wrote; the schema refuses all of these.
@@ -75,6 +77,8 @@ same! {
     MasqueradeMode, state::MasqueradeMode: LeavingCluster | Off;
     CniConflict, state::CniConflict: Report | Rename;
     Encryption, effect::Encryption: None | Partial | Full;
+    PolicyStartup, settings::Startup: Wait | Strict | Async;
+    PolicyEstablished, settings::Established: Cut | Keep;
     SelectorOperator, intent::Operator: In | NotIn | Exists | DoesNotExist;
 }
 
@@ -143,6 +147,7 @@ impl From<&ClusterNetworkSpec> for Draft {
             masquerade: spec.masquerade.mode.into(),
             excluded_cidrs: list(&spec.masquerade.excluded_cidrs),
             cni_conflict: spec.cni_config.as_ref().map_or(CniConflict::Report, |config| config.conflict).into(),
+            policy: spec.policy.unwrap_or_default().settings(),
         }
     }
 }
@@ -192,6 +197,7 @@ impl From<&NodeSpec> for NodeNetworkSpec {
             },
             masquerade: NodeMasquerade { mode: spec.masquerade.mode.into(), excluded: listed(excluded) },
             cni_conflict: Some(spec.cni_conflict.into()),
+            policy: PolicySpec::of(spec.policy),
         }
     }
 }
@@ -215,6 +221,7 @@ impl TryFrom<&NodeNetworkSpec> for NodeSpec {
                 excluded: cidrs("masquerade.excluded", spec.masquerade.excluded.as_deref().unwrap_or_default())?,
             },
             cni_conflict: spec.cni_conflict.unwrap_or(CniConflict::Report).into(),
+            policy: spec.policy.unwrap_or_default().settings(),
         })
     }
 }

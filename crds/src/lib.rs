@@ -17,6 +17,7 @@ pub mod generate;
 mod ipam;
 mod node_network;
 mod node_transport;
+mod policy_spec;
 pub mod rules;
 mod schema;
 mod transport;
@@ -33,6 +34,7 @@ pub use node_network::{
     NodeNetworkStatus, Routes, Uplink,
 };
 pub use node_transport::{Encryption, NodeAddressRule, NodeTransport, NodeTunnel, NodeTunnels, NodeWireGuard, Path};
+pub use policy_spec::{PolicyEstablished, PolicySpec, PolicyStartup};
 pub use transport::{
     Exception, ExceptionTransport, GeneveOptions, NodeAddress, NodeAddressMode, Transport, TransportMode, VxlanOptions,
     WireGuardOptions,

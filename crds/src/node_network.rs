@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster_network::{AttachmentMode, CniConflict, MasqueradeMode, Mtu};
 use crate::node_transport::{Encryption, NodeAddressRule, NodeTransport, Path};
+use crate::policy_spec::PolicySpec;
 use crate::wireguard::WireGuardStatus;
 use crate::{rules, schema};
 
@@ -156,6 +157,10 @@ pub struct NodeNetworkSpec {
     /// Towpath's. Report: they are told of. Rename: they are moved aside, and put back when Towpath leaves the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cni_conflict: Option<CniConflict>,
+
+    /// How network policies are brought into force. Left out: Wait and Cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicySpec>,
 }
 
 /// How addresses are given out of a node's CIDRs.

@@ -12,6 +12,7 @@ use proptest::sample::{select, subsequence};
 use serde_json::json;
 use towpath_crds::NodeNetworkSpec;
 use towpath_net::Family;
+use towpath_net::policy::settings::{Established, PolicySettings, Startup};
 use towpath_net::state::{
     AddressRule, Addressing, Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, NodeSpec, Revision,
 };
@@ -69,13 +70,20 @@ fn transports() -> impl Strategy<Value = Transports> {
     })
 }
 
+fn policy() -> impl Strategy<Value = PolicySettings> {
+    let startup = select(vec![Startup::Wait, Startup::Strict, Startup::Async]);
+    (startup, select(vec![Established::Cut, Established::Keep]))
+        .prop_map(|(startup, established)| PolicySettings { startup, established })
+}
+
 fn spec() -> impl Strategy<Value = NodeSpec> {
     let mtu = prop_oneof![Just(Mtu::Auto), (1280..65536_u32).prop_map(Mtu::Bytes)];
     let masquerade = (select(vec![MasqueradeMode::LeavingCluster, MasqueradeMode::Off]), vec(cidr(), 0..4));
     let address = (vec(address(), 0..3), option::of(rule()));
     let pods = (vec(cidr(), 0..4), vec(cidr(), 0..4), addressing());
     let how = (select(Attachment::ALL.to_vec()), transports(), mtu);
-    (address, pods, how, masquerade, any::<bool>()).prop_map(|(address, pods, how, masquerade, rename)| NodeSpec {
+    let rest = (any::<bool>(), policy());
+    (address, pods, how, masquerade, rest).prop_map(|(address, pods, how, masquerade, (rename, policy))| NodeSpec {
         revision: Revision("7f3a91c".to_owned()),
         addresses: address.0,
         address_rule: address.1,
@@ -87,6 +95,7 @@ fn spec() -> impl Strategy<Value = NodeSpec> {
         mtu: how.2,
         masquerade: Masquerade { mode: masquerade.0, excluded: masquerade.1 },
         cni_conflict: if rename { CniConflict::Rename } else { CniConflict::Report },
+        policy,
     })
 }
 

@@ -57,6 +57,7 @@ fn draft(text: &str) -> Draft {
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: Vec::new(),
         cni_conflict: CniConflict::Report,
+        policy: towpath_net::policy::settings::PolicySettings::default(),
     };
     for line in text.lines().take(64) {
         let (Some(field), Some(value)) = (line.get(..1), line.get(1..)) else { continue };

@@ -29,6 +29,7 @@ pub use transport::{Crossing, DraftTransport, DraftTunnel, DraftWireGuard, MOST_
 pub use validate::validate;
 
 use crate::family::{Family, PerFamily};
+use crate::policy::settings::PolicySettings;
 use crate::state::{AddressRule, Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, Revision};
 use crate::transport::{Transport, Tunnels};
 
@@ -123,6 +124,8 @@ pub struct Draft {
     pub excluded_cidrs: Vec<String>,
     /// What becomes of CNI configurations of other networks.
     pub cni_conflict: CniConflict,
+    /// How policies are brought into force.
+    pub policy: PolicySettings,
 }
 
 impl Draft {
@@ -216,6 +219,9 @@ pub struct Intent {
     /// What becomes of CNI configurations of other networks.
     #[serde(skip_serializing_if = "is_report")]
     pub cni_conflict: CniConflict,
+    /// How policies are brought into force.
+    #[serde(skip_serializing_if = "PolicySettings::is_usual")]
+    pub policy: PolicySettings,
 }
 
 /// What is usual does not show in the revision.

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::family::Family;
+use crate::policy::settings::Startup;
 use crate::state::{Addressing, Attachment, NodeState, Revision};
 
 /// Everything that the CNI binary needs to know of its node. Written by atomic rename.
@@ -30,6 +31,9 @@ pub struct NodeFile {
     /// what others remember of it, goes nowhere instead of to a stranger.
     #[serde(default = "quarantine")]
     pub quarantine: u32,
+    /// How pods start; nothing while there are no policies, and so nothing to wait for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup: Option<Startup>,
 }
 
 const fn quarantine() -> u32 {
@@ -60,8 +64,8 @@ impl NodeFile {
     /// take to forget a pod that has gone.
     pub const QUARANTINE: u32 = 10;
 
-    /// Renders the file for a node whose pods have an MTU of `mtu` bytes.
-    pub fn render(state: &NodeState, mtu: u32) -> Self {
+    /// Renders the file for a node whose pods have an MTU of `mtu` bytes; `is_enforced` is whether there are policies.
+    pub fn render(state: &NodeState, mtu: u32, is_enforced: bool) -> Self {
         Self {
             version: Self::VERSION,
             revision: state.spec.revision.clone(),
@@ -70,6 +74,7 @@ impl NodeFile {
             pod_cidrs: state.spec.pod_cidrs.clone(),
             addressing: state.spec.addressing.clone(),
             quarantine: Self::QUARANTINE,
+            startup: is_enforced.then_some(state.spec.policy.startup),
         }
     }
 

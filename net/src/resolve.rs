@@ -103,6 +103,7 @@ impl Common<'_> {
             mtu: exception.and_then(|e| e.mtu).unwrap_or(intent.mtu),
             masquerade: self.masquerade.clone(),
             cni_conflict: intent.cni_conflict,
+            policy: intent.policy,
             ..NodeSpec::plain(Vec::new(), blocks.to_vec())
         }
     }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::settings::PolicySettings;
 use crate::transport::{Keys, Transport, Transports};
 
 /// The name of a node, as in `Node.metadata.name`.
@@ -184,6 +185,9 @@ pub struct NodeSpec {
     /// What becomes of CNI configurations that the runtime would take instead of ours.
     #[serde(default)]
     pub cni_conflict: CniConflict,
+    /// How policies are brought into force.
+    #[serde(default, skip_serializing_if = "PolicySettings::is_usual")]
+    pub policy: PolicySettings,
 }
 
 impl NodeSpec {
@@ -202,6 +206,7 @@ impl NodeSpec {
             mtu: Mtu::Auto,
             masquerade: Masquerade { mode: MasqueradeMode::Off, excluded: Vec::new() },
             cni_conflict: CniConflict::Report,
+            policy: PolicySettings::default(),
         }
     }
 }

@@ -99,9 +99,20 @@ fn is_ours(binary: &[u8]) -> bool {
 }
 
 /// Writes what the CNI binary reads, where it says something else; tells whether it was written. Pod CIDRs in `open`
-/// are not offered anew.
-pub fn write_node_file(paths: &Paths, state: &NodeState, mtu: u32, open: &[IpNet]) -> Result<bool, CniFilesError> {
-    let mut node_file = NodeFile::render(state, mtu);
+/// are not offered anew. `is_enforced` is whether there are policies; nothing where nobody told, and then the file goes on to
+/// say what it says.
+pub fn write_node_file(
+    paths: &Paths,
+    state: &NodeState,
+    mtu: u32,
+    open: &[IpNet],
+    is_enforced: Option<bool>,
+) -> Result<bool, CniFilesError> {
+    let is_enforced = match is_enforced {
+        Some(is_enforced) => is_enforced,
+        None => node_file_there(paths)?.is_some_and(|there| there.startup.is_some()),
+    };
+    let mut node_file = NodeFile::render(state, mtu, is_enforced);
     if !open.is_empty() {
         let offered = node_file_there(paths)?.map(|there| there.pod_cidrs).unwrap_or_default();
         node_file.pod_cidrs.retain(|cidr| offered.contains(cidr) || !open.contains(cidr));

@@ -12,7 +12,7 @@ use crate::args::Action;
 use crate::health::HealthError;
 use crate::memory::MemoryError;
 use crate::source::SourceError;
-use crate::policy::PolicyError;
+use crate::policy::{GateError, PolicyError};
 use crate::worker::WorkerError;
 
 /// Why a subcommand ended in failure.
@@ -39,6 +39,9 @@ pub enum CommandError {
     /// Policies cannot be kept in force.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// CNI binaries cannot ask about policies.
+    #[error(transparent)]
+    Gate(#[from] GateError),
     /// The kernel could not be read.
     #[error(transparent)]
     Kernel(#[from] towpath_kernel::kernel::KernelError),

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
 use towpath_net::device::{WIREGUARD, wireguard};
 
+use crate::policy::Admissions;
 use crate::snapshot::Snapshot;
 use crate::strangers::Strangers;
 use crate::worker::Counts;
@@ -37,6 +38,8 @@ pub struct Told {
     pub counts: Receiver<Counts>,
     /// Pods that are in another network, where that is known.
     pub strangers: Receiver<Option<Strangers>>,
+    /// Pods that waited for their policies.
+    pub admissions: Receiver<Admissions>,
 }
 
 /// Serves until it fails.
@@ -84,13 +87,13 @@ async fn readyz(State(told): State<Arc<Told>>) -> (StatusCode, String) {
 
 async fn metrics(State(told): State<Arc<Told>>) -> Result<String, StatusCode> {
     let strangers = told.strangers.borrow().as_ref().map_or(0, |strangers| strangers.total);
-    let registry = registry(*told.counts.borrow(), &told.snapshots.borrow(), strangers);
+    let registry = registry(*told.counts.borrow(), &told.snapshots.borrow(), strangers, *told.admissions.borrow());
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(text)
 }
 
-fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize) -> Registry {
+fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize, admissions: Admissions) -> Registry {
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let mut registry = Registry::with_prefix("towpath_agent");
     let mut set = |name: &str, help: &str, value: u64| {
@@ -109,6 +112,8 @@ fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize) -> Registry {
         "CNI configurations of other networks that take pods, or keep them from starting",
         count(snapshot.rivals.contesting().count()),
     );
+    set("pods_admitted", "Pods whose policies were in force before they started, since the start", admissions.known);
+    set("pods_not_waited_for", "Pods whose policies were waited for in vain, since the start", admissions.given_up);
     set("foreign_pods", "Pods of this node that are in another network", count(strangers));
     let peers = "Peers on each WireGuard interface, by their last handshake: Recent where there is a session";
     registry.register("wireguard_peers", peers, handshakes(&counts));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use towpath_kernel::leases::Store;
+use towpath_net::policy::admission::SOCKET;
 
 /// The name of the CNI configuration file.
 pub const CONFLIST: &str = "05-towpath.conflist";
@@ -48,6 +49,11 @@ impl Paths {
     /// The policies that the operator told last.
     pub fn policies(&self) -> PathBuf {
         self.state.join("agent").join("policies")
+    }
+
+    /// Where CNI binaries ask about pods that start.
+    pub fn admission(&self) -> PathBuf {
+        self.state.join(SOCKET)
     }
 
     /// Where replicas of the operator were, and whom to believe.

@@ -56,6 +56,8 @@ pub enum Update {
     Own(Box<Own>),
     /// Another node is as told now, or gone.
     Peer(NodeName, Option<Peer>),
+    /// Whether there are policies.
+    Enforced(bool),
     /// To be let go when everything that was told before is in the kernel.
     Receipt(Arc<Receipt>),
 }

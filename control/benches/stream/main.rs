@@ -123,7 +123,8 @@ fn policy() -> Delta {
     let addresses = |set: u32| (0..50).map(move |number| std::net::Ipv4Addr::from_bits(set << 8 | number).into());
     let sets =
         (1..=20_u32).map(|set| (SetId(u64::from(set)), SetDelta::New(Members::Addresses(addresses(set).collect()))));
-    let pod = |number: u32| (format!("uid-{number}"), Some(PodPolicy { key: key("pod"), profile: None }));
+    let pod =
+        |number: u32| (format!("uid-{number}"), Some(PodPolicy { key: key("pod"), profile: None, is_policed: false }));
     Delta { is_enforced: Some(true), pods: (0..30).map(pod).collect(), sets: sets.collect(), ..Delta::default() }
 }
 

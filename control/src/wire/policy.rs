@@ -95,7 +95,7 @@ pub fn read(policy: wire::Policy) -> Result<Delta, Malformed> {
     }
     for pod in policy.pods {
         let uid = read_name(pod.uid, "uid").within("pods")?;
-        let policy = read_pod(pod.key, pod.profile).within("pods")?;
+        let policy = read_pod(pod.key, pod.profile, pod.is_policed).within("pods")?;
         put_once(&mut delta.pods, uid, policy, "pods")?;
     }
     Ok(delta)
@@ -120,16 +120,18 @@ fn write_pod(uid: &str, pod: Option<&PodPolicy>) -> wire::Pod {
         uid: uid.to_owned(),
         key: pod.map(|pod| write_key(&pod.key)),
         profile: pod.and_then(|pod| pod.profile).map(|id| id.0),
+        is_policed: pod.is_some_and(|pod| pod.is_policed),
     }
 }
 
-fn read_pod(key: Option<wire::Key>, profile: Option<u64>) -> Result<Option<PodPolicy>, Malformed> {
+fn read_pod(key: Option<wire::Key>, profile: Option<u64>, is_policed: bool) -> Result<Option<PodPolicy>, Malformed> {
     match (key, profile) {
         (Some(key), profile) => {
-            Ok(Some(PodPolicy { key: read_key(key).within("key")?, profile: profile.map(ProfileId) }))
+            let key = read_key(key).within("key")?;
+            Ok(Some(PodPolicy { key, profile: profile.map(ProfileId), is_policed }))
         }
-        (None, Some(_)) => Err(Malformed::new("key", Fault::Missing)),
-        (None, None) => Ok(None),
+        (None, None) if !is_policed => Ok(None),
+        (None, _) => Err(Malformed::new("key", Fault::Missing)),
     }
 }
 

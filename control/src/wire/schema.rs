@@ -213,6 +213,8 @@ pub struct Pod {
     pub key: Option<Key>,
     #[prost(fixed64, optional, tag = "3")]
     pub profile: Option<u64>,
+    #[prost(bool, tag = "4")]
+    pub is_policed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

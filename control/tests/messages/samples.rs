@@ -115,7 +115,8 @@ fn profile() -> impl Strategy<Value = Profile> {
 }
 
 fn pod() -> impl Strategy<Value = PodPolicy> {
-    (key(), option::of(any::<u64>().prop_map(ProfileId))).prop_map(|(key, profile)| PodPolicy { key, profile })
+    (key(), option::of(any::<u64>().prop_map(ProfileId)), any::<bool>())
+        .prop_map(|(key, profile, is_policed)| PodPolicy { key, profile, is_policed })
 }
 
 fn address_port() -> impl Strategy<Value = AddressPort> {

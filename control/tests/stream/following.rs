@@ -27,7 +27,7 @@ fn joins(id: u64, number: u32) -> Delta {
 }
 
 fn pod(uid: &str) -> Delta {
-    let policy = PodPolicy { key: key(uid), profile: None };
+    let policy = PodPolicy { key: key(uid), profile: None, is_policed: false };
     Delta { pods: BTreeMap::from([(uid.to_owned(), Some(policy))]), ..Delta::default() }
 }
 

@@ -40,6 +40,7 @@ impl Fixture {
                 pod_cidrs: Vec::new(),
                 addressing: Addressing::default(),
                 quarantine: 0,
+                startup: None,
             },
         };
         fixture.change(|node| node.pod_cidrs = nets(blocks));

@@ -22,7 +22,7 @@ use thiserror::Error;
 use towpath_net::policy::bind::{LeaseChanges, Leases, View};
 use towpath_net::policy::bundle::{Bundle, Delta};
 use towpath_net::policy::change::Misfit;
-use towpath_net::policy::objects::{Object, TABLE};
+use towpath_net::policy::objects::{Object, TABLE, Way};
 use towpath_net::policy::program::{self, Program};
 
 use crate::netlink::{self, Operation, Protocol, Refusal, Socket};
@@ -163,6 +163,22 @@ impl PolicyTable {
             table.commit()
         })?;
         Ok(self.take_written())
+    }
+
+    /// Takes from addresses whatever pods that had them could do: until somebody says who has them now, nothing passes. What
+    /// is not there, or the whole table, is no error. What the kernel should have is not known afterwards.
+    pub fn forget(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+        self.program = None;
+        for address in addresses {
+            for way in Way::ALL {
+                let taken = self.attempt(|table| table.unmap(way, *address));
+                match taken {
+                    Err(Error::Netlink(error)) if error.is_missing() => {}
+                    other => other?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs what writes; where it fails nothing is left for the next one.

@@ -223,6 +223,13 @@ impl PolicyTable {
         }
     }
 
+    /// Takes an address from one of the maps, where it must be.
+    pub(super) fn unmap(&mut self, way: Way, address: IpAddr) -> Result<(), Error> {
+        let map = pods_map(way, Family::of(address));
+        self.writer.remove(About::Pod(address), map, [Key::of(address).into()]);
+        self.commit()
+    }
+
     fn bind(&mut self, bindings: &[Binding]) {
         for binding in bindings {
             let (about, family) = (About::Pod(binding.address), binding.family());

@@ -66,7 +66,8 @@ impl Case {
     /// A pod with a profile and these addresses.
     pub fn pod(mut self, name: &str, profile: Option<u64>, addresses: &[&str]) -> Self {
         let key = Key { namespace: "web".into(), name: name.into() };
-        self.bundle.pods.insert(name.into(), PodPolicy { key, profile: profile.map(ProfileId) });
+        let pod = PodPolicy { key, profile: profile.map(ProfileId), is_policed: true };
+        self.bundle.pods.insert(name.into(), pod);
         self.leases.insert(name.into(), addresses.iter().map(|text| address(text)).collect());
         self
     }

@@ -23,6 +23,7 @@ fn draft(ipam: DraftIpam) -> Draft {
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: Vec::new(),
         cni_conflict: CniConflict::Report,
+        policy: crate::policy::settings::PolicySettings::default(),
     }
 }
 

@@ -22,6 +22,7 @@ fn draft() -> Draft {
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: Vec::new(),
         cni_conflict: CniConflict::Report,
+        policy: crate::policy::settings::PolicySettings::default(),
     }
 }
 

@@ -53,6 +53,7 @@ pub fn validate(draft: &Draft) -> Result<Intent, Vec<Finding>> {
         mtu,
         masquerade: Masquerade { mode: draft.masquerade, excluded: nets(&excluded) },
         cni_conflict: draft.cni_conflict,
+        policy: draft.policy,
     })
 }
 

@@ -66,6 +66,8 @@ pub struct PodPolicy {
     pub key: Key,
     /// What it may do; nothing where no policy selects it.
     pub profile: Option<ProfileId>,
+    /// Whether a policy may be for pods of its namespace, or name them as peers. Where none does, its start waits for nobody.
+    pub is_policed: bool,
 }
 
 /// What a pod may do.

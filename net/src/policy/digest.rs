@@ -36,7 +36,8 @@ impl Digest {
     /// Of a pod's entry.
     pub fn of_pod(uid: &str, pod: &PodPolicy) -> Self {
         let profile = pod.profile.map(|id| id.0.to_be_bytes());
-        let parts = [uid.as_bytes(), pod.key.namespace.as_bytes(), pod.key.name.as_bytes()];
+        let policed = [u8::from(pod.is_policed)];
+        let parts = [uid.as_bytes(), pod.key.namespace.as_bytes(), pod.key.name.as_bytes(), &policed];
         let parts = parts.into_iter().chain(profile.as_ref().map(<[u8; 8]>::as_slice));
         Self(hash(parts))
     }

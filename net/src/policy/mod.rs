@@ -11,6 +11,7 @@
 //! [`input`] is what is compiled; [`bundle`] is all that one node must know, in terms of addresses and numbers alone.
 //! [`change`] leads from one bundle to the next, [`digest`] tells what a node that comes back has already.
 
+pub mod admission;
 pub mod bind;
 pub mod bundle;
 pub mod chains;
@@ -21,4 +22,5 @@ pub mod evaluate;
 pub mod input;
 pub mod objects;
 pub mod program;
+pub mod settings;
 pub mod skeleton;

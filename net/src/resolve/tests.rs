@@ -29,6 +29,7 @@ fn draft() -> Draft {
         masquerade: MasqueradeMode::LeavingCluster,
         excluded_cidrs: vec!["192.168.0.0/16".to_owned()],
         cni_conflict: CniConflict::Report,
+        policy: crate::policy::settings::PolicySettings::default(),
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod ending;
 
+use std::sync::Arc;
+
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch::channel;
+use tokio::sync::watch::{Receiver, channel};
 use tracing::info;
 
 use ending::Removal;
@@ -11,7 +13,8 @@ use ending::Removal;
 use super::CommandError;
 use super::told::{Followed, follow};
 use crate::args::Run;
-use crate::policy::Worker as PolicyWorker;
+use crate::policy::{Admissions, Gate, InForce, Worker as PolicyWorker};
+use crate::snapshot::Update;
 use crate::status::StatusWriter;
 use crate::strangers::Search;
 use crate::worker::{End, Inbox, Worker};
@@ -22,6 +25,11 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     let paths = args.place.paths(args.cni_binary.clone());
     let worker = Worker::start(paths.clone())?;
     let Followed { source, client, policies } = follow(&args, &paths).await?;
+    let (count, admissions) = channel(Admissions::default());
+    if let Some(policies) = &policies {
+        tokio::spawn(Gate::open(&paths, policies.in_force.clone(), count)?.serve());
+        tokio::spawn(tell_enforced(policies.in_force.clone(), worker.inbox.clone()));
+    }
     let (found, strangers) = channel(None);
     if let (Some(client), Some(node)) = (client.clone(), args.place.node()) {
         let search = Search::new(client.clone(), node.clone(), paths.state.clone());
@@ -29,7 +37,8 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
         tokio::spawn(StatusWriter::new(client, node).follow(worker.snapshots.clone(), strangers.clone()));
     }
     let mut removal = Removal::watch(client.as_ref(), &args.pod);
-    let told = health::Told { snapshots: worker.snapshots.clone(), counts: worker.counts.clone(), strangers };
+    let told =
+        health::Told { snapshots: worker.snapshots.clone(), counts: worker.counts.clone(), strangers, admissions };
     let mut served = tokio::spawn(health::serve(args.listen, told));
     let mut followed = tokio::spawn(hand_on(source, worker.inbox.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Signals)?;
@@ -54,6 +63,21 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     }
     let of_policies = policies.map_or(Ok(()), PolicyWorker::join);
     outcome.and(worker.join().map_err(CommandError::from)).and(of_policies.map_err(CommandError::from))
+}
+
+/// Tells the worker when policies begin or cease to be enforced: it tells CNI binaries.
+async fn tell_enforced(mut in_force: Receiver<Arc<InForce>>, inbox: Inbox) {
+    let mut told = None;
+    loop {
+        let is_enforced = in_force.borrow_and_update().is_enforced;
+        if let Some(is_enforced) = is_enforced.filter(|_| is_enforced != told) {
+            inbox.put(Update::Enforced(is_enforced));
+            told = Some(is_enforced);
+        }
+        if in_force.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn hand_on(source: source::Source, inbox: Inbox) -> Result<(), source::SourceError> {

@@ -9,6 +9,8 @@
 //! It is apart from the thread that owns the rest of the kernel, for a change of policies must not wait for a look at
 //! thousands of routes.
 
+mod gate;
+mod in_force;
 mod inbox;
 mod policies;
 mod receipt;
@@ -27,8 +29,9 @@ use towpath_net::policy::bundle::Bundle;
 
 use crate::paths::Paths;
 
+pub use gate::{Admissions, Gate, GateError};
+pub use in_force::{InForce, Standing};
 pub use inbox::{Inbox, News};
-pub use policies::InForce;
 pub use receipt::Receipt;
 
 use policies::Policies;

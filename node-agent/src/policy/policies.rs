@@ -13,25 +13,15 @@ use towpath_control::update::State;
 use towpath_kernel::leases::Store;
 use towpath_kernel::policy::{Error, PolicyTable, Repair};
 use towpath_net::lease::{Phase, PodReference};
+use towpath_net::policy::admission::Progress;
 use towpath_net::policy::bind::LeaseChanges;
 use towpath_net::policy::bundle::{Bundle, Delta};
 use towpath_net::policy::digest::Digests;
 use towpath_net::policy::input::Key;
 use tracing::{info, warn};
 
-use super::Receipt;
+use super::{InForce, Receipt, Standing};
 use crate::paths::Paths;
-
-/// Which pods have their policies in the kernel.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct InForce {
-    /// Whether there is any policy.
-    pub is_enforced: bool,
-    /// The pods with addresses whose packets are judged, by `metadata.uid`.
-    pub pods: BTreeSet<String>,
-    /// Those of them that are known wherever they must be.
-    pub known: BTreeSet<String>,
-}
 
 /// The policies of the node.
 pub struct Policies {
@@ -130,6 +120,8 @@ impl Policies {
         for (uid, pod) in &now {
             let before = self.leases.get(uid);
             if before.is_none_or(|before| before.addresses != pod.addresses) {
+                // Whoever knew it did not know all of these.
+                self.known.remove(uid);
                 changes.insert(uid.clone(), Some(pod.addresses.clone()));
             }
             if before != Some(pod) {
@@ -211,11 +203,22 @@ impl Policies {
             return;
         }
         self.owed.clear();
-        let known = self.leases.keys().filter(|uid| self.bundle.pods.contains_key(*uid));
-        let (is_enforced, pods) = (self.bundle.is_enforced, known.cloned().collect());
-        let now = InForce { is_enforced, pods, known: self.known.clone() };
+        let standing = |(uid, pod): (&String, &Leased)| {
+            (uid.clone(), Standing { addresses: pod.addresses.clone(), progress: self.progress(uid) })
+        };
+        let pods = self.leases.iter().map(standing).collect();
+        let now = InForce { is_enforced: Some(self.bundle.is_enforced), pods };
         if now != *self.in_force {
             self.in_force = Arc::new(now);
+        }
+    }
+
+    /// How far a pod has come whose addresses the kernel knows.
+    fn progress(&self, uid: &str) -> Progress {
+        match self.bundle.pods.get(uid) {
+            None => Progress::Bound,
+            Some(pod) if pod.is_policed && !self.known.contains(uid) => Progress::InForce,
+            Some(_) => Progress::Known,
         }
     }
 
@@ -246,7 +249,9 @@ impl Policies {
         };
         let mut leases: BTreeMap<String, Leased> = BTreeMap::new();
         for lease in listing.leases {
-            let Some(PodReference { namespace, name, uid }) = lease.pod.filter(|pod| !pod.uid.is_empty()) else { continue };
+            let Some(PodReference { namespace, name, uid }) = lease.pod.filter(|pod| !pod.uid.is_empty()) else {
+                continue;
+            };
             let pod = leases.entry(uid).or_insert_with(|| Leased {
                 key: Key { namespace, name },
                 addresses: Vec::new(),

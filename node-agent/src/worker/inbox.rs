@@ -29,12 +29,17 @@ pub struct News {
     pub own: Option<Box<Own>>,
     /// Other nodes: nothing where one is gone.
     pub peers: BTreeMap<NodeName, Option<Peer>>,
+    /// Whether there are policies.
+    pub is_enforced: Option<bool>,
 }
 
 impl News {
     fn add(&mut self, update: Update) {
         match (update, &mut self.whole) {
-            (Update::State(whole), _) => *self = Self { whole: Some(whole), ..Self::default() },
+            (Update::State(whole), _) => {
+                *self = Self { whole: Some(whole), is_enforced: self.is_enforced, ..Self::default() };
+            }
+            (Update::Enforced(is_enforced), _) => self.is_enforced = Some(is_enforced),
             (Update::Own(own), Some(whole)) => whole.take_own(*own),
             (Update::Own(own), None) => self.own = Some(own),
             (Update::Peer(name, peer), Some(whole)) => _ = whole.state.set_peer(name, peer),
@@ -170,7 +175,7 @@ mod tests {
         inbox.put(Update::State(Box::new(assignment(&["n3", "n4"]))));
         inbox.put(Update::Peer("n4".into(), None));
         inbox.put(Update::Peer("n5".into(), Some(peer("172.16.30.5"))));
-        let News { whole, own, peers } = inbox.take().news;
+        let News { whole, own, peers, .. } = inbox.take().news;
         let names: Vec<String> = whole.unwrap().state.peers.into_keys().map(|name| name.0).collect();
         assert_eq!((names, own, peers.len()), (vec!["n3".to_owned(), "n5".to_owned()], None, 0));
     }

@@ -53,6 +53,8 @@ pub struct Turns {
     tracker: Tracker,
     keys: Keeper,
     swept: Option<Instant>,
+    /// Whether there are policies; nothing before anybody told.
+    is_enforced: Option<bool>,
     snapshot: Snapshot,
     /// Entries of forwarding tables that were set or removed since the last turn.
     stations: Vec<Mac>,
@@ -105,6 +107,7 @@ impl Turns {
             damaged: Vec::new(),
             tracker: Tracker::default(),
             swept: None,
+            is_enforced: None,
             snapshot: Snapshot::default(),
             stations: Vec::new(),
             silent: BTreeMap::new(),

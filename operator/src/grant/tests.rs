@@ -27,6 +27,7 @@ fn draft(range: &str) -> Draft {
         masquerade: MasqueradeMode::Off,
         excluded_cidrs: Vec::new(),
         cni_conflict: CniConflict::Report,
+        policy: towpath_net::policy::settings::PolicySettings::default(),
     }
 }
 

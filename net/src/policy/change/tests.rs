@@ -46,7 +46,7 @@ pub fn bundle() -> impl Strategy<Value = Bundle> {
             .into_iter()
             .map(|(uid, (id, name))| {
                 let key = Key { namespace: "web".into(), name };
-                (uid, PodPolicy { key, profile: (id > 0).then_some(ProfileId(id)) })
+                (uid, PodPolicy { key, profile: (id > 0).then_some(ProfileId(id)), is_policed: id > 1 })
             })
             .collect(),
         profiles: profiles.into_iter().map(|id| (ProfileId(id), profile(ProfileId(id)))).collect(),

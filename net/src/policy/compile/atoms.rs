@@ -103,6 +103,18 @@ impl Compiler {
         id
     }
 
+    /// A policy has a selector.
+    pub(super) fn hold_for_policy(&mut self, id: AtomId) {
+        self.atoms.hold(id);
+        self.spaces.police(self.atoms.all[id].scope, true);
+    }
+
+    /// A policy has a selector no longer.
+    pub(super) fn release_for_policy(&mut self, id: AtomId) {
+        self.atoms.release(id);
+        self.spaces.police(self.atoms.all[id].scope, false);
+    }
+
     /// The selector of every pod of every namespace that is known.
     pub(super) fn everything(&mut self) -> AtomId {
         let scope = self.spaces.chosen_scope(&mut self.symbols, &Selector::default());

@@ -7,7 +7,6 @@ use super::Compiler;
 use super::blocks;
 use super::ids::{AtomId, GroupId, NamespaceId, PolicyId, Slab, Sym};
 use super::sets::PortName;
-use super::spaces::Reach;
 use crate::policy::bundle::Ports;
 use crate::policy::input::{self, Action, ClusterPeer, ClusterPolicy, Key, NetworkPolicy, Peer, Port, Tier};
 use crate::policy::objects::Way;
@@ -180,11 +179,11 @@ impl Compiler {
         }
         for rule in policy.rules() {
             let peers = rule.peers.iter();
-            peers.clone().flat_map(|peers| &peers.atoms).for_each(|atom| self.atoms.hold(*atom));
+            peers.clone().flat_map(|peers| &peers.atoms).for_each(|atom| self.hold_for_policy(*atom));
             peers.flat_map(|peers| &peers.groups).for_each(|group| self.nodes.hold_group(*group));
         }
         let subject = policy.subject;
-        self.atoms.hold(subject);
+        self.hold_for_policy(subject);
         let is_naming = policy.names_own_ports();
         let id = self.policies.all.insert(Some(Arc::new(policy)));
         self.atoms.all[subject].policies.insert(id);
@@ -203,10 +202,10 @@ impl Compiler {
         self.atoms.all[policy.subject].naming -= u32::from(policy.names_own_ports());
         self.atoms.renew(policy.subject);
         self.policies.count -= 1;
-        self.atoms.release(policy.subject);
+        self.release_for_policy(policy.subject);
         for rule in policy.rules() {
             let peers = rule.peers.iter();
-            peers.clone().flat_map(|peers| &peers.atoms).for_each(|atom| self.atoms.release(*atom));
+            peers.clone().flat_map(|peers| &peers.atoms).for_each(|atom| self.release_for_policy(*atom));
             peers.flat_map(|peers| &peers.groups).for_each(|group| self.nodes.release_group(*group));
         }
         policy.port_names().for_each(|name| self.symbols.release(name));
@@ -270,9 +269,6 @@ impl Compiler {
 
     /// Whether a selector that a policy has may select pods of a namespace.
     pub(super) fn is_scoped(&self, namespace: NamespaceId) -> bool {
-        self.spaces.all[namespace].scopes().any(|scope| {
-            let scope = &self.spaces.scopes[scope];
-            scope.users > 0 && !matches!(scope.of, Reach::None)
-        })
+        self.spaces.all[namespace].scopes().any(|scope| self.spaces.scopes[scope].policed > 0)
     }
 }

@@ -1,6 +1,6 @@
 //! Namespaces, and the scopes of selectors: one namespace, or those that a selector of namespaces chooses.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fnv::FnvHashMap;
@@ -21,6 +21,8 @@ pub struct Spaces {
     pub scopes: Slab<ScopeId, Scope>,
     chosen: FnvHashMap<Needs, ScopeId>,
     index: Index<(), ScopeId>,
+    /// Namespaces that may be policed where they were not, or the other way round.
+    pub unjudged: BTreeSet<NamespaceId>,
 }
 
 /// A namespace.
@@ -36,6 +38,8 @@ pub struct Namespace {
     pub classes: IdSet<ClassId>,
     pub pods: HashMap<Arc<str>, PodId>,
     pub policies: HashMap<Arc<str>, PolicyId>,
+    /// Whether a selector that a policy has may select pods of it, as it was judged last.
+    pub is_policed: bool,
 }
 
 /// Namespaces that selectors of pods are for.
@@ -44,6 +48,8 @@ pub struct Scope {
     pub of: Reach,
     /// How many selectors of pods there are for it.
     pub users: u32,
+    /// How often policies have one of these, for their subjects and as peers.
+    pub policed: u32,
 }
 
 /// Which namespaces those are.
@@ -160,6 +166,16 @@ impl Spaces {
         }
     }
 
+    /// Counts that a policy has a selector of a scope, or (`false`) no longer.
+    pub fn police(&mut self, id: ScopeId, has: bool) {
+        let policed = &mut self.scopes[id].policed;
+        let before = *policed;
+        *policed = if has { before + 1 } else { before - 1 };
+        if (before == 0) != (*policed == 0) {
+            self.unjudged.extend(self.scopes[id].of.namespaces());
+        }
+    }
+
     /// Drops a scope that no selector of pods is for.
     pub fn drop_scope(&mut self, symbols: &mut Symbols, id: ScopeId) {
         match self.scopes.remove(id).of {
@@ -234,6 +250,7 @@ impl Compiler {
         if labels == self.spaces.all[id].labels {
             self.symbols.release_labels(labels.as_deref().unwrap_or_default());
         } else if self.spaces.relabel(&mut self.symbols, id, labels) {
+            self.spaces.unjudged.insert(id);
             let classes: Vec<ClassId> = self.spaces.all[id].classes.iter().collect();
             for class in classes {
                 self.match_again(class);

@@ -39,6 +39,7 @@ struct Entry {
     namespace: NamespaceId,
     name: Arc<str>,
     profile: Option<ProfileNo>,
+    is_policed: bool,
 }
 
 /// What is told to many nodes, computed once.
@@ -56,7 +57,8 @@ impl Compiler {
     fn entry(&self, id: PodId) -> Entry {
         let pod = &self.pods.all[id];
         let namespace = self.pods.classes[pod.class].traits.namespace;
-        Entry { namespace, name: Arc::clone(&pod.name), profile: self.profile_of(pod.class) }
+        let is_policed = self.spaces.all[namespace].is_policed;
+        Entry { namespace, name: Arc::clone(&pod.name), profile: self.profile_of(pod.class), is_policed }
     }
 
     /// Notes that a pod is on its node from now on, as it is now.
@@ -116,8 +118,33 @@ impl Compiler {
         }
     }
 
+    /// Notes that a pod, which stays as it is, may be told otherwise.
+    fn retell(&mut self, id: PodId) {
+        let pod = &self.pods.all[id];
+        let (Some(node), uid) = (pod.node, &pod.uid) else { return };
+        let entry = self.entry(id);
+        let Some(view) = self.nodes.all[node].view.as_mut() else { return };
+        view.pods_before.entry(uid.clone()).or_insert(Touched { was: Some(entry), now: Some(id) });
+        self.changed.insert(node);
+    }
+
+    /// Finds out again whether namespaces are policed that may be so or not any more.
+    fn judge_namespaces(&mut self) {
+        for namespace in std::mem::take(&mut self.spaces.unjudged) {
+            let is_policed = self.is_scoped(namespace);
+            if self.spaces.all[namespace].is_policed == is_policed {
+                continue;
+            }
+            let told = self.subscribers > 0;
+            let pods: Vec<PodId> = self.spaces.all[namespace].pods.values().copied().filter(|_| told).collect();
+            pods.into_iter().for_each(|pod| self.retell(pod));
+            self.spaces.all[namespace].is_policed = is_policed;
+        }
+    }
+
     /// Finds the policies of the classes again that may have others.
     pub(super) fn settle(&mut self) {
+        self.judge_namespaces();
         self.mark_selected();
         for id in std::mem::take(&mut self.pods.dirty) {
             if !std::mem::take(&mut self.pods.classes[id].is_dirty) {
@@ -199,9 +226,10 @@ impl Compiler {
 
     fn pod_policy(&self, id: PodId, profile: Option<ProfileNo>) -> PodPolicy {
         let pod = &self.pods.all[id];
-        let namespace = self.spaces.all[self.pods.classes[pod.class].traits.namespace].name.to_string();
-        let key = Key { namespace, name: pod.name.to_string() };
-        PodPolicy { key, profile: profile.map(|profile| self.profiles.all[profile].id) }
+        let namespace = &self.spaces.all[self.pods.classes[pod.class].traits.namespace];
+        let key = Key { namespace: namespace.name.to_string(), name: pod.name.to_string() };
+        let profile = profile.map(|profile| self.profiles.all[profile].id);
+        PodPolicy { key, profile, is_policed: namespace.is_policed }
     }
 
     /// What all subscribed nodes must be told.

@@ -47,9 +47,9 @@ fn bundle(ingress: Direction, egress: Direction) -> Bundle {
     Bundle {
         is_enforced: true,
         pods: BTreeMap::from([
-            ("shop".into(), PodPolicy { key: key.clone(), profile: Some(ProfileId(7)) }),
-            ("free".into(), PodPolicy { key: key.clone(), profile: None }),
-            ("odd".into(), PodPolicy { key, profile: Some(ProfileId(8)) }),
+            ("shop".into(), PodPolicy { key: key.clone(), profile: Some(ProfileId(7)), is_policed: true }),
+            ("free".into(), PodPolicy { key: key.clone(), profile: None, is_policed: false }),
+            ("odd".into(), PodPolicy { key, profile: Some(ProfileId(8)), is_policed: true }),
         ]),
         profiles: BTreeMap::from([(ProfileId(7), Profile { ingress, egress })]),
         sets: sets(),

@@ -27,7 +27,7 @@ fn bundle(pods: &[(&str, u64)]) -> Bundle {
     let mut bundle = Bundle { is_enforced: true, ..Bundle::default() };
     for (uid, number) in pods {
         let key = Key { namespace: "x".into(), name: (*uid).into() };
-        bundle.pods.insert((*uid).into(), PodPolicy { key, profile: Some(ProfileId(*number)) });
+        bundle.pods.insert((*uid).into(), PodPolicy { key, profile: Some(ProfileId(*number)), is_policed: true });
         bundle.profiles.insert(ProfileId(*number), profile(*number));
         bundle.sets.insert(SetId(*number), Members::Addresses([address("10.1.1.1")].into()));
     }

@@ -32,7 +32,8 @@ impl Turns {
             }
             _ => None,
         });
-        cni_files::write_node_file(&self.paths, &assignment.state, mtu, &open.collect::<Vec<_>>())?;
+        let open = open.collect::<Vec<_>>();
+        cni_files::write_node_file(&self.paths, &assignment.state, mtu, &open, self.is_enforced)?;
         if !report.failed.is_empty() {
             return Ok(());
         }

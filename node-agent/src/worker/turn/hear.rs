@@ -33,14 +33,15 @@ impl Turns {
         if news.is_empty() {
             return Heard::Nothing;
         }
-        let News { whole, own, peers } = news;
-        let mut due = false;
+        let News { whole, own, peers, is_enforced } = news;
+        let mut due = is_enforced.is_some() && is_enforced != self.is_enforced;
+        self.is_enforced = is_enforced.or(self.is_enforced);
         let mut before = BTreeMap::new();
         if let Some(whole) = whole {
             if let Some(differences) = self.differences(&whole) {
                 self.learn(differences, &mut before);
             } else {
-                due = self.assignment.as_ref() != Some(&*whole);
+                due |= self.assignment.as_ref() != Some(&*whole);
                 self.assignment = Some(*whole);
             }
         }

@@ -132,8 +132,14 @@ fn labels_of_pods_and_namespaces_make_members_come_and_go() {
 fn the_first_policy_has_all_nodes_enforce_and_the_last_one_stop() {
     let mut compiler = cluster();
     let policy = cluster_policy("none", Tier::Admin, 0, subject("team=none", ""));
-    let lines =
-        ["a: enforced false", "a: pod web-front without", "a: profile gone", "a: set gone", "b: enforced false"];
+    let lines = [
+        "a: enforced false",
+        "a: pod web-front without",
+        "a: profile gone",
+        "a: set gone",
+        "b: enforced false",
+        "b: pod web-api without",
+    ];
     assert_eq!(told(&mut compiler, Change::PolicyGone(key("web", "p"))), lines);
     let change = Change::ClusterPolicy(policy);
     assert_eq!(told(&mut compiler, change), ["a: enforced true", "b: enforced true"]);
@@ -185,4 +191,25 @@ fn names_of_sets_and_profiles_are_the_same_in_every_process_and_release() {
     let sets = bundle.sets.keys().map(ToString::to_string);
     let names: Vec<String> = sets.chain(bundle.profiles.keys().map(ToString::to_string)).collect();
     assert_eq!(names, ["7bd131abc4f0673a", "2acf67480c9d6fc3"]);
+}
+
+#[test]
+fn a_pod_is_told_anew_when_policies_begin_or_cease_to_concern_its_namespace_and_no_other_is() {
+    let mut compiler = cluster();
+    compiler.apply(Change::Namespace(namespace("shop", "team=blue")));
+    compiler.apply(Change::Pod(Pod { node: Some("b".into()), ..pod("shop", "till", "", &["10.0.2.1"]) }));
+    compiler.deltas();
+    let is_policed = |compiler: &mut Compiler| compiler.bundle(&"b".into()).pods["shop-till"].is_policed;
+    assert!(!is_policed(&mut compiler));
+    let of_nobody = || Change::ClusterPolicy(cluster_policy("all", Tier::Admin, 0, subject("team=blue", "app=none")));
+    assert_eq!(told(&mut compiler, of_nobody()), ["b: pod shop-till without"]);
+    assert!(is_policed(&mut compiler));
+    let relabelled = Change::Namespace(namespace("shop", "team=green"));
+    assert_eq!(told(&mut compiler, relabelled), ["b: pod shop-till without"]);
+    assert!(!is_policed(&mut compiler));
+    let back = Change::Namespace(namespace("shop", "team=blue"));
+    assert_eq!(told(&mut compiler, back), ["b: pod shop-till without"]);
+    let gone = Change::ClusterPolicyGone("all".into());
+    assert_eq!(told(&mut compiler, gone), ["b: pod shop-till without"]);
+    assert!(!is_policed(&mut compiler));
 }
