@@ -127,13 +127,13 @@ pub fn on_loopback(ports: &[HostPort]) -> Vec<HostPort> {
     wildcards.flat_map(of).filter(is_free).collect()
 }
 
-/// Opens the host ports of a lease.
+/// Lets the packets of a pod pass, and opens its host ports.
 pub fn open(lease: &Lease) -> Result<(), CallError> {
+    // First the table, which has what guards the loopback against what is let through next.
+    Nft::open()?.admit(lease)?;
     if lease.host_ports.is_empty() {
         return Ok(());
     }
-    // First the table, which has what guards the loopback against what is let through next.
-    Nft::open()?.open_ports(lease)?;
     if let Some(key) = loopback_setting(lease) {
         Sysctls::below(sysctl::ROOT).ensure(&key, "1")?;
     }

@@ -22,19 +22,19 @@ pub enum Error {
     /// Its link, or the flows to its host ports, could not be removed.
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
-    /// Its host ports could not be closed.
+    /// Its packets could not be kept from passing, or its host ports not be closed.
     #[error(transparent)]
     Nft(#[from] NftError),
 }
 
-/// Ends an attachment: its host ports, its link, then its lease. The address is free only once the link is gone.
+/// Ends an attachment: what the table has of it, its link, then its lease. The address is free only once the link is gone.
 pub fn release(mut held: Held, node: &mut Socket) -> Result<(), Error> {
     if held.lease.phase != Phase::Leaving {
         // A full disk must not keep an address taken: without this, the agent heals what is being removed until it
         // finds the lease gone.
         _ = held.advance(Phase::Leaving);
     }
-    let _ports = close_ports(&held.claimed())?;
+    let _table = dismiss(&held.claimed())?;
     delete_link(node, &held.lease.host_interface)?;
     proxies::forget_pod(node, &held.lease)?;
     if let Some(shaper) = held.lease.shaper() {
@@ -43,18 +43,17 @@ pub fn release(mut held: Held, node: &mut Socket) -> Result<(), Error> {
     Ok(held.release()?)
 }
 
-/// Closes the host ports of a lease, and forgets the flows through them.
+/// Lets no packet of a pod pass any more, closes its host ports, and forgets the flows through them.
 ///
 /// Whoever closes the returned socket waits until the kernel has freed the memory of what was removed
 /// (`nft_rcv_nl_event`), which is milliseconds: there is time for that while the link goes.
-fn close_ports(lease: &Lease) -> Result<Option<Nft>, Error> {
-    if lease.host_ports.is_empty() {
-        return Ok(None);
-    }
+fn dismiss(lease: &Lease) -> Result<Nft, Error> {
     let mut nft = Nft::open()?;
-    nft.close_ports(lease)?;
-    conntrack::forget_host_ports(lease)?;
-    Ok(Some(nft))
+    nft.dismiss(lease)?;
+    if !lease.host_ports.is_empty() {
+        conntrack::forget_host_ports(lease)?;
+    }
+    Ok(nft)
 }
 
 /// Deletes the links of an attachment that has no lease.

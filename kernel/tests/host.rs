@@ -240,14 +240,14 @@ fn host_ports_are_opened_and_closed_any_number_of_times() {
     isolated("host_ports_are_opened_and_closed_any_number_of_times", || {
         let mut node = Node::make();
         let mut nft = Nft::open().unwrap();
-        nft.close_ports(&lease()).unwrap();
+        nft.dismiss(&lease()).unwrap();
         node.converge();
         let full = nft.read().unwrap();
-        nft.close_ports(&lease()).unwrap();
-        nft.close_ports(&lease()).unwrap();
+        nft.dismiss(&lease()).unwrap();
+        nft.dismiss(&lease()).unwrap();
         assert_ne!(nft.read().unwrap(), full);
-        nft.open_ports(&lease()).unwrap();
-        nft.open_ports(&lease()).unwrap();
+        nft.admit(&lease()).unwrap();
+        nft.admit(&lease()).unwrap();
         assert_eq!(nft.read().unwrap(), full);
     });
 }

@@ -11,7 +11,7 @@ use towpath_kernel::testing::isolated;
 use towpath_net::nft::{Element, Table, Value};
 use towpath_net::observed::Surroundings;
 use towpath_net::render::render;
-use towpath_net::state::{Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState, Peer};
+use towpath_net::state::{Attachment, Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState, Peer};
 use towpath_net::transport::{Transport, Transports};
 
 fn nets(list: &[&str]) -> Vec<IpNet> {
@@ -55,15 +55,19 @@ fn tunnels() -> Transports {
     Transports { prefers: all.clone(), accepts: all, ..Transports::only(Transport::Direct) }
 }
 
-fn list(chain: &str) -> String {
-    let output = Command::new("nft").args(["-n", "list", "chain", "inet", "towpath", chain]).output().unwrap();
+fn list(family: &str, chain: &str) -> String {
+    let output = Command::new("nft").args(["-n", "list", "chain", family, "towpath", chain]).output().unwrap();
     assert!(output.status.success(), "{chain}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// The rules of a chain as `nft` shows them, without their comments.
 fn rules(chain: &str) -> Vec<String> {
-    let text = list(chain);
+    rules_in("inet", chain)
+}
+
+fn rules_in(family: &str, chain: &str) -> Vec<String> {
+    let text = list(family, chain);
     let lines = text.lines().filter_map(|line| line.trim().split_once(" comment ")).map(|(rule, _)| rule.to_owned());
     lines.collect()
 }
@@ -208,21 +212,48 @@ fn packets_between_nodes_with_a_tunnel_in_them_are_not_tracked() {
     });
 }
 
-/// Each rule that every packet comes by begins with what the kernel has the shortest way for, and what hardly any packet is.
+/// What most packets are comes first, and each needs one look into a set.
 #[test]
-fn pods_are_kept_from_the_loopback_and_are_no_routers() {
-    isolated("pods_are_kept_from_the_loopback_and_are_no_routers", || {
-        put(&table(Transports::only(Transport::Direct)));
+fn pods_send_from_their_own_addresses_not_to_the_loopback_and_are_no_routers() {
+    isolated("pods_send_from_their_own_addresses_not_to_the_loopback_and_are_no_routers", || {
+        let mut bridged = state(Transports::only(Transport::Direct));
+        bridged.spec.attachment = Attachment::Bridge;
+        put(&render(&bridged, &[], &Surroundings::default(), None).desired.table.unwrap());
+        assert_rules("guard", &["iifname \"tow0*\"-\"towf*\" goto from-pods"]);
         assert_rules(
-            "guard",
+            "from-pods",
             &[
-                "@nh,96,8 0x7f iifname \"tow*\" ip saddr @loopback-v4 drop",
-                "@nh,128,8 0x7f iifname \"tow*\" ip daddr @loopback-v4 drop",
-                "@nh,160,32 0x1 iifname \"tow*\" ip6 saddr @loopback-v6 drop",
-                "@nh,288,32 0x1 iifname \"tow*\" ip6 daddr @loopback-v6 drop",
-                "@th,0,8 0x86 meta l4proto 58 iifname \"tow*\" meta nfproto 10 drop",
+                "@nh,128,8 0x7f ip daddr @loopback-v4 drop",
+                "iifname . @ll,48,48 . ip saddr @senders-v4 accept",
+                "@nh,288,32 0x1 ip6 daddr @loopback-v6 drop",
+                "@th,0,8 0x86 meta l4proto 58 meta nfproto 10 drop",
+                "@th,0,8 0x88 meta l4proto 58 meta nfproto 10 jump neighbours",
+                "iifname . @ll,48,48 . ip6 saddr @senders-v6 accept",
+                "ip6 saddr :: meta l4proto 58 jump nameless",
+                "counter packets 0 bytes 0 drop",
             ],
         );
+        assert_rules(
+            "neighbours",
+            &["meta nfproto 10 iifname . @ll,48,48 . @th,64,128 @senders-v6 return", "counter packets 0 bytes 0 drop"],
+        );
+        assert_rules(
+            "nameless",
+            &[
+                "@th,0,8 0x87 meta l4proto 58 meta nfproto 10 iifname . @ll,48,48 . @th,64,128 @senders-v6 accept",
+                "@th,0,8 0x8f meta l4proto 58 accept",
+                "counter packets 0 bytes 0 drop",
+            ],
+        );
+        let pods = "iifname \"tow0*\"-\"towf*\"";
+        let frames = [
+            "ether type 0x0800 accept".to_owned(),
+            "ether type 0x86dd accept".to_owned(),
+            format!("{pods} ether saddr . arp saddr ether . arp saddr ip @bridged-senders accept"),
+            format!("{pods} arp saddr ip 0.0.0.0 ether saddr . arp saddr ether . arp daddr ip @bridged-senders accept"),
+            format!("{pods} counter packets 0 bytes 0 drop"),
+        ];
+        assert_eq!(rules_in("bridge", "bridged-frames"), frames);
     });
 }
 

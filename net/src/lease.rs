@@ -15,6 +15,9 @@ use crate::state::Attachment;
 
 /// The prefix of every link that Towpath makes on a node.
 pub const LINK_PREFIX: &str = "tow";
+/// Between which beginnings the names of the links of pods are: a hexadecimal digit follows [`LINK_PREFIX`]. So it does for
+/// the bridge, and for no tunnel.
+pub const POD_LINKS: (&str, &str) = ("tow0", "towf");
 
 /// The node's link-local address on the link of each pod that has an IPv6 address: neighbour discovery of forwarded
 /// packets needs one (RFC 4861 section 4.3), and one that everybody knows can be healed.

@@ -30,7 +30,7 @@ use vantage::Vantage;
 
 pub use obstacle::Obstacle;
 pub use settings::settings_of;
-pub use table::{HOSTPORT_SETS, TABLE, hostport_elements};
+pub use table::{HOSTPORT_SETS, TABLE, hostport_elements, lease_elements, sender_elements};
 
 /// What a node should have, and what of the declared cannot be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

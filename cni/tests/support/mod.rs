@@ -155,7 +155,7 @@ pub fn node_state() -> NodeState {
 
 /// Makes the agent's table.
 pub fn table() {
-    let desired = render(&node_state(), &[], &Surroundings::default(), None).desired;
+    let desired = render(&node_state(), &leases(), &Surroundings::default(), None).desired;
     Nft::open().unwrap().replace(&desired.table.unwrap()).unwrap();
 }
 

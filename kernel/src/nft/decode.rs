@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use towpath_net::family::{Family, bits};
 use towpath_net::lease::Protocol;
+use towpath_net::mac::Mac;
 use towpath_net::nft::{Base, Chain, Element, Expr, FieldType, Register, Rule, Set, Value};
 use towpath_net::ranges::Range;
 
@@ -167,6 +168,11 @@ fn value(field: FieldType, bytes: &[u8]) -> Option<Value> {
             all.into_iter().find(|p| bytes.first() == Some(&p.number())).map(Value::Protocol)
         }
         FieldType::Port => bytes.first_chunk().map(|b| Value::Port(u16::from_be_bytes(*b))),
+        FieldType::Link => {
+            let name = bytes.first_chunk::<16>()?.split(|byte| *byte == 0).next()?;
+            std::str::from_utf8(name).ok().map(|name| Value::Link(name.into()))
+        }
+        FieldType::Mac => bytes.first_chunk().map(|bytes| Value::Mac(Mac(*bytes))),
         // None of the sets that are decoded has such a field.
         FieldType::Mark => None,
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use towpath_net::family::{Family, bits};
-use towpath_net::nft::{Chain, Element, Expr, FieldType, Register, Rule, Set, Table, Value};
+use towpath_net::nft::{Chain, Element, Expr, FieldType, Home, Register, Rule, Set, Table, Value};
 use towpath_net::ranges::Range;
 use towpath_net::render::TABLE;
 
@@ -19,6 +19,8 @@ const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 /// `NFTNL_UDATA_RULE_COMMENT` of libnftnl: the comment that `nft` shows.
 const COMMENT: u8 = 0;
+/// The longest name of a link, with the zero behind it (`IFNAMSIZ`).
+const LINK_NAME: usize = 16;
 /// The longest comment that fits the one byte of its length.
 const LONGEST_COMMENT: usize = 127;
 
@@ -35,8 +37,8 @@ impl Encoder {
         (self.steps, self.what)
     }
 
-    fn step(&mut self, kind: u16, flags: u16, what: String, fill: impl FnOnce(&mut Attributes)) {
-        let message = super::request(kind, |attributes| {
+    fn step(&mut self, home: Home, kind: u16, flags: u16, what: String, fill: impl FnOnce(&mut Attributes)) {
+        let message = super::request_in(home, kind, |attributes| {
             attributes.put_text(1, TABLE);
             fill(attributes);
         });
@@ -45,13 +47,13 @@ impl Encoder {
     }
 
     /// Makes the table; nothing happens where it is already there.
-    pub fn new_table(&mut self) {
-        self.step(message::NEW_TABLE, CREATE, format!("table {TABLE}"), |_| {});
+    pub fn new_table(&mut self, home: Home) {
+        self.step(home, message::NEW_TABLE, CREATE, format!("table {TABLE}"), |_| {});
     }
 
     /// Removes the table with all that it holds.
-    pub fn delete_table(&mut self) {
-        self.step(message::DELETE_TABLE, 0, format!("table {TABLE}"), |_| {});
+    pub fn delete_table(&mut self, home: Home) {
+        self.step(home, message::DELETE_TABLE, 0, format!("table {TABLE}"), |_| {});
     }
 
     /// Fills a new table. Sets and chains come before the rules that use them.
@@ -78,7 +80,7 @@ impl Encoder {
         if !set.data.is_empty() {
             flags |= n::SET_MAP;
         }
-        self.step(message::NEW_SET, CREATE, format!("set {name}"), |w| {
+        self.step(Home::of(name), message::NEW_SET, CREATE, format!("set {name}"), |w| {
             w.put_text(2, name);
             w.put_number_be(3, flags);
             w.put_number_be(4, type_number(&set.key));
@@ -95,7 +97,7 @@ impl Encoder {
     pub fn elements<'e>(&mut self, kind: u16, name: &str, elements: impl Iterator<Item = &'e Element>) {
         let encoded: Vec<Encoded> = elements.flat_map(encode).collect();
         for chunk in encoded.chunks(CHUNK) {
-            self.step(kind, CREATE, format!("elements of set {name}"), |w| {
+            self.step(Home::of(name), kind, CREATE, format!("elements of set {name}"), |w| {
                 w.put_text(2, name);
                 w.nest(3, |w| chunk.iter().for_each(|element| element.write(w)));
             });
@@ -103,14 +105,15 @@ impl Encoder {
     }
 
     fn chain(&mut self, name: &str, chain: &Chain) {
-        self.step(message::NEW_CHAIN, CREATE, format!("chain {name}"), |w| {
+        self.step(Home::of(name), message::NEW_CHAIN, CREATE, format!("chain {name}"), |w| {
             w.put_text(3, name);
             base(w, chain);
         });
     }
 
     fn rule(&mut self, chain: &str, rule: &Rule) {
-        self.step(message::NEW_RULE, CREATE | APPEND, format!("rule \"{}\" of chain {chain}", rule.comment), |w| {
+        let what = format!("rule \"{}\" of chain {chain}", rule.comment);
+        self.step(Home::of(chain), message::NEW_RULE, CREATE | APPEND, what, |w| {
             w.put_text(2, chain);
             w.nest(4, |w| rule.exprs.iter().for_each(|expr| expression(w, expr)));
             w.put(7, &comment(&rule.comment));
@@ -335,6 +338,11 @@ fn values(values: &[Value]) -> Vec<u8> {
             Value::Address(a) => bytes.extend(address(*a)),
             Value::Protocol(protocol) => bytes.push(protocol.number()),
             Value::Port(port) => bytes.extend(port.to_be_bytes()),
+            Value::Link(name) => {
+                bytes.extend(name.bytes());
+                bytes.resize(bytes.len().next_multiple_of(LINK_NAME), 0);
+            }
+            Value::Mac(mac) => bytes.extend(mac.0),
         }
         if values.len() > 1 {
             bytes.resize(bytes.len().next_multiple_of(4), 0);

@@ -1,4 +1,4 @@
-//! The table `inet towpath` over netlink, in process.
+//! The table `inet towpath` over netlink, in process, and `bridge towpath` with it where the node has a bridge.
 //!
 //! ```text
 //! towpath_net::nft::Table --encode--> one transaction --> kernel --dump, decode--> towpath_net::nft::Table
@@ -8,12 +8,12 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod numbers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use thiserror::Error;
 use towpath_net::lease::Lease;
-use towpath_net::nft::{Element, Set, Table};
-use towpath_net::render::{TABLE, hostport_elements};
+use towpath_net::nft::{Element, Home, Set, Table};
+use towpath_net::render::{TABLE, hostport_elements, lease_elements, sender_elements};
 
 use crate::netlink::attributes::Attributes;
 use crate::netlink::{self, Content, Message, Operation, Protocol, Refusal, Socket, Step};
@@ -60,32 +60,57 @@ impl Nft {
 
     /// Makes the table anew in one transaction: there is no moment without it.
     pub fn replace(&mut self, table: &Table) -> Result<(), NftError> {
-        let mut encoder = Encoder::default();
-        // Deleting needs something to delete.
-        encoder.new_table();
-        encoder.delete_table();
-        encoder.new_table();
+        let mut encoder = self.without_tables()?;
+        encoder.new_table(Home::Inet);
+        if table.has(Home::Bridge) {
+            encoder.new_table(Home::Bridge);
+        }
         encoder.fill(table);
         self.commit(encoder.finish())
     }
 
     /// Removes the table; nothing happens where there is none.
     pub fn delete(&mut self) -> Result<(), NftError> {
-        let mut encoder = Encoder::default();
-        encoder.new_table();
-        encoder.delete_table();
+        let encoder = self.without_tables()?;
         self.commit(encoder.finish())
     }
 
-    /// Adds the elements of a lease's host ports; what is there already is no error.
-    pub fn open_ports(&mut self, lease: &Lease) -> Result<(), NftError> {
-        let elements = hostport_elements(lease);
+    fn without_tables(&mut self) -> Result<Encoder, NftError> {
+        let mut encoder = Encoder::default();
+        // Deleting needs something to delete.
+        encoder.new_table(Home::Inet);
+        encoder.delete_table(Home::Inet);
+        // Not every kernel has tables of this family.
+        if self.flags(Home::Bridge)?.is_some() {
+            encoder.delete_table(Home::Bridge);
+        }
+        Ok(encoder)
+    }
+
+    /// Lets the packets of a pod pass, and opens its host ports; what is there already is no error. Where there is no table,
+    /// or that of an agent that lets everybody's pass, there is nothing to be done for a pod without host ports.
+    pub fn admit(&mut self, lease: &Lease) -> Result<(), NftError> {
+        match self.add(&lease_elements(lease)) {
+            Err(error) if error.is_missing() => {}
+            other => return other,
+        }
+        // One set that is not there kept all others from having theirs. Without the set there is no rule either.
+        for element in sender_elements(lease) {
+            match self.add(&[element]) {
+                Err(error) if error.is_missing() => {}
+                other => other?,
+            }
+        }
+        self.add(&hostport_elements(lease))
+    }
+
+    fn add(&mut self, elements: &[(&'static str, Element)]) -> Result<(), NftError> {
         self.change(elements.iter().map(|(set, element)| (*set, std::slice::from_ref(element), &[][..])))
     }
 
-    /// Removes the elements of a lease's host ports; what is gone already, or the whole table, is no error.
-    pub fn close_ports(&mut self, lease: &Lease) -> Result<(), NftError> {
-        let elements = hostport_elements(lease);
+    /// Undoes [`Self::admit`]; what is gone already, or the whole table, is no error.
+    pub fn dismiss(&mut self, lease: &Lease) -> Result<(), NftError> {
+        let elements = lease_elements(lease);
         let nothing: &[Element] = &[];
         match self.change(elements.iter().map(|(set, element)| (*set, nothing, std::slice::from_ref(element)))) {
             // One that is gone keeps the others from being removed: each for itself, then.
@@ -134,7 +159,7 @@ impl Nft {
     pub fn read(&mut self) -> Result<Option<Table>, NftError> {
         for _ in 0..DUMP_ATTEMPTS {
             let before = self.generation()?;
-            let Some(flags) = self.flags()? else { return Ok(None) };
+            let Some(flags) = self.flags(Home::Inet)? else { return Ok(None) };
             match self.read_once(flags) {
                 Ok(table) if self.generation()? == before => return Ok(Some(table)),
                 Ok(_) => {}
@@ -147,26 +172,31 @@ impl Nft {
     }
 
     fn read_once(&mut self, flags: u32) -> Result<Table, NftError> {
-        let mut sets = self.sets()?;
-        for (name, set) in &mut sets {
-            set.elements = self.elements(name, set)?;
+        let mut table = Table { flags, ..Table::default() };
+        self.read_part(Home::Inet, &mut table)?;
+        if let Some(flags) = self.flags(Home::Bridge)? {
+            table.flags |= flags;
+            self.read_part(Home::Bridge, &mut table)?;
         }
-        let mut chains =
-            self.list(message::GET_CHAIN, "chains", decode::chain)?.into_iter().collect::<BTreeMap<_, _>>();
-        for (chain, rule) in self.list(message::GET_RULE, "rules", decode::rule)? {
-            if let Some(chain) = chains.get_mut(&chain) {
+        Ok(table)
+    }
+
+    fn read_part(&mut self, home: Home, table: &mut Table) -> Result<(), NftError> {
+        for (name, mut set) in self.list(home, message::GET_SET, "sets", decode::set)? {
+            set.elements = self.elements(home, &name, &set)?;
+            table.sets.insert(name, set);
+        }
+        table.chains.extend(self.list(home, message::GET_CHAIN, "chains", decode::chain)?);
+        for (chain, rule) in self.list(home, message::GET_RULE, "rules", decode::rule)? {
+            if let Some(chain) = table.chains.get_mut(&chain) {
                 chain.rules.push(rule);
             }
         }
-        Ok(Table { flags, sets, chains })
+        Ok(())
     }
 
-    fn sets(&mut self) -> Result<BTreeMap<String, Set>, NftError> {
-        Ok(self.list(message::GET_SET, "sets", decode::set)?.into_iter().collect())
-    }
-
-    fn elements(&mut self, name: &str, set: &Set) -> Result<BTreeSet<Element>, NftError> {
-        let request = request(message::GET_ELEMENT, |a| {
+    fn elements(&mut self, home: Home, name: &str, set: &Set) -> Result<BTreeSet<Element>, NftError> {
+        let request = request_in(home, message::GET_ELEMENT, |a| {
             a.put_text(1, TABLE).put_text(2, name);
         });
         let parts = self.socket.dump_with(&request, |answer| Some(decode::part(set, content(answer))));
@@ -177,25 +207,26 @@ impl Nft {
     /// Everything of one kind in this table, whose name is the first attribute of chains, rules and sets alike.
     fn list<T>(
         &mut self,
+        home: Home,
         kind: u16,
         object: &'static str,
         decode: impl Fn(Content<'_>) -> Option<T>,
     ) -> Result<Vec<T>, NftError> {
-        let answers = self.socket.dump(&request(kind, |a| _ = a.put_text(1, TABLE)));
+        let answers = self.socket.dump(&request_in(home, kind, |a| _ = a.put_text(1, TABLE)));
         let answers = answers.map_err(|cause| netlink::Error::new(Operation::List, object, cause))?;
-        let ours = answers.iter().filter(|answer| answer.body.first() == Some(&numbers::INET));
+        let ours = answers.iter().filter(|answer| answer.body.first() == Some(&numbers::family_of(home)));
         let ours = ours.map(content).filter(|content| content.text(1).as_deref() == Some(TABLE));
         Ok(ours.filter_map(decode).collect())
     }
 
     /// Whether the table is there.
     pub fn exists(&mut self) -> Result<bool, NftError> {
-        Ok(self.flags()?.is_some())
+        Ok(self.flags(Home::Inet)?.is_some())
     }
 
     /// The table's flags (`NFTA_TABLE_FLAGS`); nothing where there is no table.
-    fn flags(&mut self) -> Result<Option<u32>, NftError> {
-        match self.ask(message::GET_TABLE, "table", |a| _ = a.put_text(1, TABLE)) {
+    fn flags(&mut self, home: Home) -> Result<Option<u32>, NftError> {
+        match self.ask(&request_in(home, message::GET_TABLE, |a| _ = a.put_text(1, TABLE)), "table") {
             Ok(answer) => Ok(answer.map(|answer| content(&answer).number_be(2).unwrap_or_default())),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error.into()),
@@ -204,17 +235,12 @@ impl Nft {
 
     /// The number of the ruleset's last change (`NFTA_GEN_ID`).
     pub fn generation(&mut self) -> Result<u32, NftError> {
-        let answer = self.ask(message::GET_GENERATION, "generation", |_| {})?;
+        let answer = self.ask(&request(message::GET_GENERATION, |_| {}), "generation")?;
         Ok(answer.and_then(|answer| content(&answer).number_be(1)).unwrap_or_default())
     }
 
-    fn ask(
-        &mut self,
-        kind: u16,
-        object: &'static str,
-        fill: impl FnOnce(&mut Attributes),
-    ) -> Result<Option<Message>, netlink::Error> {
-        let answer = self.socket.get(&request(kind, fill));
+    fn ask(&mut self, request: &Message, object: &'static str) -> Result<Option<Message>, netlink::Error> {
+        let answer = self.socket.get(request);
         answer.map_err(|cause| netlink::Error::new(Operation::List, object, cause))
     }
 }
@@ -225,7 +251,11 @@ fn added_to(message: &Message) -> Option<String> {
 }
 
 pub(crate) fn request(kind: u16, fill: impl FnOnce(&mut Attributes)) -> Message {
-    let mut attributes = Attributes::after(&numbers::FAMILY_HEADER);
+    request_in(Home::Inet, kind, fill)
+}
+
+fn request_in(home: Home, kind: u16, fill: impl FnOnce(&mut Attributes)) -> Message {
+    let mut attributes = Attributes::after(&[numbers::family_of(home), 0, 0, 0]);
     fill(&mut attributes);
     Message { kind: numbers::SUBSYSTEM | kind, body: attributes.into_bytes() }
 }

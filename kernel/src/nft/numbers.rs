@@ -1,7 +1,7 @@
 //! Numbers of the kernel's interface that the encoder and the decoder share (`linux/netfilter/nf_tables.h`).
 
 use towpath_net::Family;
-use towpath_net::nft::{ChainKind, Comparison, FieldType, Header, Hook, Meta, Nat};
+use towpath_net::nft::{ChainKind, Comparison, FieldType, Header, Home, Hook, Meta, Nat};
 
 /// `NFPROTO_INET`: tables for both families.
 pub const INET: u8 = 1;
@@ -9,8 +9,18 @@ pub const INET: u8 = 1;
 pub const NFTABLES: u8 = 10;
 /// The same, as it goes before each message type.
 pub const SUBSYSTEM: u16 = 10 << 8;
+/// `NFPROTO_BRIDGE`: tables for frames.
+const BRIDGE: u8 = 7;
 /// `struct nfgenmsg` of everything in a table of family `inet`.
 pub const FAMILY_HEADER: [u8; 4] = [INET, 0, 0, 0];
+
+/// The family of a table.
+pub const fn family_of(home: Home) -> u8 {
+    match home {
+        Home::Inet => INET,
+        Home::Bridge => BRIDGE,
+    }
+}
 
 /// Message types (`enum nf_tables_msg_types`).
 pub mod message {
@@ -85,7 +95,7 @@ pub const FAMILIES: [(Family, u32); 2] = [(Family::V4, 2), (Family::V6, 10)];
 pub const METAS: [(Meta, u32); 4] =
     [(Meta::NfProto, 15), (Meta::L4Proto, 16), (Meta::InputName, 6), (Meta::OutputName, 7)];
 /// `enum nft_payload_bases`.
-pub const HEADERS: [(Header, u32); 2] = [(Header::Network, 1), (Header::Transport, 2)];
+pub const HEADERS: [(Header, u32); 3] = [(Header::Link, 0), (Header::Network, 1), (Header::Transport, 2)];
 /// `enum nft_cmp_ops`.
 pub const COMPARISONS: [(Comparison, u32); 2] = [(Comparison::Equal, 0), (Comparison::NotEqual, 1)];
 /// `enum nft_nat_types`.
@@ -114,16 +124,20 @@ pub const fn field(field: FieldType) -> (u32, u32) {
         FieldType::Protocol => (12, 1),
         FieldType::Port => (13, 2),
         FieldType::Mark => (19, 4),
+        FieldType::Link => (41, 16),
+        FieldType::Mac => (9, 6),
     }
 }
 
 /// Every type of field.
-pub const FIELDS: [FieldType; 5] = [
+pub const FIELDS: [FieldType; 7] = [
     FieldType::Address(Family::V4),
     FieldType::Address(Family::V6),
     FieldType::Protocol,
     FieldType::Port,
     FieldType::Mark,
+    FieldType::Link,
+    FieldType::Mac,
 ];
 
 /// How many bits each field takes in the number of a concatenation's type.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use towpath_kernel::netns::Namespace;
 use towpath_kernel::nft::Nft;
-use towpath_net::family::PerFamily;
+use towpath_net::family::{PerFamily, host_net};
+use towpath_net::lease::{AttachmentId, Lease, LeasedAddress, Phase};
 use towpath_net::observed::Surroundings;
 use towpath_net::render::render;
 use towpath_net::state::{Masquerade, MasqueradeMode, NodeSpec, NodeState, Peer};
@@ -23,6 +24,8 @@ pub const OTHER: PerFamily<&str> = PerFamily { v4: "172.16.30.4", v6: "fd00:30::
 /// The node's end of the pod's pair, and its Ethernet address.
 pub const POD_LINK: &str = "tow000000000000";
 pub const POD_LINK_MAC: &str = "02:00:00:00:00:01";
+/// The pod's own.
+const POD_MAC: &str = "02:00:00:00:00:02";
 /// The pod's addresses.
 pub const POD: PerFamily<&str> = PerFamily { v4: "10.244.3.2", v6: "fd00:244:0:3::2" };
 
@@ -67,7 +70,7 @@ pub fn make(others: &[(&str, u8)]) {
         join(&format!("-n {name} "), name, *last);
     }
     run("ip netns add pod");
-    run(&format!("ip link add {POD_LINK} address {POD_LINK_MAC} type veth peer name eth0 netns pod"));
+    run(&format!("ip link add {POD_LINK} address {POD_LINK_MAC} type veth peer name eth0 address {POD_MAC} netns pod"));
     run(&format!("ip link set {POD_LINK} up"));
     for link in ["lo", "eth0"] {
         run(&format!("ip -n pod link set {link} up"));
@@ -92,6 +95,22 @@ fn join(at: &str, port: &str, last: u8) {
     run(&format!("ip -n wire link set {port} master wire0 up"));
 }
 
+/// The pod's.
+fn lease() -> Lease {
+    let attachment = AttachmentId { container: "pod".to_owned(), interface: "eth0".to_owned() };
+    let leased = |address: &str, gateway: &str| LeasedAddress {
+        address: host_net(address.parse().unwrap()),
+        gateway: gateway.parse().unwrap(),
+    };
+    Lease {
+        host_interface: POD_LINK.to_owned(),
+        phase: Phase::Ready,
+        addresses: vec![leased(POD.v4, "169.254.1.1"), leased(POD.v6, "fe80::1")],
+        mac: POD_MAC.parse().ok(),
+        ..Lease::unknown(&attachment)
+    }
+}
+
 /// Gives the node its table: it is n3, and n4 its only peer.
 pub fn close(transport: Transports, pod_ranges: &[&str]) {
     let addresses = |of: PerFamily<&str>| [of.v4, of.v6].map(|text| text.parse::<IpAddr>().unwrap()).to_vec();
@@ -105,6 +124,6 @@ pub fn close(transport: Transports, pod_ranges: &[&str]) {
         ..NodeSpec::plain(addresses(NODE), nets(&["10.244.3.0/24", "fd00:244:0:3::/64"]))
     };
     let state = NodeState { node: "n3".into(), spec, peers: [("n4".into(), peer)].into() };
-    let table = render(&state, &[], &Surroundings::default(), None).desired.table.unwrap();
+    let table = render(&state, &[lease()], &Surroundings::default(), None).desired.table.unwrap();
     Nft::open().unwrap().replace(&table).unwrap();
 }

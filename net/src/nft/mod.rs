@@ -12,17 +12,41 @@ use serde::Serialize;
 
 use crate::family::Family;
 use crate::lease::Protocol;
+use crate::link_name::LinkName;
+use crate::mac::Mac;
 use crate::ranges::Range;
 
-/// One table of family `inet`.
+/// How the names of sets and chains begin that are in the table of family `bridge`.
+pub const BRIDGED: &str = "bridged-";
+
+/// The table of family `inet`, and where it has anything in it, the one of the same name of family `bridge`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Table {
-    /// `NFTA_TABLE_FLAGS`: none that Towpath sets; a dormant table has some.
+    /// `NFTA_TABLE_FLAGS` of both: none that Towpath sets; a dormant table has some.
     pub flags: u32,
     /// Sets and maps by name.
     pub sets: BTreeMap<String, Set>,
     /// Chains by name.
     pub chains: BTreeMap<String, Chain>,
+}
+
+/// Which table something is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// That of packets of both families.
+    Inet,
+    /// That of frames that arrive at ports of bridges.
+    Bridge,
+}
+
+impl Home {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Inet, Self::Bridge];
+
+    /// Where the set or chain of this name is.
+    pub fn of(name: &str) -> Self {
+        if name.starts_with(BRIDGED) { Self::Bridge } else { Self::Inet }
+    }
 }
 
 /// A set, or a map where it has data.
@@ -49,6 +73,10 @@ pub enum FieldType {
     Port,
     /// A number of 4 bytes in the order of the host.
     Mark,
+    /// The name of a link.
+    Link,
+    /// An Ethernet address.
+    Mac,
 }
 
 /// The value of one field of a key.
@@ -60,6 +88,10 @@ pub enum Value {
     Protocol(Protocol),
     /// A port.
     Port(u16),
+    /// The name of a link.
+    Link(LinkName),
+    /// An Ethernet address.
+    Mac(Mac),
 }
 
 /// What a set holds.
@@ -151,7 +183,9 @@ pub enum Meta {
 /// A header (`enum nft_payload_bases`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Header {
-    /// IPv4 or IPv6.
+    /// Ethernet.
+    Link,
+    /// IPv4, IPv6 or ARP.
     Network,
     /// What follows the IP header: TCP, UDP, SCTP, or the IP header of a packet in a tunnel.
     Transport,
@@ -325,6 +359,11 @@ pub enum Expr {
 }
 
 impl Table {
+    /// Whether there is anything in one of the two.
+    pub fn has(&self, home: Home) -> bool {
+        self.sets.keys().chain(self.chains.keys()).any(|name| Home::of(name) == home)
+    }
+
     /// Whether both have the same sets (apart from what these hold), chains and rules.
     pub fn same_structure(&self, other: &Self) -> bool {
         self.flags == other.flags

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Obstacle, hostport_elements};
+use super::{Obstacle, lease_elements};
 use crate::device::BRIDGE;
 use crate::family::{Family, host_net};
 use crate::lease::{Lease, NODE_LINK_LOCAL, Phase};
@@ -31,7 +31,7 @@ pub fn render_lease(lease: &Lease, desired: &mut Desired) {
         desired.neighbours.extend(lease.addresses.iter().map(|leased| known(leased.address.addr())));
     }
     if lease.phase != Phase::Ready {
-        let elements = hostport_elements(lease).into_iter();
+        let elements = lease_elements(lease).into_iter();
         desired.tolerated.extend(elements.map(|(set, element)| (set.to_owned(), element)));
         return;
     }

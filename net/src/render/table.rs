@@ -3,6 +3,7 @@
 mod elements;
 mod fences;
 mod networks;
+mod senders;
 mod tunnels;
 mod untracked;
 
@@ -12,15 +13,19 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::family::{Family, PerFamily, host_net};
-use crate::lease::{HostPort, LINK_PREFIX, Lease, Phase};
+use crate::lease::{HostPort, Lease, Phase};
 use crate::nft::build::{RuleBuilder, Side, filter_chain, nat_chain};
 use crate::nft::{Chain, Element, FieldType, Hook, Rule, Set, Table, Value};
 use crate::ranges::{Range, merge};
+use crate::state::Attachment;
 use crate::state::{MasqueradeMode, NodeName, Peer};
 
+use super::leases::is_bridged;
 use super::vantage::Vantage;
 use networks::{Length, Networks};
 use tunnels::Shape;
+
+pub use senders::sender_elements;
 
 /// The name of the table; its family is `inet`.
 pub const TABLE: &str = "towpath";
@@ -88,23 +93,33 @@ pub fn render(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, leases: &[Lea
     }
     sets.extend(networks.sets());
     sets.extend(pairs.into_iter().map(|(shape, elements)| (shape.name(), Set { elements, ..shape.set() })));
+    let has_bridge = own.spec.attachment == Attachment::Bridge || leases.iter().any(is_bridged);
+    sets.extend(senders::sets(has_bridge));
     sets.extend(fences::ports(own).map(|set| (fences::PORTS.to_owned(), set)));
-    for (name, element) in leases.iter().filter(|lease| lease.phase == Phase::Ready).flat_map(hostport_elements) {
+    for (name, element) in leases.iter().filter(|lease| lease.phase == Phase::Ready).flat_map(lease_elements) {
         if let Some(set) = sets.get_mut(name) {
             set.elements.insert(element);
         }
     }
-    Table { flags: 0, sets, chains: chains(own, &shapes, &lengths) }
+    Table { flags: 0, sets, chains: chains(own, &shapes, &lengths, has_bridge) }
 }
 
-fn chains(own: &Vantage<'_>, shapes: &BTreeSet<Shape>, lengths: &[Length]) -> BTreeMap<String, Chain> {
+fn chains(
+    own: &Vantage<'_>,
+    shapes: &BTreeSet<Shape>,
+    lengths: &[Length],
+    has_bridge: bool,
+) -> BTreeMap<String, Chain> {
     let mode = own.spec.masquerade.mode;
     let (arriving, mut chains) = tunnels::render(own, shapes);
     let (leaving, to_tunnels) = fences::to_other_nodes(own);
     let mut add = |name: &str, chain| _ = chains.insert(name.to_owned(), chain);
     // What tunnels take has no need of the guard.
-    let guarding = untracked::arriving(own).into_iter().chain(guard()).collect();
+    let guarding = untracked::arriving(own).into_iter().chain([senders::arriving()]).collect();
     add("guard", filter_chain(Hook::Prerouting, RAW, guarding));
+    for (name, chain) in senders::chains(has_bridge) {
+        add(name, chain);
+    }
     let sending = untracked::leaving(own);
     if !sending.is_empty() {
         add("untracked", filter_chain(Hook::Output, RAW, sending));
@@ -146,6 +161,13 @@ fn family_sets(own: &Vantage<'_>, peers: &BTreeMap<NodeName, Peer>, family: Fami
     }
     sets.extend(hostport_sets(family));
     sets
+}
+
+/// What a lease puts into sets: the name of the set with each element.
+pub fn lease_elements(lease: &Lease) -> Vec<(&'static str, Element)> {
+    let mut elements = hostport_elements(lease);
+    elements.extend(sender_elements(lease));
+    elements
 }
 
 /// What a lease puts into the sets of host ports: the name of the set with each element.
@@ -221,45 +243,6 @@ fn postrouting(mode: MasqueradeMode, lengths: &[Length]) -> Vec<Rule> {
         }
     }
     rules
-}
-
-/// The number of `ICMPv6` in the IP header (RFC 4443), and the type of a router advertisement (RFC 4861, section 4.2).
-const ICMPV6: u8 = 58;
-const ROUTER_ADVERTISEMENT: u8 = 134;
-
-/// No pod is a router, for its node or for other pods on the bridge.
-///
-/// A pod that has a host port on the loopback has a link by which the kernel takes packets from and to loopback addresses
-/// (`route_localnet`). Only answers may use that, and on the wire they have other addresses: whatever else would reach
-/// what listens on the node's loopback (CVE-2020-8558).
-///
-/// Every packet comes by here, so each rule begins with one number at one place, which hardly any packet has there.
-fn guard() -> Vec<Rule> {
-    let sides = [(Side::Source, "from"), (Side::Destination, "to")];
-    let rule = |family: Family, (side, word): (Side, &str)| {
-        let (at, bytes) = loopback_sign(family);
-        RuleBuilder::either(format!("{family} packets of pods {word} the loopback of the node"))
-            .as_if_address(family, side, at, bytes)
-            .from_links(LINK_PREFIX)
-            .of_family(family)
-            .address_in(side, LOOPBACK.get(family), false)
-            .drop()
-            .done()
-    };
-    let mut rules: Vec<Rule> =
-        Family::ALL.into_iter().flat_map(|family| sides.map(|side| rule(family, side))).collect();
-    let advertisements = RuleBuilder::either("routers that pods say they are").behind_ip(0, &[ROUTER_ADVERTISEMENT]);
-    let advertisements = advertisements.protocol(ICMPV6).from_links(LINK_PREFIX).of_family(Family::V6);
-    rules.push(advertisements.drop().done());
-    rules
-}
-
-/// Bytes that each address of [`loopback`] has, with where they begin in it, and few others.
-const fn loopback_sign(family: Family) -> (u32, &'static [u8]) {
-    match family {
-        Family::V4 => (0, &[127]),
-        Family::V6 => (12, &[0, 0, 0, 1]),
-    }
 }
 
 /// What arrives by a link and names a loopback address is not rewritten: the kernel drops it as no host may send it

@@ -112,7 +112,10 @@ fn a_pod_that_is_joining_or_leaving_is_left_to_the_cni_binary() {
     for phase in [Phase::Joining, Phase::Leaving] {
         let rendered = render(&three_nodes(), &[Lease { phase, ..lease() }], &around(), None);
         let tolerated = rendered.desired.tolerated.iter().map(|(set, _)| set.as_str()).collect::<Vec<_>>();
-        assert_eq!(tolerated, ["hairpin-v4", "hairpin-v6", "hostports-v4", "hostports-v6"]);
+        assert_eq!(
+            tolerated,
+            ["hairpin-v4", "hairpin-v6", "hostports-v4", "hostports-v6", "senders-v4", "senders-v6", "senders-v6"]
+        );
         let mut without = render(&three_nodes(), &[], &around(), None);
         without.desired.tolerated = rendered.desired.tolerated.clone();
         assert_eq!(rendered, without);

@@ -197,6 +197,8 @@ fn empty(shape: &Shape) -> (usize, Contents) {
     let field = |field: &FieldType| match field {
         FieldType::Address(family) => usize::from(family.bits() / 8),
         FieldType::Protocol | FieldType::Port | FieldType::Mark => 4,
+        FieldType::Mac => 8,
+        FieldType::Link => 16,
     };
     let contents = match (shape.has_verdicts, shape.is_interval) {
         (true, _) => Contents::Verdicts(HashMap::new()),

@@ -125,6 +125,7 @@ impl Machine {
             }
             Expr::Payload { header, offset, len, to } => {
                 let bytes = match header {
+                    Header::Link => None,
                     Header::Network => Some(&frame.network),
                     Header::Transport => frame.transport.as_ref(),
                 }?;
