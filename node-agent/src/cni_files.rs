@@ -274,12 +274,25 @@ mod tests {
         };
         let offered = || node_file_there(&paths).unwrap().unwrap().pod_cidrs;
         let [a, b]: [IpNet; 2] = ["10.244.1.0/24", "10.244.2.0/24"].map(|cidr| cidr.parse().unwrap());
-        write_node_file(&paths, &state(r#"["10.244.1.0/24"]"#), 1500, &[]).unwrap();
+        write_node_file(&paths, &state(r#"["10.244.1.0/24"]"#), 1500, &[], None).unwrap();
         let both = state(r#"["10.244.1.0/24", "10.244.2.0/24"]"#);
-        write_node_file(&paths, &both, 1500, &[a, b]).unwrap();
+        write_node_file(&paths, &both, 1500, &[a, b], None).unwrap();
         assert_eq!(offered(), [a], "what was offered stays, what is open is not added");
-        write_node_file(&paths, &both, 1500, &[]).unwrap();
+        write_node_file(&paths, &both, 1500, &[], None).unwrap();
         retract(&paths, &state(r#"["10.244.2.0/24", "10.244.3.0/24"]"#).spec).unwrap();
         assert_eq!(offered(), [b]);
+    }
+
+    #[test]
+    fn pods_go_on_to_wait_for_policies_until_somebody_says_that_there_are_none() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths(root.path());
+        let spec = NodeSpec::plain(Vec::new(), vec!["10.244.1.0/24".parse().unwrap()]);
+        let state = NodeState { node: "n3".into(), spec, peers: BTreeMap::new() };
+        let said = [None, Some(true), None, Some(false), None].map(|is_enforced| {
+            write_node_file(&paths, &state, 1500, &[], is_enforced).unwrap();
+            node_file_there(&paths).unwrap().unwrap().startup.is_some()
+        });
+        assert_eq!(said, [false, true, true, false, false]);
     }
 }

@@ -69,7 +69,7 @@ mod tests {
         }
         assert_eq!(Progress::parse("bound "), None);
         let question = Question {
-            attachment: "c1 eth0".into(),
+            attachment: "c1/eth0".into(),
             uid: "u-1".into(),
             addresses: vec!["10.244.1.2".parse().unwrap(), "fd00::2".parse().unwrap()],
         };

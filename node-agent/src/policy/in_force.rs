@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn a_pod_has_come_as_far_as_the_kernel_knows_all_of_its_addresses() {
         let question = |addresses: &[&str]| Question {
-            attachment: "c eth0".into(),
+            attachment: "c/eth0".into(),
             uid: "u".into(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         };
