@@ -10,6 +10,7 @@
 //! before anything leads to it, and what is old goes out behind that. A transaction is short, so that what else the
 //! processor has to do waits for less than a millisecond.
 
+mod apart;
 mod encode;
 mod events;
 mod read;
@@ -158,6 +159,7 @@ impl PolicyTable {
     pub fn remove(&mut self) -> Result<Written, Error> {
         self.program = None;
         self.attempt(|table| {
+            table.take_apart(Meanwhile::Open)?;
             table.writer.new_table(About::Table);
             table.writer.delete_table(About::Table);
             table.commit()

@@ -19,7 +19,7 @@ use super::{About, Error, Meanwhile, PolicyTable, Written};
 use crate::nft::encode::behind;
 
 /// How many operations a transaction has that need not be one with others.
-const SHORT: usize = 256;
+pub(super) const SHORT: usize = 256;
 /// How many operations a transaction has at most whose parts belong together: who goes from sets goes before who comes.
 pub(super) const LONG: usize = 1024;
 /// How many members of a set are looked at before the transaction is looked at.
@@ -65,6 +65,9 @@ impl PolicyTable {
         change: &Change,
         is_closed: bool,
     ) -> Result<(), Error> {
+        if is_closed {
+            self.take_apart(Meanwhile::Closed)?;
+        }
         self.writer.new_table(About::Table);
         self.writer.delete_table(About::Table);
         self.writer.new_table(About::Table);
@@ -91,7 +94,7 @@ impl PolicyTable {
         self.commit()
     }
 
-    fn chains(&mut self, chains: Vec<(&'static str, Chain)>) {
+    pub(super) fn chains(&mut self, chains: Vec<(&'static str, Chain)>) {
         for (name, chain) in chains {
             self.writer.new_chain(About::Part(name), name, &chain);
             for rule in &chain.rules {

@@ -8,8 +8,10 @@
     reason = "a test fails by panicking, and shows numbers as nft does"
 )]
 
+mod apart;
 mod bundles;
 mod changes;
+mod cut;
 mod golden;
 mod node;
 mod packets;
