@@ -137,7 +137,9 @@ impl Compiler {
             }
             let told = self.subscribers > 0;
             let pods: Vec<PodId> = self.spaces.all[namespace].pods.values().copied().filter(|_| told).collect();
-            pods.into_iter().for_each(|pod| self.retell(pod));
+            for pod in pods {
+                self.retell(pod);
+            }
             self.spaces.all[namespace].is_policed = is_policed;
         }
     }
