@@ -76,6 +76,23 @@ pub enum PolicyName<'a> {
     Cluster(&'a str),
 }
 
+/// How much there is of what policies are compiled from, and to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Pods.
+    pub pods: usize,
+    /// Groups of pods that are alike.
+    pub classes: usize,
+    /// Policies of both kinds.
+    pub policies: usize,
+    /// Different selectors.
+    pub selectors: usize,
+    /// Different contents of what pods are let to do.
+    pub profiles: usize,
+    /// Sets that profiles name.
+    pub sets: usize,
+}
+
 /// All objects that matter to policies, and what follows from them.
 #[derive(Debug, Default)]
 pub struct Compiler {
@@ -155,6 +172,18 @@ impl Compiler {
         match self.nodes.find(name) {
             Some(node) => self.bundle_of(node),
             None => Bundle { is_enforced: self.is_enforced(), ..Bundle::default() },
+        }
+    }
+
+    /// How much there is.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            pods: self.pods.all.len(),
+            classes: self.pods.classes.len(),
+            policies: self.policies.count,
+            selectors: self.atoms.all.len(),
+            profiles: self.profiles.all.len(),
+            sets: self.sets.all.len(),
         }
     }
 

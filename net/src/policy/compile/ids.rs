@@ -96,7 +96,6 @@ impl<K: Id, T: Default> Slab<K, T> {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.items.len() - self.free.len() - self.gone.len()
     }
