@@ -26,6 +26,8 @@ pub const AUDIENCE: &str = "towpath-control";
 
 /// How many reviews are under way at once.
 const REVIEWS: usize = 16;
+/// How long a caller is believed at most, whatever its token says.
+const LONGEST: Duration = Duration::from_hours(24);
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -77,6 +79,15 @@ pub enum Refused {
     Unavailable(String),
 }
 
+/// Who makes a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The node whose agent it is.
+    pub node: NodeName,
+    /// How long its token is still good for, and no longer than a day: then it must say again who it is.
+    pub lasts: Duration,
+}
+
 /// Learns whose calls they are.
 pub struct Authenticator<J> {
     judge: J,
@@ -92,12 +103,18 @@ impl<J: Judge> Authenticator<J> {
         Self { judge, user, cache: Cache::default(), reviews: Semaphore::new(REVIEWS), clock }
     }
 
-    /// The node whose agent makes a call.
-    pub async fn identify(&self, headers: &HeaderMap) -> Result<NodeName, Refused> {
+    /// The agent that makes a call.
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Caller, Refused> {
         let token = bearer(headers).ok_or(Refused::NoToken)?;
         let now = (self.clock)();
         // Whoever can make up a text can have the API server asked about it: what is no token at all is not passed on.
         let claims = Claims::read(token).filter(|claims| claims.is_for(AUDIENCE, now)).ok_or(Refused::Unfit)?;
+        let lasts = claims.expires().duration_since(now).unwrap_or_default().min(LONGEST);
+        let node = self.node_of(token, &claims, now).await?;
+        Ok(Caller { node, lasts })
+    }
+
+    async fn node_of(&self, token: &str, claims: &Claims, now: SystemTime) -> Result<NodeName, Refused> {
         let fingerprint = Fingerprint::of(token);
         let kept = self.cache.get(fingerprint);
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_fresh(now)) {

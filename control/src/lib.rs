@@ -14,6 +14,9 @@
 //!   Known: every node that must know them does -->
 //! ```
 //!
+//! An agent follows one replica. To all others it reports: a stream on which it says which pods have addresses, and hears
+//! when the nodes that follow that replica know them.
+//!
 //! At most one update is under way to an agent. What changes meanwhile is put together; where that becomes too much, it is
 //! forgotten, and the agent is asked what it has. So a slow agent costs bounded memory, and nobody waits for it.
 //!

@@ -52,6 +52,18 @@ pub struct Hello {
     pub holdings: Holdings,
     /// The pods of its node that have addresses, all of them.
     pub attached: Vec<Attached>,
+    /// What it wants of this replica.
+    pub purpose: Purpose,
+}
+
+/// What a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// The agent is told all that it must know, and says which pods have addresses.
+    Follow,
+    /// It follows another replica. This one hears which pods have addresses too, for the nodes that follow it, and says
+    /// when these know them.
+    Report,
 }
 
 /// A pod that has addresses.
@@ -101,6 +113,7 @@ pub(crate) fn to_operator(said: &FromAgent) -> wire::FromAgent {
             version: hello.version,
             holdings: Some(write_holdings(&hello.holdings)),
             attached: hello.attached.iter().map(write_attached).collect(),
+            reports_only: hello.purpose == Purpose::Report,
         }),
         FromAgent::Ack(nonce) => wire::AgentSays::Answer(wire::Answer { nonce: nonce.0, refusal: String::new() }),
         FromAgent::Nack(nonce, reason) => {
@@ -137,6 +150,7 @@ fn read_hello(hello: wire::Hello) -> Result<Hello, Malformed> {
         version: hello.version,
         holdings: read_holdings(needed(hello.holdings, "holdings")?).within("holdings")?,
         attached: read_all(hello.attached, "attached", read_attached)?,
+        purpose: if hello.reports_only { Purpose::Report } else { Purpose::Follow },
     })
 }
 

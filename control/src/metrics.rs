@@ -74,11 +74,13 @@ pub enum Refusal {
     Unready,
     /// The agent did not read what was sent to it.
     Stalled,
+    /// The token was good, and expired.
+    Expired,
 }
 
 impl Refusal {
     /// All that there are.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Connections,
         Self::ConnectionsOfAddress,
         Self::Unknown,
@@ -92,6 +94,7 @@ impl Refusal {
         Self::Malformed,
         Self::Unready,
         Self::Stalled,
+        Self::Expired,
     ];
 
     /// What it is called as the value of a label.
@@ -110,6 +113,7 @@ impl Refusal {
             Self::Malformed => "malformed",
             Self::Unready => "unready",
             Self::Stalled => "stalled",
+            Self::Expired => "expired",
         }
     }
 }
@@ -121,6 +125,8 @@ pub struct ServerMetrics {
     pub connections: std::sync::Arc<Gauge>,
     /// Agents that are followed.
     pub agents: std::sync::Arc<Gauge>,
+    /// Agents that follow another replica, and report to this one too.
+    pub reporters: std::sync::Arc<Gauge>,
     /// Connections that were taken.
     pub accepted: Counter,
     /// Updates that were sent.
@@ -159,6 +165,10 @@ pub struct ClientMetrics {
     pub connected: std::sync::Arc<Gauge>,
     /// Streams that were begun.
     pub streams: Counter,
+    /// Replicas that are not followed, and to which there is a stream.
+    pub reporting: std::sync::Arc<Gauge>,
+    /// Streams to those that were begun.
+    pub reports: Counter,
     /// Attempts that failed.
     pub failures: Counter,
     /// Updates that came.

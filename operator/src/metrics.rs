@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -78,6 +79,8 @@ pub struct Metrics {
     nodes: Family<Nodes, Gauge<i64>>,
     findings: Gauge<i64>,
     time: Gauge<f64, AtomicU64>,
+    compiled: Counter,
+    compile: Histogram,
 }
 
 impl Default for Metrics {
@@ -91,6 +94,8 @@ impl Default for Metrics {
             nodes: Family::default(),
             findings: Gauge::default(),
             time: Gauge::default(),
+            compiled: Counter::default(),
+            compile: Histogram::new([0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0]),
         };
         metrics.register();
         metrics
@@ -107,8 +112,25 @@ impl Metrics {
         registry.register("leading", "1 on the replica that leads", self.leading.clone());
         registry.register("nodes", "Nodes of the cluster, by what they have", self.nodes.clone());
         registry.register("findings", "Things that somebody has to do something about", self.findings.clone());
+        let help = "Changes of what policies are compiled from";
+        registry.register("policy_changes", help, self.compiled.clone());
+        let help = "How long it took to compile changes that came together";
+        registry.register_with_unit("policy_compile", help, Unit::Seconds, self.compile.clone());
         let help = "When the last pass ended without failure";
         registry.register_with_unit("last_success_timestamp", help, Unit::Seconds, self.time.clone());
+    }
+
+    /// With what somebody else tells when it is asked for.
+    #[must_use]
+    pub fn collecting(mut self, collector: Box<dyn Collector>) -> Self {
+        self.registry.register_collector(collector);
+        self
+    }
+
+    /// So many changes were compiled into policies, and told.
+    pub fn compiled(&self, changes: usize, took: std::time::Duration) {
+        self.compiled.inc_by(changes as u64);
+        self.compile.observe(took.as_secs_f64());
     }
 
     /// A write was carried out.

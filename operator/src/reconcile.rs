@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use tokio::sync::watch;
+use towpath_crds::conditions::set;
 use towpath_crds::{CLUSTER_NETWORK, ClusterNetwork, ClusterNetworkStatus, NodeNetwork};
 use towpath_net::allocate::allocate;
 use towpath_net::facts::Facts;
@@ -20,6 +22,7 @@ use crate::events::{Herald, kept, news, reference};
 use crate::facts::{by_name, facts};
 use crate::grant::{Granted, Pending, grant, is_due, uids};
 use crate::metrics::NodeState;
+use crate::policy::report::{Report, Told};
 use crate::publish::{publish, remove_gone};
 use crate::status::{Judgement, assess};
 
@@ -41,6 +44,8 @@ pub struct Context {
     pub cluster: Cluster,
     /// Where events are written.
     pub herald: Herald,
+    /// What of policies cannot be honoured.
+    pub policies: watch::Receiver<Report>,
 }
 
 /// What one pass leaves to the next.
@@ -50,6 +55,8 @@ pub struct Memory {
     network: Option<ObjectReference>,
     /// When a status was last written.
     written: Option<Instant>,
+    /// What was told of policies.
+    told: Told,
 }
 
 /// What is to happen after a pass.
@@ -67,7 +74,7 @@ pub enum Next {
 ///
 /// What the API server did not do. Nothing is half done that the next pass would not finish.
 pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, Error> {
-    let Context { caches, cluster, herald } = context;
+    let Context { caches, cluster, herald, policies } = context;
     let mut seen = caches.seen(); //                                                   fetch;    client: no
     let mut errors = remove_gone(cluster, &seen).await; //                             remove;   client: yes
     let Some(network) = current(&seen) else {
@@ -88,9 +95,11 @@ pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, E
             Judgement::Accepted { intent: Box::new(intent), findings, unused, remarks: settled.remarks }
         }
     };
-    let status = assess(&network, &judgement, &seen, now); //                          assess;   client: no
+    let mut status = assess(&network, &judgement, &seen, now); //                      assess;   client: no
+    honour(&mut status, &policies.borrow(), network.metadata.generation, now); //      client: no
     measure(cluster, &judgement, &status);
     let next = report(context, memory, &network, status).await; //                     status;   client: yes
+    complain(context, memory).await; //                                                client: only what is new
     Error::all(errors).and(next)
 }
 
@@ -177,6 +186,28 @@ fn measure(cluster: &Cluster, judgement: &Judgement, status: &ClusterNetworkStat
         Judgement::Refused(findings) => findings.len(),
         Judgement::Accepted { findings, .. } => findings.values().map(Vec::len).sum(),
     });
+}
+
+/// Says whether every policy can be honoured, once all of them were read; what was said before stays until then.
+fn honour(status: &mut ClusterNetworkStatus, policies: &Report, generation: Option<i64>, now: Timestamp) {
+    if policies.is_whole() {
+        set(&mut status.conditions, &policies.claim(), generation, now);
+    }
+}
+
+/// Tells of policies that cannot be honoured in full, each on itself.
+async fn complain(context: &Context, memory: &mut Memory) {
+    let news = memory.told.news(&context.policies.borrow());
+    for (policy, news) in news {
+        tracing::warn!(
+            kind = policy.kind,
+            namespace = policy.namespace,
+            name = policy.name,
+            note = news.note,
+            "policy"
+        );
+        context.herald.tell(&policy, news).await;
+    }
 }
 
 /// Writes the status if it differs, and tells what is new in it.

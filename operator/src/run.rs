@@ -21,6 +21,7 @@ use crate::http::{Health, listen, serve};
 use crate::lease::{Candidate, Leadership};
 use crate::metrics::{Metrics, Outcome};
 use crate::policy::feed::feed;
+use crate::policy::report::Report;
 use crate::reconcile::{Context, Memory, Next, reconcile};
 
 /// How long after a change a pass begins, for changes come in bursts; at least four times as long as the last pass
@@ -75,10 +76,12 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let (end, ended) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
-    let listener = listen(args.port).await.map_err(|source| RunError::Listen { port: args.port, option: "--port", source })?;
+    let listener =
+        listen(args.port).await.map_err(|source| RunError::Listen { port: args.port, option: "--port", source })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), port = args.port, namespace = args.namespace, "started");
     let agents = listen(args.control_port).await;
-    let agents = agents.map_err(|source| RunError::Listen { port: args.control_port, option: "--control-port", source })?;
+    let agents =
+        agents.map_err(|source| RunError::Listen { port: args.control_port, option: "--control-port", source })?;
     let operator = tokio::spawn(operate(client, args, Listeners { web: listener, agents }, ended));
     tokio::select! {
         _ = terminate.recv() => {}
@@ -100,7 +103,9 @@ struct Listeners {
 /// Everything but the signals.
 async fn operate(client: Client, args: Args, listeners: Listeners, ended: watch::Receiver<bool>) {
     let changed = Arc::new(Notify::new());
-    let metrics = Arc::new(Metrics::default());
+    let (shared, counted) = (Arc::new(control::Shared::default()), Arc::default());
+    let exported = control::Exported { shared: Arc::clone(&shared), server: Arc::clone(&counted) };
+    let metrics = Arc::new(Metrics::default().collecting(Box::new(exported)));
     let health = Arc::new(Health::default());
     let mut watches = JoinSet::new();
     let caches = Caches::watch(&client, &changed, &mut watches);
@@ -108,8 +113,14 @@ async fn operate(client: Client, args: Args, listeners: Listeners, ended: watch:
     let (candidate, leadership) = Candidate::new(leases, &args.identity, Arc::clone(&changed));
     let cluster = Cluster::new(&client, &args.namespace, leadership.clone(), Arc::clone(&metrics));
     let herald = Herald::new(client.clone(), &args.identity);
-    let followed = Followed { listener: listeners.agents, namespace: args.namespace.clone(), ended: ended.clone() };
-    follow_agents(client, followed, leadership.clone(), &mut watches);
+    let serving = control::Serving {
+        listener: listeners.agents,
+        leadership: leadership.clone(),
+        metrics: counted,
+        end: ended.clone(),
+    };
+    let followed = Followed { namespace: args.namespace.clone(), shared, serving, metrics: Arc::clone(&metrics) };
+    let policies = follow_agents(client, followed, &changed, &mut watches);
     let web = tokio::spawn(serve(listeners.web, Arc::clone(&health), Arc::clone(&metrics), over(ended.clone())));
     let (stop_standing, standing) = watch::channel(false);
     let filled = tokio::select! {
@@ -118,7 +129,7 @@ async fn operate(client: Client, args: Args, listeners: Listeners, ended: watch:
     };
     if filled {
         let campaign = tokio::spawn(candidate.campaign(standing));
-        let context = Context { caches, cluster, herald };
+        let context = Context { caches, cluster, herald, policies };
         tokio::select! {
             () = work(&context, &leadership, &changed, &health, ended.clone()) => {}
             () = grace(ended) => {}
@@ -136,23 +147,36 @@ async fn operate(client: Client, args: Args, listeners: Listeners, ended: watch:
 
 /// How agents are served.
 struct Followed {
-    listener: TcpListener,
     namespace: String,
-    ended: watch::Receiver<bool>,
+    shared: Arc<control::Shared>,
+    serving: control::Serving,
+    metrics: Arc<Metrics>,
 }
 
-/// Tells agents what they must know, whether this replica leads or not.
-fn follow_agents(client: Client, followed: Followed, leadership: Leadership, tasks: &mut JoinSet<()>) {
-    let shared = Arc::new(control::Shared::default());
+/// Tells agents what they must know, whether this replica leads or not. Gives what of policies cannot be honoured; `changed` is
+/// notified when that is new.
+fn follow_agents(
+    client: Client,
+    followed: Followed,
+    changed: &Arc<Notify>,
+    tasks: &mut JoinSet<()>,
+) -> watch::Receiver<Report> {
+    let Followed { namespace, shared, serving, metrics } = followed;
     let feed = feed(&client, tasks);
-    tasks.spawn(control::take_changes(feed.changes, Arc::clone(&shared)));
+    tasks.spawn(control::take_changes(feed.changes, Arc::clone(&shared), metrics));
     tasks.spawn(control::follow_peers(client.clone(), Arc::clone(&shared)));
     tasks.spawn(async move {
-        let Followed { listener, namespace, ended } = followed;
-        if let Err(error) = control::serve(client, &namespace, shared, leadership, listener, ended).await {
+        if let Err(error) = control::serve(client, &namespace, shared, serving).await {
             tracing::error!(%error, "agents cannot be served");
         }
     });
+    let (mut report, changed) = (feed.report.clone(), Arc::clone(changed));
+    tasks.spawn(async move {
+        while report.changed().await.is_ok() {
+            changed.notify_one();
+        }
+    });
+    feed.report
 }
 
 /// Returns when the process is to end; an error would say that the sender is gone, which is an end too.

@@ -2,21 +2,32 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
 
 use crate::{AUTHORITIES_KEY, CONFIG_MAP, OPERATOR};
 
 /// The name of the port in the Service.
 const PORT: &str = "control";
 
+/// What is read to know where replicas are.
+const SLICES: &str = "the EndpointSlices of Service towpath-operator";
+/// How long one watch of them may last, in seconds.
+const WATCH_SECONDS: u32 = 240;
+
 /// Knows where replicas are, and their authorities.
 pub trait Directory: Send + Sync + 'static {
     /// The addresses of the replicas.
     fn replicas(&self) -> impl Future<Output = Result<Vec<SocketAddr>, DirectoryError>> + Send;
+
+    /// Waits until the replicas are others than these, and tells which.
+    fn changed(&self, known: &[SocketAddr]) -> impl Future<Output = Result<Vec<SocketAddr>, DirectoryError>> + Send;
 
     /// The certificates of their authorities, in PEM.
     fn authorities(&self) -> impl Future<Output = Result<String, DirectoryError>> + Send;
@@ -52,18 +63,53 @@ impl KubeDirectory {
     pub fn new(client: Client, namespace: &str) -> Self {
         Self { slices: Api::namespaced(client.clone(), namespace), config_maps: Api::namespaced(client, namespace) }
     }
+
+    /// Where replicas are, and of which version of all slices that is true.
+    async fn list(&self) -> Result<(Vec<SocketAddr>, String), DirectoryError> {
+        // Out of the API server's cache: all agents may ask at once.
+        let params = ListParams::default().match_any().labels(&label());
+        let slices = self.slices.list(&params).await.map_err(|error| failed(SLICES, &error))?;
+        let mut all: Vec<SocketAddr> = slices.items.iter().flat_map(addresses).collect();
+        all.sort_unstable();
+        all.dedup();
+        Ok((all, slices.metadata.resource_version.unwrap_or_default()))
+    }
+
+    /// Waits until any slice is different, or enough time passes.
+    async fn watch(&self, version: &str) -> Result<(), DirectoryError> {
+        let params = WatchParams::default().labels(&label()).timeout(WATCH_SECONDS).disable_bookmarks();
+        let events = self.slices.watch(&params, version).await.map_err(|error| failed(SLICES, &error))?;
+        tokio::pin!(events);
+        match events.next().await {
+            Some(Ok(WatchEvent::Error(status))) => {
+                Err(DirectoryError::Api { object: SLICES, reason: status.message.clone() })
+            }
+            Some(Err(error)) => Err(failed(SLICES, &error)),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+}
+
+/// The label of the slices of the operator's Service (`discovery.k8s.io/v1`).
+fn label() -> String {
+    format!("kubernetes.io/service-name={OPERATOR}")
 }
 
 impl Directory for KubeDirectory {
     async fn replicas(&self) -> Result<Vec<SocketAddr>, DirectoryError> {
-        // Out of the API server's cache: all agents may ask at once.
-        let params = ListParams::default().match_any().labels(&format!("kubernetes.io/service-name={OPERATOR}"));
-        let slices = self.slices.list(&params).await;
-        let slices = slices.map_err(|error| failed("the EndpointSlices of Service towpath-operator", &error))?;
-        let mut all: Vec<SocketAddr> = slices.items.iter().flat_map(addresses).collect();
-        all.sort_unstable();
-        all.dedup();
-        Ok(all)
+        Ok(self.list().await?.0)
+    }
+
+    async fn changed(&self, known: &[SocketAddr]) -> Result<Vec<SocketAddr>, DirectoryError> {
+        loop {
+            let (replicas, version) = self.list().await?;
+            if replicas != known {
+                return Ok(replicas);
+            }
+            // A connection that is silently dead is given up, and everything is asked anew.
+            let patience = Duration::from_secs(u64::from(WATCH_SECONDS) + 5);
+            timeout(patience, self.watch(&version)).await.unwrap_or(Ok(()))?;
+        }
     }
 
     async fn authorities(&self) -> Result<String, DirectoryError> {

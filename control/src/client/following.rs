@@ -1,6 +1,5 @@
 //! One stream, as long as it lasts.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tonic::Status;
 use tracing::info;
 
 use super::connect::Stream;
+use super::handle::Opened;
 use super::{FollowError, Follower, Handle};
 use crate::assembly::{Assembly, FromOperator};
 use crate::message::{FromAgent, to_operator};
@@ -21,7 +21,7 @@ const FIRST_UPDATE: Duration = Duration::from_secs(60);
 
 pub(super) struct Following<'a> {
     stream: Stream,
-    number: u64,
+    opened: Opened,
     handle: Handle,
     metrics: &'a Arc<ClientMetrics>,
     assembly: Assembly,
@@ -39,8 +39,8 @@ enum Next {
 }
 
 impl<'a> Following<'a> {
-    pub(super) fn new(stream: Stream, number: u64, handle: Handle, metrics: &'a Arc<ClientMetrics>) -> Self {
-        Self { stream, number, handle, metrics, assembly: Assembly::default(), said: None, open: None }
+    pub(super) fn new(stream: Stream, opened: Opened, handle: Handle, metrics: &'a Arc<ClientMetrics>) -> Self {
+        Self { stream, opened, handle, metrics, assembly: Assembly::default(), said: None, open: None }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -48,12 +48,12 @@ impl<'a> Following<'a> {
     }
 
     /// Follows it to its end, and tells why it ended.
-    pub(super) async fn follow(&mut self, address: SocketAddr, follower: &impl Follower) -> FollowError {
+    pub(super) async fn follow(&mut self, follower: &impl Follower) -> FollowError {
         let silence = Instant::now() + FIRST_UPDATE;
         loop {
             let next = tokio::select! {
                 message = self.stream.inbound.message() => Next::Heard(message),
-                said = self.handle.next(), if self.said.is_none() => Next::Said(said),
+                Some(said) = self.opened.says.recv(), if self.said.is_none() => Next::Said(said),
                 _ = self.stream.out.reserve(), if self.said.is_some() => Next::Room,
                 () = sleep_until(silence), if self.open.is_none() => return FollowError::Silent,
             };
@@ -61,7 +61,7 @@ impl<'a> Following<'a> {
                 Next::Said(said) => self.said = Some(said),
                 Next::Room => self.send(),
                 Next::Heard(message) => {
-                    if let Err(error) = self.hear(message, address, follower).await {
+                    if let Err(error) = self.hear(message, follower).await {
                         return error;
                     }
                 }
@@ -81,7 +81,6 @@ impl<'a> Following<'a> {
     async fn hear(
         &mut self,
         message: Result<Option<wire::FromOperator>, Status>,
-        address: SocketAddr,
         follower: &impl Follower,
     ) -> Result<(), FollowError> {
         let message = message.map_err(|status| FollowError::Ended(Box::new(status)))?.ok_or(FollowError::Over)?;
@@ -91,18 +90,20 @@ impl<'a> Following<'a> {
             Some(FromOperator::Update(nonce, update)) => {
                 self.metrics.updates.add(1);
                 if self.open.is_none() {
-                    info!(%address, "connected to the operator");
+                    info!(address = %self.opened.address, "connected to the operator");
                     self.metrics.streams.add(1);
                     self.open = Some(self.metrics.connected.hold());
                     follower.connected(true);
                 }
-                follower.update(Handle::ticket(self.number, nonce), *update);
+                follower.update(Handle::ticket(self.opened.number, nonce), *update);
             }
             Some(FromOperator::Known(uid)) => {
-                self.handle.known(&uid);
-                follower.known(uid);
+                let is_known = self.handle.known(self.opened.address, &uid);
+                if is_known {
+                    follower.known(uid);
+                }
             }
-            Some(FromOperator::Tell) => self.handle.hold(follower.holdings().await),
+            Some(FromOperator::Tell) => self.handle.hold(self.opened.number, follower.holdings().await),
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
-//! What an agent has to say, from wherever in it.
+//! What an agent has to say, from wherever in it, to each replica that listens.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::message::{Attached, FromAgent, Hello, Nonce};
 use crate::update::Holdings;
@@ -18,112 +19,248 @@ pub struct Ticket {
 /// Says to the operator what an agent has to say. Nothing is lost while there is no stream: which pods have addresses is
 /// said when the next one begins, and answers to updates of an earlier one count no more.
 #[derive(Clone, Debug, Default)]
-pub struct Handle(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    says: Mutex<Says>,
-    wake: Notify,
-}
+pub struct Handle(Arc<Mutex<Says>>);
 
 #[derive(Debug, Default)]
 struct Says {
-    /// Counts streams; the last one may have ended.
-    stream: u64,
-    is_open: bool,
-    attached: BTreeMap<String, Attached>,
-    queue: VecDeque<FromAgent>,
+    /// Counts streams.
+    count: u64,
+    lines: BTreeMap<u64, Line>,
+    /// The replicas that there should be, and whether each is known to be away.
+    replicas: BTreeMap<SocketAddr, Presence>,
+    attached: BTreeMap<String, Pod>,
+}
+
+/// A stream that is open.
+#[derive(Debug)]
+struct Line {
+    address: SocketAddr,
+    say: UnboundedSender<FromAgent>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// There is a stream, or nobody knows yet that there cannot be.
+    Here,
+    /// The last attempt failed, or the last stream ended.
+    Away,
+}
+
+#[derive(Debug)]
+struct Pod {
+    attached: Attached,
+    /// The replicas whose nodes know it.
+    heard: BTreeSet<SocketAddr>,
+}
+
+/// A stream that is open, until it is dropped.
+pub(super) struct Opened {
+    handle: Handle,
+    pub(super) number: u64,
+    pub(super) address: SocketAddr,
+    /// What is to be said next.
+    pub(super) says: UnboundedReceiver<FromAgent>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.handle.says().lines.remove(&self.number);
+    }
 }
 
 impl Handle {
     /// The update, and all before it, is in the kernel.
     pub fn acknowledge(&self, ticket: Ticket) {
-        self.answer(ticket, FromAgent::Ack(ticket.nonce));
+        self.says().say(ticket.stream, FromAgent::Ack(ticket.nonce));
     }
 
     /// Nothing of the update is in the kernel, nor in what the agent holds, for this reason.
     pub fn refuse(&self, ticket: Ticket, reason: String) {
-        self.answer(ticket, FromAgent::Nack(ticket.nonce, reason));
+        self.says().say(ticket.stream, FromAgent::Nack(ticket.nonce, reason));
     }
 
     /// A pod has addresses.
     pub fn attach(&self, attached: Attached) {
         let mut says = self.says();
-        says.attached.insert(attached.uid.clone(), attached.clone());
-        self.say(says, FromAgent::Attached(attached));
+        says.tell_all(&FromAgent::Attached(attached.clone()));
+        says.attached.insert(attached.uid.clone(), Pod { attached, heard: BTreeSet::new() });
     }
 
     /// A pod (`metadata.uid`) has none any more.
     pub fn detach(&self, uid: &str) {
         let mut says = self.says();
         if says.attached.remove(uid).is_some() {
-            self.say(says, FromAgent::Detached(uid.to_owned()));
+            says.tell_all(&FromAgent::Detached(uid.to_owned()));
         }
     }
 
-    fn answer(&self, ticket: Ticket, answer: FromAgent) {
-        let says = self.says();
-        if says.stream == ticket.stream {
-            self.say(says, answer);
-        }
-    }
-
-    fn say(&self, mut says: MutexGuard<'_, Says>, said: FromAgent) {
-        if says.is_open {
-            says.queue.push_back(said);
-            drop(says);
-            self.0.wake.notify_one();
-        }
-    }
-
-    /// A stream begins, with a message that names the pods that have addresses: gives its number.
-    pub(super) fn begin(&self, hello: impl FnOnce(Vec<Attached>) -> Hello) -> u64 {
+    /// A stream begins, with a message that names the pods that have addresses.
+    pub(super) fn begin(&self, address: SocketAddr, hello: impl FnOnce(Vec<Attached>) -> Hello) -> Opened {
         let mut says = self.says();
-        says.stream += 1;
-        says.is_open = true;
-        says.queue.clear();
-        let hello = hello(says.attached.values().cloned().collect());
-        let number = says.stream;
-        self.say(says, FromAgent::Hello(Box::new(hello)));
-        number
+        says.count += 1;
+        let number = says.count;
+        let (say, queue) = unbounded_channel();
+        says.replicas.insert(address, Presence::Here);
+        says.lines.insert(number, Line { address, say });
+        let hello = hello(says.attached.values().map(|pod| pod.attached.clone()).collect());
+        says.say(number, FromAgent::Hello(Box::new(hello)));
+        Opened { handle: self.clone(), number, address, says: queue }
     }
 
-    /// What the agent holds, because it was asked.
-    pub(super) fn hold(&self, holdings: Holdings) {
-        let says = self.says();
-        self.say(says, FromAgent::Holdings(Box::new(holdings)));
+    /// What the agent holds, because it was asked on this stream.
+    pub(super) fn hold(&self, stream: u64, holdings: Holdings) {
+        self.says().say(stream, FromAgent::Holdings(Box::new(holdings)));
     }
 
-    /// The stream has ended.
-    pub(super) fn end(&self) {
+    /// These replicas there should be. Gives the pods that are known by that.
+    pub(super) fn name(&self, replicas: &[SocketAddr]) -> Vec<String> {
         let mut says = self.says();
-        says.is_open = false;
-        says.queue.clear();
+        let Says { lines, replicas: all, .. } = &mut *says;
+        all.retain(|address, _| replicas.contains(address) || lines.values().any(|line| line.address == *address));
+        for address in replicas {
+            all.entry(*address).or_insert(Presence::Here);
+        }
+        says.judge()
     }
 
-    /// A pod is known where it must be: nobody waits for it any more.
-    pub(super) fn known(&self, uid: &str) {
-        if let Some(attached) = self.says().attached.get_mut(uid) {
-            attached.is_waiting = false;
+    /// A replica cannot be reached, or its stream has ended: nobody waits for it. Gives the pods that are known by that.
+    pub(super) fn away(&self, address: SocketAddr) -> Vec<String> {
+        let mut says = self.says();
+        if says.lines.values().all(|line| line.address != address)
+            && let Some(presence) = says.replicas.get_mut(&address)
+        {
+            *presence = Presence::Away;
         }
+        says.judge()
+    }
+
+    /// Of the nodes that follow a replica, all that must know a pod do. Tells whether that is so of all replicas now: then
+    /// nobody waits for the pod any more.
+    pub(super) fn known(&self, address: SocketAddr, uid: &str) -> bool {
+        let mut says = self.says();
+        if let Some(pod) = says.attached.get_mut(uid) {
+            pod.heard.insert(address);
+        }
+        says.judge().iter().any(|known| known == uid)
     }
 
     pub(super) const fn ticket(stream: u64, nonce: Nonce) -> Ticket {
         Ticket { stream, nonce }
     }
 
-    /// What is to be said next; waits until there is something.
-    pub(super) async fn next(&self) -> FromAgent {
-        loop {
-            let woken = self.0.wake.notified();
-            if let Some(said) = self.says().queue.pop_front() {
-                return said;
-            }
-            woken.await;
+    fn says(&self) -> MutexGuard<'_, Says> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Says {
+    /// Says something on a stream, where it is still open.
+    fn say(&self, stream: u64, said: FromAgent) {
+        if let Some(line) = self.lines.get(&stream) {
+            // Whoever reads is gone when the stream is, which is dropped next.
+            _ = line.say.send(said);
         }
     }
 
-    fn says(&self) -> MutexGuard<'_, Says> {
-        self.0.says.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tell_all(&self, said: &FromAgent) {
+        self.lines.keys().for_each(|stream| self.say(*stream, said.clone()));
+    }
+
+    /// The pods that wait, and that some replica and all those that are here know: nobody waits for them any more.
+    fn judge(&mut self) -> Vec<String> {
+        let here = |(address, presence): (&SocketAddr, &Presence)| (*presence == Presence::Here).then_some(*address);
+        let here: Vec<SocketAddr> = self.replicas.iter().filter_map(here).collect();
+        let mut known = Vec::new();
+        for (uid, pod) in self.attached.iter_mut().filter(|(_, pod)| pod.attached.is_waiting) {
+            if !pod.heard.is_empty() && here.iter().all(|address| pod.heard.contains(address)) {
+                pod.attached.is_waiting = false;
+                known.push(uid.clone());
+            }
+        }
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use towpath_net::policy::input::Key;
+
+    use super::*;
+    use crate::message::{Purpose, VERSION};
+
+    fn replica(number: u8) -> SocketAddr {
+        ([192, 0, 2, number], 9472).into()
+    }
+
+    fn begin(handle: &Handle, number: u8) -> Opened {
+        let hello = |attached| Hello {
+            node: "n1".into(),
+            version: VERSION,
+            holdings: Holdings::default(),
+            attached,
+            purpose: Purpose::Report,
+        };
+        handle.begin(replica(number), hello)
+    }
+
+    /// A handle with a pod that waits.
+    fn waiting() -> Handle {
+        let handle = Handle::default();
+        let key = Key { namespace: "web".to_owned(), name: "a".to_owned() };
+        let addresses = vec![[10, 1, 1, 1].into()];
+        handle.attach(Attached { uid: "a".to_owned(), key, addresses, is_waiting: true });
+        handle
+    }
+
+    #[test]
+    fn a_pod_is_known_when_every_replica_said_so() {
+        let handle = waiting();
+        let _streams = [begin(&handle, 1), begin(&handle, 2)];
+        assert!(!handle.known(replica(1), "a"));
+        assert!(!handle.known(replica(1), "a"));
+        assert!(handle.known(replica(2), "a"));
+        assert!(!handle.known(replica(2), "a"), "it is said once");
+    }
+
+    #[test]
+    fn a_replica_that_is_named_counts_until_it_is_away() {
+        let handle = waiting();
+        let _stream = begin(&handle, 1);
+        assert!(handle.name(&[replica(1), replica(2)]).is_empty());
+        assert!(!handle.known(replica(1), "a"));
+        assert_eq!(handle.away(replica(2)), ["a"]);
+    }
+
+    #[test]
+    fn a_replica_that_is_named_no_more_does_not_count() {
+        let handle = waiting();
+        let _stream = begin(&handle, 1);
+        assert!(handle.name(&[replica(1), replica(2)]).is_empty());
+        assert!(!handle.known(replica(1), "a"));
+        assert_eq!(handle.name(&[replica(1)]), ["a"]);
+    }
+
+    #[test]
+    fn nobody_knows_a_pod_while_every_replica_is_away() {
+        let handle = waiting();
+        assert!(handle.name(&[replica(1)]).is_empty());
+        assert!(handle.away(replica(1)).is_empty());
+        let stream = begin(&handle, 1);
+        assert!(handle.away(replica(1)).is_empty(), "there is a stream");
+        assert!(handle.known(replica(1), "a"));
+        drop(stream);
+    }
+
+    #[test]
+    fn what_is_said_goes_to_every_stream_and_answers_to_their_own() {
+        let handle = Handle::default();
+        let mut streams = [begin(&handle, 1), begin(&handle, 2)];
+        for stream in &mut streams {
+            assert!(matches!(stream.says.try_recv(), Ok(FromAgent::Hello(_))));
+        }
+        handle.detach("nobody");
+        handle.acknowledge(Handle::ticket(streams[1].number, Nonce(7)));
+        assert!(streams[0].says.try_recv().is_err());
+        assert_eq!(streams[1].says.try_recv(), Ok(FromAgent::Ack(Nonce(7))));
     }
 }

@@ -6,9 +6,10 @@ mod connect;
 mod directory;
 mod following;
 mod handle;
+mod link;
 mod remembered;
+mod reporting;
 
-use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
-use tonic::metadata::{Ascii, MetadataValue};
 use towpath_net::state::NodeName;
 use tracing::{debug, warn};
 
@@ -26,18 +27,16 @@ pub use directory::{Directory, DirectoryError, KubeDirectory};
 pub use handle::{Handle, Ticket};
 
 use crate::malformed::Malformed;
-use crate::message::{Hello, VERSION};
+use crate::message::Purpose;
 use crate::metrics::ClientMetrics;
 use crate::tls::TlsError;
 use crate::update::{Holdings, Update};
 use backoff::Backoff;
-use belief::client_config;
-use connect::{ConnectError, Stream, connect};
+use connect::{ConnectError, Stream};
 use following::Following;
-use remembered::Memory;
+use link::{Link, PATIENCE};
+use reporting::Reporters;
 
-/// How long the API server has to say where replicas are.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// How old that may become before it is asked again.
 const STALE: Duration = Duration::from_secs(2);
 
@@ -104,11 +103,7 @@ enum FollowError {
 
 /// Follows the operator.
 pub struct Client<D> {
-    config: Config,
-    directory: D,
-    memory: Memory,
-    handle: Handle,
-    metrics: Arc<ClientMetrics>,
+    link: Arc<Link<D>>,
     /// When the API server last said where replicas are.
     asked: Option<Instant>,
 }
@@ -116,28 +111,34 @@ pub struct Client<D> {
 impl<D: Directory> Client<D> {
     /// A client that has no stream yet, and what an agent says through it.
     pub fn new(config: Config, directory: D) -> (Self, Handle) {
-        let handle = Handle::default();
-        let memory = Memory::load(&config.memory);
-        let client = Self { config, directory, memory, handle: handle.clone(), metrics: Arc::default(), asked: None };
-        (client, handle)
+        let link = Arc::new(Link::new(config, directory));
+        let handle = link.handle.clone();
+        (Self { link, asked: None }, handle)
     }
 
     /// What is counted.
     pub fn metrics(&self) -> Arc<ClientMetrics> {
-        self.metrics.clone()
+        self.link.metrics.clone()
     }
 
-    /// Follows for ever: from one replica to the next.
-    pub async fn follow(mut self, follower: impl Follower) {
+    /// Follows for ever: from one replica to the next. To all others it reports which pods have addresses.
+    pub async fn follow(self, follower: impl Follower) {
+        let follower = Arc::new(follower);
+        let (try_one, tried) = watch::channel(None);
+        let reporters = Reporters::new(self.link.clone(), follower.clone(), tried);
+        tokio::join!(reporters.keep(), self.follow_one(&*follower, try_one));
+    }
+
+    async fn follow_one(mut self, follower: &impl Follower, tried: watch::Sender<Option<SocketAddr>>) {
         let mut backoff = Backoff::default();
         let mut last = String::new();
         loop {
-            let began = self.metrics.streams.get();
-            let error = self.attempt(&follower).await;
-            if self.metrics.streams.get() > began {
+            let began = self.link.metrics.streams.get();
+            let error = self.attempt(follower, &tried).await;
+            if self.link.metrics.streams.get() > began {
                 backoff.reset();
             }
-            self.metrics.failures.add(1);
+            self.link.metrics.failures.add(1);
             // The same over and over is told once.
             let text = error.to_string();
             if text == last {
@@ -151,7 +152,7 @@ impl<D: Directory> Client<D> {
     }
 
     /// Follows any replica, until there is none or its stream ends.
-    async fn attempt(&mut self, follower: &impl Follower) -> FollowError {
+    async fn attempt(&mut self, follower: &impl Follower, tried: &watch::Sender<Option<SocketAddr>>) -> FollowError {
         let mut replicas = match self.replicas().await {
             Ok(replicas) => replicas,
             Err(error) => return error,
@@ -159,12 +160,20 @@ impl<D: Directory> Client<D> {
         fastrand::shuffle(&mut replicas);
         let mut last = FollowError::Nobody;
         for address in replicas {
-            match self.reach(address).await {
-                Ok(stream) => return self.run(stream, address, follower).await,
+            // Nobody reports to it any more when it is tried: there is one stream to each.
+            tried.send_replace(Some(address));
+            let reached = self.link.reach(address).await;
+            let is_reached = reached.is_ok();
+            last = match reached {
+                Ok(stream) => self.run(stream, address, follower).await,
                 Err(error) => {
                     debug!(%error, "replica not reached");
-                    last = error;
+                    error
                 }
+            };
+            self.link.handle.away(address).into_iter().for_each(|uid| follower.known(uid));
+            if is_reached {
+                break;
             }
         }
         last
@@ -173,67 +182,30 @@ impl<D: Directory> Client<D> {
     /// Where replicas are: what the API server says, and what it said before while it does not answer.
     async fn replicas(&mut self) -> Result<Vec<SocketAddr>, FollowError> {
         if self.asked.is_none_or(|asked| asked.elapsed() >= STALE) {
-            let told = timeout(PATIENCE, self.directory.replicas()).await;
+            let told = timeout(PATIENCE, self.link.directory.replicas()).await;
             match told.unwrap_or(Err(DirectoryError::Late)) {
                 Ok(replicas) if !replicas.is_empty() => {
-                    self.memory.change(|remembered| remembered.replicas = replicas);
+                    self.link.memory().change(|remembered| remembered.replicas = replicas);
                     self.asked = Some(Instant::now());
                 }
                 Ok(_) => debug!("no replica of the operator is ready"),
-                Err(error) if self.memory.remembered.replicas.is_empty() => return Err(error.into()),
+                Err(error) if self.link.memory().remembered.replicas.is_empty() => return Err(error.into()),
                 Err(error) => debug!(%error, "replicas are looked for where they were"),
             }
         }
-        Ok(self.memory.remembered.replicas.clone())
-    }
-
-    /// A stream from one replica. Where it is not believed, whom to believe is asked once more.
-    async fn reach(&mut self, address: SocketAddr) -> Result<Stream, FollowError> {
-        let token = self.authorization()?;
-        if let Some(authorities) = self.memory.remembered.authorities.clone() {
-            match self.connect(address, &authorities, token.clone()).await {
-                Err(FollowError::Connect(ConnectError::Tls(..)) | FollowError::Tls(_)) => {}
-                result => return result,
-            }
-        }
-        let told = timeout(PATIENCE, self.directory.authorities()).await;
-        let authorities = told.unwrap_or(Err(DirectoryError::Late))?;
-        let stream = self.connect(address, &authorities, token).await?;
-        self.memory.change(|remembered| remembered.authorities = Some(authorities));
-        Ok(stream)
-    }
-
-    async fn connect(
-        &self,
-        address: SocketAddr,
-        authorities: &str,
-        token: MetadataValue<Ascii>,
-    ) -> Result<Stream, FollowError> {
-        let tls = client_config(authorities, self.config.clock.clone())?;
-        Ok(connect(address, Arc::new(tls), token).await?)
-    }
-
-    /// The token as it is now: the kubelet writes another one before it expires.
-    fn authorization(&self) -> Result<MetadataValue<Ascii>, FollowError> {
-        let path = &self.config.token;
-        let token = fs::read_to_string(path).map_err(|error| FollowError::Token(path.clone(), error))?;
-        let value = format!("Bearer {}", token.trim());
-        let mut value: MetadataValue<Ascii> = value.parse().map_err(|_| FollowError::NotAToken(path.clone()))?;
-        value.set_sensitive(true);
-        Ok(value)
+        Ok(self.link.memory().remembered.replicas.clone())
     }
 
     /// Follows one stream to its end.
     async fn run(&self, stream: Stream, address: SocketAddr, follower: &impl Follower) -> FollowError {
+        let link = &self.link;
         let holdings = follower.holdings().await;
-        let node = self.config.node.clone();
-        let number = self.handle.begin(|attached| Hello { node, version: VERSION, holdings, attached });
-        let mut following = Following::new(stream, number, self.handle.clone(), &self.metrics);
-        let error = following.follow(address, follower).await;
+        let opened = link.handle.begin(address, |attached| link.hello(Purpose::Follow, holdings, attached));
+        let mut following = Following::new(stream, opened, link.handle.clone(), &link.metrics);
+        let error = following.follow(follower).await;
         if following.is_open() {
             follower.connected(false);
         }
-        self.handle.end();
         error
     }
 }

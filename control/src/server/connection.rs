@@ -17,13 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
-use towpath_net::state::NodeName;
 use tracing::debug;
 
+use super::codec::Small;
 use super::door::Place;
 use super::{Backend, Server, session};
-use crate::auth::{Judge, Refused};
+use crate::auth::{Caller, Judge, Refused};
 use crate::metrics::Refusal;
 use crate::wire::schema as wire;
 
@@ -129,8 +128,8 @@ async fn answer<B: Backend, J: Judge>(
         server.metrics.refuse(Refusal::Call);
         return Status::unimplemented("there is one call only: Follow of towpath.control.v1").into_http();
     }
-    let node = match server.authenticator.identify(request.headers()).await {
-        Ok(node) => node,
+    let caller = match server.authenticator.identify(request.headers()).await {
+        Ok(caller) => caller,
         Err(refused) => {
             let why = if matches!(refused, Refused::Unavailable(_)) { Refusal::Review } else { Refusal::Token };
             server.metrics.refuse(why);
@@ -139,9 +138,8 @@ async fn answer<B: Backend, J: Judge>(
         }
     };
     tie.know();
-    let codec: ProstCodec<wire::FromOperator, wire::FromAgent> = ProstCodec::default();
     let limit = server.limits.message;
-    Grpc::new(codec).max_decoding_message_size(limit).streaming(Follow { server, tie, node }, request).await
+    Grpc::new(Small).max_decoding_message_size(limit).streaming(Follow { server, tie, caller }, request).await
 }
 
 fn refusal(refused: &Refused) -> Status {
@@ -156,7 +154,7 @@ fn refusal(refused: &Refused) -> Status {
 struct Follow<B, J> {
     server: Arc<Server<B, J>>,
     tie: Arc<Tie>,
-    node: NodeName,
+    caller: Caller,
 }
 
 impl<B: Backend, J: Judge> StreamingService<wire::FromAgent> for Follow<B, J> {
@@ -167,7 +165,8 @@ impl<B: Backend, J: Judge> StreamingService<wire::FromAgent> for Follow<B, J> {
     fn call(&mut self, request: Request<Streaming<wire::FromAgent>>) -> Self::Future {
         // One message at a time: what is not sent yet stays with the session, where it can be put together.
         let (out, receiver) = mpsc::channel(1);
-        let session = session::run(self.server.clone(), self.tie.clone(), self.node.clone(), request.into_inner(), out);
+        let session =
+            session::run(self.server.clone(), self.tie.clone(), self.caller.clone(), request.into_inner(), out);
         tokio::spawn(session);
         Box::pin(async { Ok(Response::new(ReceiverStream::new(receiver))) })
     }

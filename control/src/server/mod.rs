@@ -1,5 +1,6 @@
 //! The operator's side: takes connections, learns whose they are, and follows each agent.
 
+mod codec;
 mod connection;
 mod door;
 mod outbox;
@@ -35,8 +36,12 @@ pub trait Backend: Send + Sync + 'static {
     /// into no other one of this node. No change may be missed or come twice in between.
     fn open(&self, node: &NodeName, holdings: &Holdings, outbox: &Arc<Outbox>) -> Result<Opening, Unready>;
 
-    /// The agent of a node came, and these pods of the node have addresses, no others. Comes before [`Self::open`]. The
-    /// node is proven; that the pods are of this node is the agent's word, and for the backend to check.
+    /// The agent of a node came that follows another replica, and only says which pods have addresses. When they are known
+    /// goes into `outbox`, and nothing else does.
+    fn report(&self, node: &NodeName, outbox: &Arc<Outbox>);
+
+    /// The agent of a node came, and these pods of the node have addresses, no others. Comes before [`Self::open`], and
+    /// behind [`Self::report`]. The node is proven; that the pods are of this node is the agent's word, and for the backend to check.
     fn attachments(&self, node: &NodeName, attached: Vec<Attached>);
 
     /// A pod of the node has addresses now.
@@ -144,6 +149,12 @@ impl<B: Backend, J: Judge> Server<B, J> {
             openings: Semaphore::new(limits.openings),
             door: Arc::new(Door::new(limits)),
         }
+    }
+
+    /// One that counts there.
+    #[must_use]
+    pub fn counting(self, metrics: Arc<ServerMetrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// What is counted.

@@ -116,7 +116,8 @@ impl Outbox {
         };
     }
 
-    pub(super) fn take_known(&self) -> BTreeSet<String> {
+    /// Takes the pods (`metadata.uid`) of which the agent is to be told that they are known.
+    pub fn take_known(&self) -> BTreeSet<String> {
         std::mem::take(&mut self.content().known)
     }
 

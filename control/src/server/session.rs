@@ -16,8 +16,8 @@ use tracing::{debug, info, warn};
 use super::connection::Tie;
 use super::outbox::{Changes, Next};
 use super::{Backend, Opening, Outbox, Server, Version};
-use crate::auth::Judge;
-use crate::message::{FromAgent, Hello, Nonce, VERSION, from_agent};
+use crate::auth::{Caller, Judge};
+use crate::message::{FromAgent, Hello, Nonce, Purpose, VERSION, from_agent};
 use crate::metrics::Refusal;
 use crate::parts::parts;
 use crate::update::Holdings;
@@ -30,32 +30,35 @@ const LATE: Duration = Duration::from_secs(60);
 /// How long an agent has to read why its stream ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// The streams that there are, one for each node.
+/// The streams that there are, one of each purpose for each node.
+type Streams = HashMap<(NodeName, Purpose), (u64, Arc<Tie>)>;
+
 #[derive(Default)]
 pub(super) struct Sessions {
     count: AtomicU64,
-    of_node: Mutex<HashMap<NodeName, (u64, Arc<Tie>)>>,
+    all: Mutex<Streams>,
 }
 
 impl Sessions {
-    /// Ends what there was of the node.
-    fn begin(&self, node: &NodeName, tie: &Arc<Tie>) -> u64 {
+    /// Ends what there was of the node with this purpose.
+    fn begin(&self, node: &NodeName, purpose: Purpose, tie: &Arc<Tie>) -> u64 {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        if let Some((_, before)) = self.all().insert(node.clone(), (number, tie.clone())) {
+        if let Some((_, before)) = self.all().insert((node.clone(), purpose), (number, tie.clone())) {
             before.cut();
         }
         number
     }
 
-    fn end(&self, node: &NodeName, number: u64) {
+    fn end(&self, node: &NodeName, purpose: Purpose, number: u64) {
         let mut all = self.all();
-        if all.get(node).is_some_and(|(last, _)| *last == number) {
-            all.remove(node);
+        let key = (node.clone(), purpose);
+        if all.get(&key).is_some_and(|(last, _)| *last == number) {
+            all.remove(&key);
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<NodeName, (u64, Arc<Tie>)>> {
-        self.of_node.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> MutexGuard<'_, Streams> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,6 +82,8 @@ enum Phase {
     Asked,
     /// Something new, or that enough time passes.
     Refused { soonest: Instant, latest: Instant },
+    /// Nothing: the agent only reports.
+    Reporting,
 }
 
 /// What happened.
@@ -96,6 +101,8 @@ struct Session<B, J> {
     queue: VecDeque<wire::FromOperator>,
     /// When something of the queue was last taken.
     progress: Instant,
+    /// When the agent must say again who it is.
+    until: Instant,
     outbox: Arc<Outbox>,
     phase: Phase,
     nonce: u64,
@@ -106,17 +113,27 @@ struct Session<B, J> {
 pub(super) async fn run<B: Backend, J: Judge>(
     server: Arc<Server<B, J>>,
     tie: Arc<Tie>,
-    node: NodeName,
+    caller: Caller,
     mut inbound: Streaming<wire::FromAgent>,
     out: mpsc::Sender<Result<wire::FromOperator, Status>>,
 ) {
+    let until = Instant::now() + caller.lasts;
+    let node = caller.node;
     let end = match hello(&server, &node, &mut inbound).await {
-        Ok(hello) => follow(&server, &tie, node.clone(), hello, inbound, out.clone()).await,
+        Ok(hello) => {
+            let session = Session::new(&server, &node, until, inbound, out.clone());
+            session.serve(&tie, hello).await
+        }
         Err(end) => end,
     };
     let status = match end {
         End::Gone => Status::ok("the agent ended the stream"),
         End::Closed => Status::aborted("the operator ended the stream: another one of this node began, or it is gone"),
+        End::Refused(Refusal::Expired, status) => {
+            server.metrics.refuse(Refusal::Expired);
+            info!(%node, "an agent is to say again who it is");
+            status
+        }
         End::Refused(why, status) => {
             server.metrics.refuse(why);
             warn!(%node, why = why.label(), reason = status.message(), "agent refused");
@@ -175,42 +192,57 @@ fn read<B, J>(server: &Server<B, J>, message: Result<Option<wire::FromAgent>, St
     from_agent(message).map_err(|error| malformed(&error.to_string()))
 }
 
-async fn follow<B: Backend, J: Judge>(
-    server: &Arc<Server<B, J>>,
-    tie: &Arc<Tie>,
-    node: NodeName,
-    hello: Hello,
-    inbound: Streaming<wire::FromAgent>,
-    out: mpsc::Sender<Result<wire::FromOperator, Status>>,
-) -> End {
-    let number = server.sessions.begin(&node, tie);
-    let _counted = server.metrics.agents.hold();
-    let outbox = Arc::new(Outbox::default());
-    let mut session = Session {
-        server: server.clone(),
-        node,
-        inbound,
-        out,
-        queue: VecDeque::new(),
-        progress: Instant::now(),
-        outbox,
-        phase: Phase::Free,
-        nonce: 0,
-        pause: SOON,
-    };
-    info!(node = %session.node, "agent connected");
-    session.server.backend.attachments(&session.node, hello.attached);
-    let end = match session.open(&hello.holdings).await {
-        Ok(()) => session.follow().await,
-        Err(end) => end,
-    };
-    server.sessions.end(&session.node, number);
-    server.backend.closed(&session.node, &session.outbox);
-    info!(node = %session.node, "agent disconnected");
-    end
-}
-
 impl<B: Backend, J: Judge> Session<B, J> {
+    fn new(
+        server: &Arc<Server<B, J>>,
+        node: &NodeName,
+        until: Instant,
+        inbound: Streaming<wire::FromAgent>,
+        out: mpsc::Sender<Result<wire::FromOperator, Status>>,
+    ) -> Self {
+        Self {
+            server: server.clone(),
+            node: node.clone(),
+            inbound,
+            out,
+            queue: VecDeque::new(),
+            progress: Instant::now(),
+            until,
+            outbox: Arc::new(Outbox::default()),
+            phase: Phase::Reporting,
+            nonce: 0,
+            pause: SOON,
+        }
+    }
+
+    /// Follows an agent, or takes its reports, until either ends.
+    async fn serve(mut self, tie: &Arc<Tie>, hello: Hello) -> End {
+        let Hello { holdings, attached, purpose, .. } = hello;
+        let server = self.server.clone();
+        let number = server.sessions.begin(&self.node, purpose, tie);
+        let _counted = match purpose {
+            Purpose::Follow => server.metrics.agents.hold(),
+            Purpose::Report => server.metrics.reporters.hold(),
+        };
+        info!(node = %self.node, ?purpose, "agent connected");
+        if purpose == Purpose::Report {
+            server.backend.report(&self.node, &self.outbox);
+        }
+        server.backend.attachments(&self.node, attached);
+        let opened = match purpose {
+            Purpose::Follow => self.open(&holdings).await,
+            Purpose::Report => Ok(()),
+        };
+        let end = match opened {
+            Ok(()) => self.follow().await,
+            Err(end) => end,
+        };
+        server.sessions.end(&self.node, purpose, number);
+        server.backend.closed(&self.node, &self.outbox);
+        info!(node = %self.node, ?purpose, "agent disconnected");
+        end
+    }
+
     /// Tells the agent all that it must know and does not have.
     async fn open(&mut self, holdings: &Holdings) -> Result<(), End> {
         // What one node must know is large before it is written: not for all agents at once.
@@ -279,8 +311,12 @@ impl<B: Backend, J: Judge> Session<B, J> {
         self.out.try_send(Ok(message)).map_err(|_| End::Gone)
     }
 
-    /// Whether the agent takes what is sent to it.
+    /// Whether the agent takes what is sent to it, and it is still known who it is.
     fn check(&self) -> Result<(), End> {
+        if self.until <= Instant::now() {
+            let text = "the agent's token has expired: it is to come again with another";
+            return Err(End::Refused(Refusal::Expired, Status::unauthenticated(text)));
+        }
         if !self.queue.is_empty() && self.progress.elapsed() >= self.server.limits.stall {
             let text = "the agent reads nothing of what is sent to it";
             return Err(End::Refused(Refusal::Stalled, Status::deadline_exceeded(text)));
@@ -309,7 +345,7 @@ impl<B: Backend, J: Judge> Session<B, J> {
                     self.ask();
                 }
             }
-            Phase::Told(..) | Phase::Asked => {}
+            Phase::Told(..) | Phase::Asked | Phase::Reporting => {}
         }
     }
 
@@ -328,6 +364,7 @@ impl<B: Backend, J: Judge> Session<B, J> {
             Phase::Refused { latest, .. } => latest,
             _ => now + LATE,
         };
+        let retry = retry.min(self.until);
         if self.queue.is_empty() { retry } else { retry.min(self.progress + self.server.limits.stall) }
     }
 

@@ -50,6 +50,9 @@ pub struct Hello {
     /// The pods that have addresses.
     #[prost(message, repeated, tag = "4")]
     pub attached: Vec<Attached>,
+    /// Whether the agent follows another replica, and only says here which pods have addresses.
+    #[prost(bool, tag = "5")]
+    pub reports_only: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use towpath_control::message::{Attached, FromAgent, Hello, Nonce};
+use towpath_control::message::{Attached, FromAgent, Hello, Nonce, Purpose};
 use towpath_control::update::{Holdings, State, Update};
 use towpath_net::Family;
 use towpath_net::lease::Protocol;
@@ -207,10 +207,12 @@ fn attached() -> impl Strategy<Value = Attached> {
 }
 
 pub fn an_agent_says() -> impl Strategy<Value = FromAgent> {
-    let hello =
-        (node(), any::<u32>(), a_state(), vec(attached(), 0..4)).prop_map(|(node, version, state, attached)| {
-            FromAgent::Hello(Box::new(Hello { node, version, holdings: Holdings::of(&state), attached }))
-        });
+    let hello = (node(), any::<u32>(), a_state(), vec(attached(), 0..4), any::<bool>()).prop_map(
+        |(node, version, state, attached, follows)| {
+            let purpose = if follows { Purpose::Follow } else { Purpose::Report };
+            FromAgent::Hello(Box::new(Hello { node, version, holdings: Holdings::of(&state), attached, purpose }))
+        },
+    );
     prop_oneof![
         hello,
         any::<u64>().prop_map(|nonce| FromAgent::Ack(Nonce(nonce))),

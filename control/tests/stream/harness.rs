@@ -110,6 +110,7 @@ pub enum Said {
     Acknowledged(Version),
     Refused(Version, String),
     Opened,
+    Reports,
     Closed,
 }
 
@@ -126,6 +127,8 @@ struct Told {
     bundle: Bundle,
     version: Version,
     outbox: Option<Arc<Outbox>>,
+    /// Of the stream on which the agent only reports.
+    reports: Option<Arc<Outbox>>,
 }
 
 impl Cluster {
@@ -165,6 +168,11 @@ impl Cluster {
         self.nodes.lock().unwrap().get(node).and_then(|told| told.outbox.clone())
     }
 
+    /// Where the agent of a node that follows another replica is told that pods are known.
+    pub fn reports(&self, node: &str) -> Option<Arc<Outbox>> {
+        self.nodes.lock().unwrap().get(node).and_then(|told| told.reports.clone())
+    }
+
     fn say(&self, node: &NodeName, said: Said) {
         _ = self.said.send((node.clone(), said));
     }
@@ -181,6 +189,11 @@ impl Backend for Cluster {
         self.say(node, Said::Opened);
         let peers = self.peers.lock().unwrap().difference(&holdings.peers, node);
         Ok(Opening { version: told.version, peers, policy: holdings.policy.delta_to(&told.bundle) })
+    }
+
+    fn report(&self, node: &NodeName, outbox: &Arc<Outbox>) {
+        self.nodes.lock().unwrap().entry(node.clone()).or_default().reports = Some(outbox.clone());
+        self.say(node, Said::Reports);
     }
 
     fn attachments(&self, node: &NodeName, attached: Vec<Attached>) {
@@ -207,6 +220,7 @@ impl Backend for Cluster {
         let mut nodes = self.nodes.lock().unwrap();
         let told = nodes.entry(node.clone()).or_default();
         told.outbox.take_if(|last| Arc::ptr_eq(last, outbox));
+        told.reports.take_if(|last| Arc::ptr_eq(last, outbox));
         self.say(node, Said::Closed);
     }
 }
@@ -311,6 +325,16 @@ impl Map {
 impl Directory for Map {
     async fn replicas(&self) -> Result<Vec<SocketAddr>, DirectoryError> {
         self.read(|all| all.keys().copied().collect())
+    }
+
+    async fn changed(&self, known: &[SocketAddr]) -> Result<Vec<SocketAddr>, DirectoryError> {
+        loop {
+            let replicas = self.replicas().await?;
+            if replicas != known {
+                return Ok(replicas);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn authorities(&self) -> Result<String, DirectoryError> {

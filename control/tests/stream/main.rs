@@ -9,3 +9,4 @@ mod harness;
 mod hostile;
 mod identity;
 mod raw;
+mod reporting;

@@ -16,7 +16,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::Code;
-use towpath_control::message::{FromAgent, Hello, VERSION, write_from_agent};
+use towpath_control::message::{FromAgent, Hello, Purpose, VERSION, write_from_agent};
 use towpath_control::update::Holdings;
 
 use crate::harness::{Operator, soon, until};
@@ -68,7 +68,13 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
 
 /// The message that begins a stream, as it is framed.
 pub fn hello(node: &str) -> Vec<u8> {
-    let hello = Hello { node: node.into(), version: VERSION, holdings: Holdings::default(), attached: Vec::new() };
+    let hello = Hello {
+        node: node.into(),
+        version: VERSION,
+        holdings: Holdings::default(),
+        attached: Vec::new(),
+        purpose: Purpose::Follow,
+    };
     framed(&write_from_agent(&FromAgent::Hello(Box::new(hello))))
 }
 

@@ -1,84 +1,160 @@
 //! What agents say of the addresses of their pods: earlier than the status of the pods says it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use towpath_control::message::Attached;
 use towpath_net::policy::input::{Key, Pod};
 use towpath_net::state::NodeName;
 
+use super::waits::PodOf;
+
 /// What an agent says of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// `metadata.uid`.
-    pub uid: String,
-    /// The agent's node.
-    pub node: NodeName,
+    /// Its namespace and name.
+    pub pod: Key,
     /// The pod's addresses; none where it has none any more.
     pub addresses: Vec<IpAddr>,
     /// Whether there is such a pod on that node.
     pub is_bound: bool,
 }
 
-/// The last word of agents on each pod.
+/// The last word of each agent on each of its pods. One agent's word takes nothing from another's.
 #[derive(Debug, Default)]
 pub struct Claims {
-    by_pod: HashMap<Key, Claim>,
-    by_node: HashMap<NodeName, BTreeSet<Key>>,
+    /// By node, and `metadata.uid`.
+    by_node: HashMap<NodeName, BTreeMap<String, Claim>>,
+    /// Those that there is such a pod for.
+    bound: HashMap<Key, PodOf>,
 }
 
 impl Claims {
-    /// Takes a word on a pod.
-    pub fn put(&mut self, pod: Key, claim: Claim) {
-        if let Some(before) = self.by_pod.get(&pod)
-            && before.node != claim.node
-        {
-            self.remove(&pod);
+    /// Takes a word on a pod, which is not bound before [`Self::bind`] says so.
+    pub fn put(&mut self, node: &NodeName, attached: Attached) {
+        let Attached { uid, key, addresses, is_waiting: _ } = attached;
+        let claim = Claim { pod: key, addresses, is_bound: false };
+        self.by_node.entry(node.clone()).or_default().insert(uid, claim);
+    }
+
+    /// The word of a node's agent on a pod.
+    pub fn get(&self, (node, uid): &PodOf) -> Option<&Claim> {
+        self.by_node.get(node)?.get(uid)
+    }
+
+    /// The word of a node's agent is from now on that a pod has no addresses any more. It stays until the pod is gone, for
+    /// the status of the pod goes on to name them.
+    pub fn withdraw(&mut self, (node, uid): &PodOf) -> bool {
+        let claim = self.by_node.get_mut(node).and_then(|claims| claims.get_mut(uid));
+        claim.map(|claim| claim.addresses.clear()).is_some()
+    }
+
+    /// Whether there is such a pod on that node, as far as is known now. A word without addresses on a pod that there is
+    /// not is forgotten.
+    pub fn bind(&mut self, pod: &PodOf, is_bound: bool) {
+        let Some(claim) = self.by_node.get_mut(&pod.0).and_then(|claims| claims.get_mut(&pod.1)) else { return };
+        claim.is_bound = is_bound;
+        if is_bound {
+            self.bound.insert(claim.pod.clone(), pod.clone());
+            return;
         }
-        self.by_node.entry(claim.node.clone()).or_default().insert(pod.clone());
-        self.by_pod.insert(pod, claim);
-    }
-
-    /// The word on a pod.
-    pub fn get_mut(&mut self, pod: &Key) -> Option<&mut Claim> {
-        self.by_pod.get_mut(pod)
-    }
-
-    /// The pod of this uid that a node's agent spoke of.
-    pub fn find(&self, node: &NodeName, uid: &str) -> Option<&Key> {
-        self.of_node(node).find(|pod| self.by_pod.get(*pod).is_some_and(|claim| claim.uid == uid))
+        let (key, is_void) = (claim.pod.clone(), claim.addresses.is_empty());
+        if self.bound.get(&key) == Some(pod) {
+            self.bound.remove(&key);
+        }
+        if is_void {
+            self.remove(pod);
+        }
     }
 
     /// The pods that a node's agent spoke of.
-    pub fn of_node(&self, node: &NodeName) -> impl Iterator<Item = &Key> {
-        self.by_node.get(node).into_iter().flatten()
+    pub fn of_node(&self, node: &NodeName) -> Vec<PodOf> {
+        let all = self.by_node.get(node).into_iter().flatten();
+        all.map(|(uid, _)| (node.clone(), uid.clone())).collect()
     }
 
-    /// Forgets a word.
-    pub fn remove(&mut self, pod: &Key) {
-        let Some(claim) = self.by_pod.remove(pod) else { return };
-        if let Some(pods) = self.by_node.get_mut(&claim.node) {
-            pods.remove(pod);
-            if pods.is_empty() {
-                self.by_node.remove(&claim.node);
+    /// The pod is gone, and with it the word on it. One on a pod of the same name that is not known yet stays.
+    pub fn gone(&mut self, pod: &Key) {
+        if let Some(bound) = self.bound.remove(pod) {
+            self.remove(&bound);
+        }
+    }
+
+    fn remove(&mut self, (node, uid): &PodOf) {
+        if let Some(claims) = self.by_node.get_mut(node) {
+            claims.remove(uid);
+            if claims.is_empty() {
+                self.by_node.remove(node);
             }
         }
     }
 
     /// Gives a pod the addresses that its node's agent says it has.
     pub fn overlay(&mut self, pod: &mut Pod, is_allowed: impl Fn(&NodeName, &[IpAddr]) -> bool) {
-        let Some(claim) = self.by_pod.get_mut(&pod.key) else { return };
-        claim.is_bound = claim.uid == pod.uid
-            && pod.node.as_ref() == Some(&claim.node)
-            && is_allowed(&claim.node, &claim.addresses);
-        if claim.is_bound {
+        if self.bound.get(&pod.key).is_some_and(|bound| bound.1 != pod.uid || Some(&bound.0) != pod.node.as_ref()) {
+            // A pod of the same name came in its place.
+            self.gone(&pod.key);
+        }
+        let Some(node) = &pod.node else { return };
+        let of = (node.clone(), pod.uid.clone());
+        let Some(claim) = self.get(&of).filter(|claim| claim.pod == pod.key) else { return };
+        let is_bound = is_allowed(node, &claim.addresses);
+        if is_bound {
             pod.addresses.clone_from(&claim.addresses);
         }
+        self.bind(&of, is_bound);
     }
 }
 
-/// What an agent says when a pod has addresses.
-pub fn claim(node: &NodeName, attached: Attached) -> (Key, Claim) {
-    let Attached { uid, key, addresses, is_waiting: _ } = attached;
-    (key, Claim { uid, node: node.clone(), addresses, is_bound: false })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attached(uid: &str, last: u8) -> Attached {
+        Attached { uid: uid.to_owned(), key: key(), addresses: vec![[10, 1, 1, last].into()], is_waiting: false }
+    }
+
+    fn key() -> Key {
+        Key { namespace: "web".to_owned(), name: "a".to_owned() }
+    }
+
+    fn of(node: &str, uid: &str) -> PodOf {
+        (node.into(), uid.to_owned())
+    }
+
+    #[test]
+    fn one_agents_word_takes_nothing_from_anothers() {
+        let mut claims = Claims::default();
+        claims.put(&"n1".into(), attached("u", 1));
+        claims.bind(&of("n1", "u"), true);
+        claims.put(&"n2".into(), attached("u", 2));
+        claims.bind(&of("n2", "u"), false);
+        assert!(claims.get(&of("n1", "u")).is_some_and(|claim| claim.is_bound));
+        claims.gone(&key());
+        assert_eq!(claims.get(&of("n1", "u")), None);
+        assert!(claims.get(&of("n2", "u")).is_some(), "there may be such a pod later");
+    }
+
+    #[test]
+    fn a_word_on_the_next_pod_of_a_name_outlives_the_one_before() {
+        let mut claims = Claims::default();
+        claims.put(&"n1".into(), attached("old", 1));
+        claims.bind(&of("n1", "old"), true);
+        claims.put(&"n1".into(), attached("new", 1));
+        claims.bind(&of("n1", "new"), false);
+        claims.gone(&key());
+        assert_eq!(claims.of_node(&"n1".into()), [of("n1", "new")]);
+    }
+
+    #[test]
+    fn a_word_that_is_withdrawn_stays_while_there_is_such_a_pod() {
+        let mut claims = Claims::default();
+        claims.put(&"n1".into(), attached("u", 1));
+        claims.bind(&of("n1", "u"), true);
+        assert!(claims.withdraw(&of("n1", "u")) && !claims.withdraw(&of("n1", "other")));
+        claims.bind(&of("n1", "u"), true);
+        assert!(claims.get(&of("n1", "u")).is_some_and(|claim| claim.addresses.is_empty()));
+        claims.bind(&of("n1", "u"), false);
+        assert!(claims.by_node.is_empty() && claims.bound.is_empty());
+    }
 }

@@ -1,20 +1,25 @@
 //! All that agents are told, and how far each has come.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use towpath_control::message::Attached;
 use towpath_control::peers::{PeerChange, PeerTable};
 use towpath_control::server::{Opening, Outbox, Unready, Version};
 use towpath_control::update::Holdings;
 use towpath_net::policy::bundle::Delta;
-use towpath_net::policy::compile::{Change, Compiler};
-use towpath_net::policy::input::Key;
+use towpath_net::policy::compile::{Change, Compiler, Sizes};
 use towpath_net::state::{NodeName, Peer};
 
-use super::claims::{Claims, claim};
-use super::waits::Waits;
+use super::claims::Claims;
+use super::force::{Force, Standing};
+use super::lacks::Behind;
+use super::waits::{PodOf, Waits};
 
 /// An agent that is followed.
 #[derive(Debug)]
@@ -33,7 +38,10 @@ pub struct Core {
     peers: PeerTable,
     claims: Claims,
     waits: Waits,
+    force: Force,
     sessions: BTreeMap<NodeName, Session>,
+    /// Where agents that follow another replica are told that pods are known.
+    reporters: BTreeMap<NodeName, Arc<Outbox>>,
     version: Version,
     are_policies_known: bool,
     are_peers_known: bool,
@@ -42,6 +50,7 @@ pub struct Core {
 impl Core {
     /// Takes in a change of what policies are compiled from. What follows from it is told by [`Self::tell`].
     pub fn change(&mut self, change: Change) {
+        self.force.note(&change);
         match change {
             Change::Pod(mut pod) => {
                 let peers = &self.peers;
@@ -49,10 +58,7 @@ impl Core {
                 self.compiler.apply(Change::Pod(pod));
             }
             Change::PodGone(key) => {
-                // A word on a pod of the same name that is not known yet stays.
-                if self.claims.get_mut(&key).is_some_and(|claim| claim.is_bound) {
-                    self.claims.remove(&key);
-                }
+                self.claims.gone(&key);
                 self.compiler.apply(Change::PodGone(key));
             }
             other => self.compiler.apply(other),
@@ -70,17 +76,16 @@ impl Core {
     }
 
     /// Takes in what a node is to others, or that it is gone, and tells all agents but its own.
-    pub fn peer(&mut self, name: NodeName, peer: Option<Peer>) {
+    pub fn peer(&mut self, name: &NodeName, peer: Option<Peer>) {
         let Some(change) = self.peers.set(name.clone(), peer) else { return };
         self.version.0 += 1;
         let change: [PeerChange; 1] = [change];
-        for (node, session) in self.sessions.iter_mut().filter(|(node, _)| **node != name) {
-            debug_assert!(*node != name, "no agent is told of its own node");
+        for (node, session) in self.sessions.iter_mut().filter(|(node, _)| *node != name) {
+            debug_assert!(node != name, "no agent is told of its own node");
             session.outbox.push(self.version, &change, Delta::default());
             session.told = self.version;
         }
-        let pods: Vec<Key> = self.claims.of_node(&name).cloned().collect();
-        pods.iter().for_each(|pod| self.bind(pod));
+        self.claims.of_node(name).iter().for_each(|pod| self.bind(pod));
         self.tell();
     }
 
@@ -96,45 +101,87 @@ impl Core {
                 session.told = self.version;
             }
         }
+        self.judge_policies();
         self.judge_waits();
     }
 
     /// Gives a pod the addresses that its node's agent says it has, where there is such a pod.
-    fn bind(&mut self, pod: &Key) {
-        let Some(claim) = self.claims.get_mut(pod) else { return };
-        claim.is_bound = are_of(&self.peers, &claim.node, &claim.addresses)
-            && self.compiler.set_addresses(pod, &claim.uid, &claim.node, &claim.addresses);
+    fn bind(&mut self, pod: &PodOf) {
+        let Some(claim) = self.claims.get(pod) else { return };
+        let is_bound = are_of(&self.peers, &pod.0, &claim.addresses)
+            && self.compiler.set_addresses(&claim.pod, &pod.1, &pod.0, &claim.addresses);
+        self.claims.bind(pod, is_bound);
+    }
+
+    /// Those of some nodes that were told something that they do not have in their kernels yet.
+    fn behind(&self, nodes: impl IntoIterator<Item = NodeName>) -> Behind {
+        let lacks = |node: NodeName| {
+            let session = self.sessions.get(&node)?;
+            (session.acknowledged < session.told).then_some((node, session.told))
+        };
+        nodes.into_iter().filter_map(lacks).collect()
+    }
+
+    /// Policies that changed: which nodes have to acknowledge them is known now.
+    fn judge_policies(&mut self) {
+        for id in self.force.take_changed() {
+            let mut nodes: Vec<NodeName> = self.compiler.nodes_of_policy(id.name()).collect();
+            nodes.retain(|node| self.sessions.contains_key(node));
+            let count = nodes.len();
+            let behind = self.behind(nodes);
+            self.force.put(id, count, behind, Instant::now());
+        }
     }
 
     /// Pods that wait and are known now: who has to acknowledge them is known too.
     fn judge_waits(&mut self) {
-        let due: Vec<(String, Key)> =
-            self.waits.unbound().map(|(uid, _, pod)| (uid.clone(), pod.clone())).collect();
-        for (uid, pod) in due {
-            if !self.claims.get_mut(&pod).is_some_and(|claim| claim.is_bound && claim.uid == uid) {
-                continue;
-            }
-            let holders = self.compiler.holders(&pod);
-            let lack = |holder: NodeName| {
-                let session = self.sessions.get(&holder)?;
-                (session.acknowledged < session.told).then_some((holder, session.told))
+        let is_ready = self.is_ready();
+        let due: Vec<PodOf> = self.waits.unbound().filter(|pod| self.is_heard(&pod.0)).cloned().collect();
+        for pod in due {
+            let bound = self.claims.get(&pod).filter(|claim| claim.is_bound);
+            let behind = match bound {
+                Some(claim) => {
+                    let holders = self.compiler.holders(&claim.pod);
+                    self.behind(holders)
+                }
+                // Nobody follows a replica that does not know the cluster yet, and whoever does later is told of the pod.
+                None if !is_ready => Behind::new(),
+                None => continue,
             };
-            let lacks = holders.into_iter().filter_map(lack).collect();
-            if let Some(node) = self.waits.bind(&uid, lacks) {
-                self.tell_known(&node, uid);
+            if self.waits.bind(&pod, behind) {
+                self.tell_known(pod);
             }
         }
     }
 
-    fn tell_known(&self, node: &NodeName, uid: String) {
-        if let Some(session) = self.sessions.get(node) {
+    /// Whether the agent of a node hears what it is told.
+    fn is_heard(&self, node: &NodeName) -> bool {
+        self.sessions.contains_key(node) || self.reporters.contains_key(node)
+    }
+
+    fn tell_known(&self, (node, uid): PodOf) {
+        if let Some(outbox) = self.reporters.get(&node) {
+            outbox.known(uid.clone());
+        }
+        if let Some(session) = self.sessions.get(&node) {
             session.outbox.known(uid);
+        }
+    }
+
+    const fn is_ready(&self) -> bool {
+        self.are_policies_known && self.are_peers_known
+    }
+
+    /// The agent of a node came that follows another replica.
+    pub fn report(&mut self, node: &NodeName, outbox: &Arc<Outbox>) {
+        if let Some(before) = self.reporters.insert(node.clone(), Arc::clone(outbox)) {
+            before.close();
         }
     }
 
     /// The agent of a node came.
     pub fn open(&mut self, node: &NodeName, holdings: &Holdings, outbox: &Arc<Outbox>) -> Result<Opening, Unready> {
-        if !self.are_policies_known || !self.are_peers_known {
+        if !self.is_ready() {
             return Err(Unready);
         }
         // What others are owed is told before this node is looked at, so that its deltas begin here.
@@ -147,16 +194,23 @@ impl Core {
         {
             before.outbox.close();
         }
+        // Its pods that waited while nobody could be told.
+        self.judge_waits();
         let peers = self.peers.difference(&holdings.peers, node);
         Ok(Opening { version: self.version, peers, policy: holdings.policy.delta_to(&bundle) })
     }
 
     /// The agent of a node says which of its pods have addresses; it has no others.
     pub fn attachments(&mut self, node: &NodeName, attached: Vec<Attached>) {
-        let named: BTreeSet<Key> = attached.iter().map(|attached| attached.key.clone()).collect();
-        let gone: Vec<Key> = self.claims.of_node(node).filter(|pod| !named.contains(*pod)).cloned().collect();
-        gone.iter().for_each(|pod| self.withdraw(pod));
-        attached.into_iter().for_each(|attached| self.claim(node, attached));
+        let named: BTreeSet<&str> = attached.iter().map(|attached| attached.uid.as_str()).collect();
+        let mut gone = self.claims.of_node(node);
+        gone.retain(|pod| !named.contains(pod.1.as_str()));
+        for pod in &gone {
+            self.withdraw(pod);
+        }
+        for attached in attached {
+            self.claim(node, attached);
+        }
         self.tell();
     }
 
@@ -167,29 +221,28 @@ impl Core {
     }
 
     fn claim(&mut self, node: &NodeName, attached: Attached) {
+        let pod = (node.clone(), attached.uid.clone());
         if attached.is_waiting {
-            self.waits.begin(attached.uid.clone(), node.clone(), attached.key.clone());
+            self.waits.begin(pod.clone());
+        } else {
+            self.waits.end(&pod);
         }
-        let (pod, claim) = claim(node, attached);
-        self.claims.put(pod.clone(), claim);
+        self.claims.put(node, attached);
         self.bind(&pod);
     }
 
     /// A pod of a node has no addresses any more.
     pub fn detached(&mut self, node: &NodeName, uid: &str) {
-        self.waits.end(uid);
-        if let Some(pod) = self.claims.find(node, uid).cloned() {
-            self.withdraw(&pod);
-            self.tell();
-        }
+        self.withdraw(&(node.clone(), uid.to_owned()));
+        self.tell();
     }
 
     /// The status of the pod goes on to name its addresses until the pod is gone, and counts no more.
-    fn withdraw(&mut self, pod: &Key) {
-        if let Some(claim) = self.claims.get_mut(pod) {
-            claim.addresses.clear();
+    fn withdraw(&mut self, pod: &PodOf) {
+        self.waits.end(pod);
+        if self.claims.withdraw(pod) {
+            self.bind(pod);
         }
-        self.bind(pod);
     }
 
     /// Everything up to this version is in the node's kernel.
@@ -197,9 +250,8 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(node) {
             session.acknowledged = session.acknowledged.max(version);
         }
-        for (node, uid) in self.waits.acknowledged(node, version) {
-            self.tell_known(&node, uid);
-        }
+        self.force.acknowledged(node, version);
+        self.waits.acknowledged(node, version).into_iter().for_each(|pod| self.tell_known(pod));
     }
 
     /// The stream of a node has ended, which may not be its last one.
@@ -207,8 +259,32 @@ impl Core {
         if self.sessions.get(node).is_some_and(|session| Arc::ptr_eq(&session.outbox, outbox)) {
             self.sessions.remove(node);
             self.compiler.unsubscribe(node);
+            // It is told everything when it comes back, to whichever replica.
+            self.force.left(node);
+            self.waits.left(node).into_iter().for_each(|pod| self.tell_known(pod));
+        }
+        if self.reporters.get(node).is_some_and(|reporter| Arc::ptr_eq(reporter, outbox)) {
+            self.reporters.remove(node);
+        }
+        if !self.is_heard(node) {
             self.waits.end_of(node);
         }
+    }
+
+    /// How much policies are compiled from, and to.
+    pub fn sizes(&self) -> Sizes {
+        self.compiler.sizes()
+    }
+
+    /// The agents that this replica is followed by, and how many of them have to acknowledge something.
+    pub fn agents(&self) -> (usize, usize) {
+        let behind = self.sessions.values().filter(|session| session.acknowledged < session.told).count();
+        (self.sessions.len(), behind)
+    }
+
+    /// Where policies are in force, of the nodes whose agents follow this replica.
+    pub fn standing(&self) -> Standing {
+        self.force.standing(Instant::now())
     }
 }
 

@@ -7,14 +7,20 @@
 //!                                         +-------- acknowledged -------------+
 //! ```
 //!
-//! Every replica does this from its own watches: it needs no leader, and writes nothing.
+//! Every replica does this from its own watches: it needs no leader, and writes nothing. An agent follows one replica, and
+//! tells all of them which pods have addresses, so that those who follow another learn it as early.
 
 mod claims;
 mod core;
+mod exported;
+mod force;
+mod lacks;
 mod peers;
 mod serve;
 mod waits;
 
 pub use core::Core;
+pub use exported::Exported;
+pub use force::{Pending, Standing};
 pub use peers::follow_peers;
-pub use serve::{Shared, serve, take_changes};
+pub use serve::{Serving, Shared, serve, take_changes};

@@ -32,7 +32,7 @@ pub async fn follow_peers(client: Client, shared: Arc<Shared>) {
             }
             Ok(Some(Event::InitDone)) => {
                 for gone in known.difference(&listed) {
-                    shared.core().peer(NodeName::clone(gone), None);
+                    shared.core().peer(gone, None);
                 }
                 known.clone_from(&listed);
                 shared.core().know_peers();
@@ -44,7 +44,7 @@ pub async fn follow_peers(client: Client, shared: Arc<Shared>) {
             Ok(Some(Event::Delete(object))) => {
                 let name = NodeName(object.name_any());
                 known.remove(&name);
-                shared.core().peer(name, None);
+                shared.core().peer(&name, None);
             }
             Ok(None) => return,
             Err(error) => warn!(kind = "NodeNetwork", %error, "watch interrupted"),
@@ -56,7 +56,7 @@ pub async fn follow_peers(client: Client, shared: Arc<Shared>) {
 fn tell(shared: &Shared, object: &NodeNetwork) {
     let name = NodeName(object.name_any());
     match NodeSpec::try_from(&object.spec) {
-        Ok(spec) => shared.core().peer(name, Some(Peer::new(&spec, keys(object)))),
+        Ok(spec) => shared.core().peer(&name, Some(Peer::new(&spec, keys(object)))),
         Err(error) => warn!(node = %name, %error, "a NodeNetwork cannot be read: what was told of it stays"),
     }
 }

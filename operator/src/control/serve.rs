@@ -1,7 +1,7 @@
 //! The server, and what feeds it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use kube::Client;
 use tokio::net::TcpListener;
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use towpath_control::auth::{Authenticator, KubeJudge};
 use towpath_control::authority::{Certificates, IssueError, Keeper, KubeStore, server_config};
 use towpath_control::message::Attached;
+use towpath_control::metrics::ServerMetrics;
 use towpath_control::server::{Backend, Limits, Opening, Outbox, Server, Unready, Version};
 use towpath_control::update::Holdings;
 use towpath_net::state::NodeName;
@@ -16,6 +17,7 @@ use tracing::warn;
 
 use super::core::Core;
 use crate::lease::Leadership;
+use crate::metrics::Metrics;
 use crate::policy::feed::Fed;
 
 /// The agents' service account.
@@ -37,6 +39,10 @@ impl Shared {
 impl Backend for Shared {
     fn open(&self, node: &NodeName, holdings: &Holdings, outbox: &Arc<Outbox>) -> Result<Opening, Unready> {
         self.core().open(node, holdings, outbox)
+    }
+
+    fn report(&self, node: &NodeName, outbox: &Arc<Outbox>) {
+        self.core().report(node, outbox);
     }
 
     fn attachments(&self, node: &NodeName, attached: Vec<Attached>) {
@@ -65,10 +71,10 @@ impl Backend for Shared {
 }
 
 /// Takes in what policies are compiled from, until nobody tells any more.
-pub async fn take_changes(mut changes: mpsc::Receiver<Fed>, shared: Arc<Shared>) {
+pub async fn take_changes(mut changes: mpsc::Receiver<Fed>, shared: Arc<Shared>, metrics: Arc<Metrics>) {
     let mut batch = Vec::with_capacity(TOGETHER);
     while changes.recv_many(&mut batch, TOGETHER).await > 0 {
-        let mut core = shared.core();
+        let (mut core, begun, count) = (shared.core(), Instant::now(), batch.len());
         for fed in batch.drain(..) {
             match fed {
                 Fed::Change(change) => core.change(change),
@@ -76,28 +82,36 @@ pub async fn take_changes(mut changes: mpsc::Receiver<Fed>, shared: Arc<Shared>)
             }
         }
         core.tell();
+        metrics.compiled(count, begun.elapsed());
     }
 }
 
-/// Serves agents until `end` holds.
+/// How agents are served.
+#[derive(Debug)]
+pub struct Serving {
+    /// Where they come.
+    pub listener: TcpListener,
+    /// Whether this replica leads: the leader alone issues authorities.
+    pub leadership: Leadership,
+    /// Where it is counted.
+    pub metrics: Arc<ServerMetrics>,
+    /// Holds when it is to end.
+    pub end: watch::Receiver<bool>,
+}
+
+/// Serves agents until the end.
 ///
 /// # Errors
 ///
 /// When TLS cannot be set up.
-pub async fn serve(
-    client: Client,
-    namespace: &str,
-    shared: Arc<Shared>,
-    leadership: Leadership,
-    listener: TcpListener,
-    end: watch::Receiver<bool>,
-) -> Result<(), IssueError> {
+pub async fn serve(client: Client, namespace: &str, shared: Arc<Shared>, serving: Serving) -> Result<(), IssueError> {
+    let Serving { listener, leadership, metrics, end } = serving;
     let certificates = Arc::new(Certificates::default());
     let tls = Arc::new(server_config(Arc::clone(&certificates))?);
     let keeper = Keeper::new(KubeStore::new(client.clone(), namespace), certificates, SystemTime::now);
     let user = format!("system:serviceaccount:{namespace}:{AGENT}");
     let authenticator = Arc::new(Authenticator::new(KubeJudge::new(client), user, SystemTime::now));
-    let server = Arc::new(Server::new(shared, authenticator, tls, Limits::default()));
+    let server = Arc::new(Server::new(shared, authenticator, tls, Limits::default()).counting(metrics));
     tokio::select! {
         () = server.serve(listener, end) => {}
         () = keeper.keep(move || leadership.holds()) => {}

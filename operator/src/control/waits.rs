@@ -1,94 +1,118 @@
 //! Pods whose start waits until every node that must know their addresses does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use towpath_control::server::Version;
-use towpath_net::policy::input::Key;
 use towpath_net::state::NodeName;
 
-/// A pod that waits.
-#[derive(Debug)]
-struct Wait {
-    node: NodeName,
-    /// The nodes that have to acknowledge, each up to this version.
-    lacks: BTreeMap<NodeName, Version>,
-}
+use super::lacks::{Behind, Lacks};
 
-/// All pods that wait, by `metadata.uid`.
+/// A pod by its node and `metadata.uid`: no node's agent speaks for another's.
+pub type PodOf = (NodeName, String);
+
+/// All pods that wait.
 #[derive(Debug, Default)]
 pub struct Waits {
-    /// Those that cannot be judged yet: nobody knows such a pod so far.
-    unbound: BTreeMap<String, (NodeName, Key)>,
-    bound: BTreeMap<String, Wait>,
-    by_holder: BTreeMap<NodeName, BTreeSet<String>>,
+    /// Those that cannot be judged yet: nobody knows such a pod so far, or where to answer.
+    unbound: BTreeSet<PodOf>,
+    bound: Lacks<PodOf>,
 }
 
 impl Waits {
     /// A pod waits.
-    pub fn begin(&mut self, uid: String, node: NodeName, pod: Key) {
-        self.unbound.insert(uid, (node, pod));
+    pub fn begin(&mut self, pod: PodOf) {
+        self.bound.end(&pod);
+        self.unbound.insert(pod);
     }
 
     /// Nobody waits for the pod any more.
-    pub fn end(&mut self, uid: &str) {
-        self.unbound.remove(uid);
-        if let Some(wait) = self.bound.remove(uid) {
-            wait.lacks.keys().for_each(|holder| self.forget(holder, uid));
-        }
+    pub fn end(&mut self, pod: &PodOf) {
+        self.unbound.remove(pod);
+        self.bound.end(pod);
     }
 
     /// Ends all waits of pods of a node.
     pub fn end_of(&mut self, node: &NodeName) {
-        let unbound = self.unbound.iter().filter(|(_, (of, _))| of == node).map(|(uid, _)| uid.clone());
-        let bound = self.bound.iter().filter(|(_, wait)| wait.node == *node).map(|(uid, _)| uid.clone());
-        let all: Vec<String> = unbound.chain(bound).collect();
-        all.iter().for_each(|uid| self.end(uid));
+        let all: Vec<PodOf> =
+            self.unbound.iter().chain(self.bound.keys()).filter(|pod| pod.0 == *node).cloned().collect();
+        for pod in &all {
+            self.end(pod);
+        }
     }
 
     /// The pods that are to be judged as soon as they are known.
-    pub fn unbound(&self) -> impl Iterator<Item = (&String, &NodeName, &Key)> {
-        self.unbound.iter().map(|(uid, (node, pod))| (uid, node, pod))
+    pub fn unbound(&self) -> impl Iterator<Item = &PodOf> {
+        self.unbound.iter()
     }
 
-    /// A pod is known; `lacks` are the nodes that still have to acknowledge. Gives its node where there are none.
-    pub fn bind(&mut self, uid: &str, lacks: BTreeMap<NodeName, Version>) -> Option<NodeName> {
-        let (node, _) = self.unbound.remove(uid)?;
-        if lacks.is_empty() {
-            return Some(node);
-        }
-        for holder in lacks.keys() {
-            self.by_holder.entry(holder.clone()).or_default().insert(uid.to_owned());
-        }
-        self.bound.insert(uid.to_owned(), Wait { node, lacks });
-        None
+    /// A pod is known, and these nodes still have to acknowledge. Tells whether there are none.
+    pub fn bind(&mut self, pod: &PodOf, behind: Behind) -> bool {
+        let is_known = self.unbound.remove(pod) && behind.is_empty();
+        self.bound.put(pod.clone(), behind);
+        is_known
     }
 
-    /// A node has all up to this version: gives the pods that nobody waits for any more, with their nodes.
-    pub fn acknowledged(&mut self, holder: &NodeName, version: Version) -> Vec<(NodeName, String)> {
-        let uids: Vec<String> = self.by_holder.get(holder).into_iter().flatten().cloned().collect();
-        let mut known = Vec::new();
-        for uid in uids {
-            let Some(wait) = self.bound.get_mut(&uid) else { continue };
-            if wait.lacks.get(holder).is_some_and(|lacking| *lacking > version) {
-                continue;
-            }
-            wait.lacks.remove(holder);
-            let node = wait.lacks.is_empty().then(|| wait.node.clone());
-            self.forget(holder, &uid);
-            if let Some(node) = node {
-                self.bound.remove(&uid);
-                known.push((node, uid));
-            }
-        }
-        known
+    /// A node has all up to this version: gives the pods that nobody waits for any more.
+    pub fn acknowledged(&mut self, holder: &NodeName, version: Version) -> Vec<PodOf> {
+        self.bound.acknowledged(holder, version)
     }
 
-    fn forget(&mut self, holder: &NodeName, uid: &str) {
-        if let Some(uids) = self.by_holder.get_mut(holder) {
-            uids.remove(uid);
-            if uids.is_empty() {
-                self.by_holder.remove(holder);
-            }
+    /// A node is not told anything any more: gives the pods that nobody waits for any more.
+    pub fn left(&mut self, holder: &NodeName) -> Vec<PodOf> {
+        self.bound.left(holder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(uid: &str) -> PodOf {
+        ("n1".into(), uid.to_owned())
+    }
+
+    fn behind(node: &str) -> Behind {
+        Behind::from([(node.into(), Version(3))])
+    }
+
+    #[test]
+    fn a_pod_waits_until_it_is_known_and_every_node_has_acknowledged() {
+        let mut waits = Waits::default();
+        waits.begin(pod("a"));
+        assert_eq!(waits.unbound().collect::<Vec<_>>(), [&pod("a")]);
+        assert!(!waits.bind(&pod("a"), behind("n2")));
+        assert_eq!(waits.unbound().count(), 0);
+        assert!(waits.acknowledged(&"n2".into(), Version(2)).is_empty());
+        assert_eq!(waits.acknowledged(&"n2".into(), Version(3)), [pod("a")]);
+    }
+
+    #[test]
+    fn a_pod_that_no_node_must_know_does_not_wait() {
+        let mut waits = Waits::default();
+        waits.begin(pod("a"));
+        assert!(waits.bind(&pod("a"), Behind::new()));
+        assert!(!waits.bind(&pod("a"), Behind::new()), "it is told once");
+    }
+
+    #[test]
+    fn who_begins_to_wait_again_is_judged_again() {
+        let mut waits = Waits::default();
+        waits.begin(pod("a"));
+        waits.bind(&pod("a"), behind("n2"));
+        waits.begin(pod("a"));
+        assert!(waits.acknowledged(&"n2".into(), Version(9)).is_empty());
+        assert!(waits.bind(&pod("a"), Behind::new()));
+    }
+
+    #[test]
+    fn nobody_waits_for_pods_of_a_node_that_went() {
+        let mut waits = Waits::default();
+        for pod in [pod("a"), pod("b"), ("n3".into(), "c".to_owned())] {
+            waits.begin(pod);
         }
+        waits.bind(&pod("a"), behind("n2"));
+        waits.end_of(&"n1".into());
+        assert_eq!(waits.unbound().count(), 1);
+        assert!(waits.left(&"n2".into()).is_empty());
     }
 }

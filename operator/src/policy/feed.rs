@@ -130,6 +130,7 @@ impl Feeder {
                 }
                 if self.unlisted.remove(&kind) && self.unlisted.is_empty() {
                     tracing::info!("all that policies are compiled from is known");
+                    self.reporter.send_modify(Report::complete);
                     self.out.send(Fed::Whole).await?;
                 }
             }

@@ -72,33 +72,46 @@ pub struct Complaint {
 
 /// All policies that cannot be honoured in full.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report(BTreeMap<PolicyId, Complaint>);
+pub struct Report {
+    complaints: BTreeMap<PolicyId, Complaint>,
+    is_whole: bool,
+}
 
 impl Report {
+    /// Every policy was read once.
+    pub const fn complete(&mut self) {
+        self.is_whole = true;
+    }
+
+    /// Whether every policy was read once: before that nothing is to be said of them all.
+    pub const fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// What is found in a policy from now on. Answers whether that is other than before.
     pub fn set(&mut self, id: PolicyId, complaint: Option<Complaint>) -> bool {
         match complaint.filter(|complaint| !complaint.findings.is_empty()) {
-            Some(complaint) if self.0.get(&id) == Some(&complaint) => false,
+            Some(complaint) if self.complaints.get(&id) == Some(&complaint) => false,
             Some(complaint) => {
-                self.0.insert(id, complaint);
+                self.complaints.insert(id, complaint);
                 true
             }
-            None => self.0.remove(&id).is_some(),
+            None => self.complaints.remove(&id).is_some(),
         }
     }
 
     /// The policies, and what is found in them.
     pub fn complaints(&self) -> impl ExactSizeIterator<Item = (&PolicyId, &Complaint)> {
-        self.0.iter()
+        self.complaints.iter()
     }
 
     /// What the condition of the network says.
     pub fn claim(&self) -> Claim {
         let about = ConditionType::PoliciesHonoured;
-        if self.0.is_empty() {
+        if self.complaints.is_empty() {
             return Claim::new(about, true, "AllHonoured", "every network policy can be honoured in full");
         }
-        let listed: Vec<String> = self.0.keys().map(ToString::to_string).collect();
+        let listed: Vec<String> = self.complaints.keys().map(ToString::to_string).collect();
         let message = format!(
             "policies that are not honoured in full ({}): {}. Pods that they select stay isolated, and nothing is let through \
              by what is not understood; see the events of each",
@@ -116,8 +129,8 @@ pub struct Told(BTreeMap<PolicyId, Complaint>);
 impl Told {
     /// What is to be told of a report, and was not before.
     pub fn news(&mut self, report: &Report) -> Vec<(ObjectReference, News)> {
-        self.0.retain(|id, told| report.0.get(id) == Some(told));
-        let new = report.0.iter().filter(|(id, _)| !self.0.contains_key(id)).take(MOST_EVENTS);
+        self.0.retain(|id, told| report.complaints.get(id) == Some(told));
+        let new = report.complaints.iter().filter(|(id, _)| !self.0.contains_key(id)).take(MOST_EVENTS);
         let new: Vec<(PolicyId, Complaint)> = new.map(|(id, complaint)| (id.clone(), complaint.clone())).collect();
         let news = new.iter().map(|(id, complaint)| (reference(id, complaint), news(complaint))).collect();
         self.0.extend(new);

@@ -28,6 +28,7 @@ use towpath_operator::events::Herald;
 use towpath_operator::grant::NAME;
 use towpath_operator::lease::{Candidate, Leadership};
 use towpath_operator::metrics::Metrics;
+use towpath_operator::policy::report::Report;
 use towpath_operator::publish::publish;
 use towpath_operator::reconcile::{Context, Memory, reconcile};
 
@@ -150,7 +151,8 @@ impl Replica {
         let caches = Caches::watch(&plain, &Arc::new(Notify::new()), &mut watches);
         caches.filled().await;
         let cluster = Writer::new(&gated, "towpath-system", leadership.clone(), Arc::new(Metrics::default()));
-        let context = Context { caches, cluster, herald: Herald::new(plain, "test") };
+        let policies = watch::channel(Report::default()).1;
+        let context = Context { caches, cluster, herald: Herald::new(plain, "test"), policies };
         Self { context, memory: Memory::default(), gate, _watches: watches }
     }
 

@@ -10,7 +10,7 @@ use towpath_net::policy::input::Key;
 use towpath_operator::policy::feed::{Fed, Feed, feed};
 use towpath_operator::policy::report::{PolicyId, PolicyKind};
 
-use crate::harness::{Cluster, SOON, with_cluster};
+use crate::harness::{Cluster, SOON, wait_for, with_cluster};
 
 const DEFINITION: &str = "clusternetworkpolicies.policy.networking.k8s.io";
 
@@ -20,9 +20,10 @@ struct Listener {
 }
 
 impl Listener {
-    fn new(cluster: &Cluster) -> Self {
+    /// With the operator's own rights.
+    async fn new(cluster: &Cluster) -> Self {
         let mut tasks = JoinSet::new();
-        Self { feed: feed(&cluster.client, &mut tasks), _tasks: tasks }
+        Self { feed: feed(&cluster.operator_client().await, &mut tasks), _tasks: tasks }
     }
 
     async fn next(&mut self) -> Fed {
@@ -138,7 +139,7 @@ fn all_that_there_is_is_told_and_then_what_changes_it() {
         cluster.add_node("n1", &["172.30.0.1"]).await;
         pod(&cluster, "p", "x");
         policy(&cluster, "web", &json!([{}]));
-        let mut listener = Listener::new(&cluster);
+        let mut listener = Listener::new(&cluster).await;
         let told = listener.whole().await;
         let expected = ["Namespace a", "Node n1 [172.30.0.1]", "Pod a/p {\"app\": \"x\"}", "Policy a/web 1"];
         assert_eq!(of_this_test(&told), expected);
@@ -168,7 +169,7 @@ fn lists_come_in_pages_where_the_api_server_streams_none() {
         cluster.restart_api_server_with(&["--feature-gates=WatchList=false"]).await;
         namespace(&cluster, "a");
         pod(&cluster, "p", "x");
-        let mut listener = Listener::new(&cluster);
+        let mut listener = Listener::new(&cluster).await;
         assert_eq!(of_this_test(&listener.whole().await), ["Namespace a", "Pod a/p {\"app\": \"x\"}"]);
         pod(&cluster, "q", "x");
         assert_eq!(listener.change().await, "Pod a/q {\"app\": \"x\"}");
@@ -178,7 +179,7 @@ fn lists_come_in_pages_where_the_api_server_streams_none() {
 #[test]
 fn policies_of_the_cluster_are_followed_where_they_are_defined() {
     with_cluster("policy::policies_of_the_cluster_are_followed_where_they_are_defined", |cluster| async move {
-        let mut listener = Listener::new(&cluster);
+        let mut listener = Listener::new(&cluster).await;
         listener.whole().await;
         define(&cluster);
         let all = json!({"namespaces": {}});
@@ -186,11 +187,11 @@ fn policies_of_the_cluster_are_followed_where_they_are_defined() {
         assert_eq!(listener.change().await, "ClusterPolicy p 7");
         cluster_policy(&cluster, "p", 8, &all);
         assert_eq!(listener.change().await, "ClusterPolicy p 8");
-        assert_eq!(of_this_test(&Listener::new(&cluster).whole().await), ["ClusterPolicy p 8"]);
+        assert_eq!(of_this_test(&Listener::new(&cluster).await.whole().await), ["ClusterPolicy p 8"]);
 
         cluster.kubectl(&["delete", "crd", DEFINITION]);
         assert_eq!(listener.change().await, "ClusterPolicyGone p");
-        assert_eq!(of_this_test(&Listener::new(&cluster).whole().await), [""; 0]);
+        assert_eq!(of_this_test(&Listener::new(&cluster).await.whole().await), [""; 0]);
         define(&cluster);
         cluster_policy(&cluster, "q", 9, &all);
         assert_eq!(listener.change().await, "ClusterPolicy q 9");
@@ -202,7 +203,7 @@ fn what_cannot_be_honoured_is_reported_until_it_can_be() {
     with_cluster("policy::what_cannot_be_honoured_is_reported_until_it_can_be", |cluster| async move {
         define(&cluster);
         cluster_policy(&cluster, "nobody", 1, &json!({"galaxies": {}}));
-        let mut listener = Listener::new(&cluster);
+        let mut listener = Listener::new(&cluster).await;
         assert!(listener.whole().await.contains("ClusterPolicyGone nobody"));
         let report = listener.feed.report.borrow_and_update().clone();
         let (id, complaint) = report.complaints().next().unwrap();
@@ -215,5 +216,28 @@ fn what_cannot_be_honoured_is_reported_until_it_can_be() {
         cluster_policy(&cluster, "nobody", 1, &json!({"namespaces": {}}));
         timeout(SOON, listener.feed.report.wait_for(|report| report.complaints().len() == 0)).await.unwrap().unwrap();
         assert_eq!(listener.change().await, "ClusterPolicy nobody 1");
+    });
+}
+
+#[test]
+fn a_policy_that_is_not_honoured_is_told_of_on_itself_and_on_the_network() {
+    const NAME: &str = "policy::a_policy_that_is_not_honoured_is_told_of_on_itself_and_on_the_network";
+    with_cluster(NAME, |cluster| async move {
+        define(&cluster);
+        cluster.apply("config/samples/kindnet.yaml");
+        let operator = cluster.operator("op-1", 9470);
+        operator.leads(SOON).await;
+        cluster.condition("PoliciesHonoured", "True", "every network policy").await;
+        cluster_policy(&cluster, "nobody", 1, &json!({"galaxies": {}}));
+        cluster.condition("PoliciesHonoured", "False", "ClusterNetworkPolicy nobody").await;
+        wait_for("the event", SOON, || async {
+            let events = cluster.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason} {.items[*].message}"]);
+            let is_told = events.contains("PolicyNotHonoured") && events.contains("galaxies");
+            if is_told { Ok(()) } else { Err(events) }
+        })
+        .await;
+        cluster_policy(&cluster, "nobody", 1, &json!({"namespaces": {}}));
+        cluster.condition("PoliciesHonoured", "True", "every network policy").await;
+        assert_eq!(operator.metric("towpath_operator_policies{state=\"InForce\"}"), Some(1.0));
     });
 }

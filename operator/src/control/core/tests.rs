@@ -1,0 +1,281 @@
+use std::time::Duration;
+
+use ipnet::IpNet;
+use towpath_net::policy::bundle::{Members, SetDelta};
+use towpath_net::policy::input::{Key, Labels, Namespace, NetworkPolicy, Peer as From, Pod, Rule, Selector};
+use towpath_net::transport::Transport;
+
+use super::*;
+
+fn key(name: &str) -> Key {
+    Key { namespace: "web".to_owned(), name: name.to_owned() }
+}
+
+fn peer(number: u8) -> Peer {
+    Peer {
+        addresses: vec![[192, 168, 0, number].into()],
+        pod_cidrs: vec![format!("10.0.{number}.0/24").parse::<IpNet>().unwrap()],
+        accepts: vec![Transport::Direct],
+        keys: None,
+    }
+}
+
+fn pod(name: &str, uid: &str, node: &str) -> Change {
+    Change::Pod(Pod {
+        key: key(name),
+        uid: uid.to_owned(),
+        labels: [("app".to_owned(), name.to_owned())].into(),
+        node: Some(node.into()),
+        addresses: Vec::new(),
+        ports: Vec::new(),
+        is_host_network: false,
+        is_ended: false,
+    })
+}
+
+/// Of a pod, on the node of this number.
+fn attached(name: &str, uid: &str, node: u8, is_waiting: bool) -> Attached {
+    Attached { uid: uid.to_owned(), key: key(name), addresses: vec![[10, 0, node, 1].into()], is_waiting }
+}
+
+/// Lets every pod of the namespace be reached by all others of it, and by nobody else.
+fn policy(name: &str) -> Change {
+    let everyone = Selector::default();
+    let peer = From::Pods { namespaces: None, pods: everyone.clone() };
+    Change::Policy(NetworkPolicy {
+        key: key(name),
+        pods: everyone,
+        ingress: Some(vec![Rule { ports: None, peers: Some(vec![peer]) }]),
+        egress: None,
+    })
+}
+
+/// A replica that knows three nodes, a pod on the first two, and a policy for both.
+fn core() -> Core {
+    let mut core = Core::default();
+    core.change(Change::Namespace(Namespace { name: "web".to_owned(), labels: Labels::new() }));
+    for (number, node) in [(1, "n1"), (2, "n2"), (3, "n3")] {
+        core.peer(&node.into(), Some(peer(number)));
+    }
+    core.change(pod("a", "uid-a", "n1"));
+    core.change(pod("b", "uid-b", "n2"));
+    core.change(policy("p"));
+    core.know_policies();
+    core.know_peers();
+    core.tell();
+    core
+}
+
+/// The agent of a node comes, and has all that it is told.
+fn follow(core: &mut Core, node: &str) -> Arc<Outbox> {
+    let outbox = Arc::new(Outbox::default());
+    let version = core.open(&node.into(), &Holdings::default(), &outbox).unwrap().version;
+    core.acknowledged(&node.into(), version);
+    outbox
+}
+
+/// The addresses in the sets of a node.
+fn members(core: &mut Core, node: &str) -> BTreeSet<IpAddr> {
+    let sets = core.compiler.bundle(&node.into()).sets;
+    let all = sets.into_values().filter_map(|set| if let Members::Addresses(all) = set { Some(all) } else { None });
+    all.flatten().collect()
+}
+
+fn addresses(nodes: &[u8]) -> BTreeSet<IpAddr> {
+    nodes.iter().map(|node| IpAddr::from([10, 0, *node, 1])).collect()
+}
+
+/// Whether this pod was told to be known, since it was last asked.
+fn is_known(outbox: &Outbox, uid: &str) -> bool {
+    outbox.take_known().contains(uid)
+}
+
+/// The agent of a node has everything that it was told so far.
+fn acknowledge(core: &mut Core, node: &str) {
+    let version = core.sessions[&NodeName::from(node)].told;
+    core.acknowledged(&node.into(), version);
+}
+
+#[test]
+fn an_agents_word_on_a_pod_counts_before_and_after_the_pod_is_known() {
+    let mut core = core();
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    assert_eq!(members(&mut core, "n2"), addresses(&[1]));
+    core.attached(&"n2".into(), attached("c", "uid-c", 2, false));
+    assert_eq!(members(&mut core, "n2"), addresses(&[1]));
+    core.change(pod("c", "uid-c", "n2"));
+    assert_eq!(members(&mut core, "n2"), addresses(&[1, 2]));
+    // The status of the pod does not name the address yet.
+    core.change(pod("a", "uid-a", "n1"));
+    assert_eq!(members(&mut core, "n2"), addresses(&[1, 2]));
+}
+
+#[test]
+fn no_agent_speaks_for_pods_or_addresses_of_another_node() {
+    let mut core = core();
+    core.attached(&"n3".into(), attached("a", "uid-a", 3, false));
+    core.attached(&"n1".into(), attached("a", "uid-a", 2, false));
+    assert_eq!(members(&mut core, "n2"), addresses(&[]));
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    core.attached(&"n3".into(), attached("a", "uid-a", 3, false));
+    core.detached(&"n3".into(), "uid-a");
+    core.change(pod("a", "uid-a", "n1"));
+    assert_eq!(members(&mut core, "n2"), addresses(&[1]));
+}
+
+#[test]
+fn addresses_count_once_the_range_of_their_node_is_known() {
+    let mut core = core();
+    core.peer(&"n1".into(), None);
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    assert_eq!(members(&mut core, "n2"), addresses(&[]));
+    core.peer(&"n1".into(), Some(peer(1)));
+    assert_eq!(members(&mut core, "n2"), addresses(&[1]));
+}
+
+#[test]
+fn a_pod_of_the_same_name_does_not_inherit_the_word_on_its_predecessor() {
+    let mut core = core();
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    core.change(pod("a", "uid-next", "n2"));
+    assert_eq!(members(&mut core, "n2"), addresses(&[]));
+    core.attached(&"n2".into(), attached("a", "uid-next", 2, false));
+    assert_eq!(members(&mut core, "n2"), addresses(&[2]));
+    // What comes late of the one before changes nothing.
+    core.detached(&"n1".into(), "uid-a");
+    assert_eq!(members(&mut core, "n2"), addresses(&[2]));
+    core.change(Change::PodGone(key("a")));
+    assert_eq!(members(&mut core, "n2"), addresses(&[]));
+}
+
+#[test]
+fn a_pod_that_is_detached_has_no_addresses_whatever_its_status_says() {
+    let mut core = core();
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    core.detached(&"n1".into(), "uid-a");
+    assert_eq!(members(&mut core, "n2"), addresses(&[]));
+    let Change::Pod(mut late) = pod("a", "uid-a", "n1") else { return };
+    late.addresses = vec![[10, 0, 1, 1].into()];
+    core.change(Change::Pod(late));
+    assert_eq!(members(&mut core, "n2"), addresses(&[]));
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    core.attachments(&"n1".into(), Vec::new());
+    assert_eq!(members(&mut core, "n2"), addresses(&[]), "the agent that came anew does not name it");
+}
+
+#[test]
+fn a_pod_waits_for_every_agent_that_must_know_it() {
+    let mut core = core();
+    let (own, _other) = (follow(&mut core, "n1"), follow(&mut core, "n2"));
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, true));
+    assert!(!is_known(&own, "uid-a"));
+    acknowledge(&mut core, "n1");
+    assert!(!is_known(&own, "uid-a"), "n2 has not said so");
+    acknowledge(&mut core, "n2");
+    assert!(is_known(&own, "uid-a"));
+}
+
+#[test]
+fn a_pod_waits_until_it_is_known_itself() {
+    let mut core = core();
+    let own = follow(&mut core, "n3");
+    core.attached(&"n3".into(), attached("c", "uid-c", 3, true));
+    assert!(!is_known(&own, "uid-c"));
+    core.change(pod("c", "uid-c", "n3"));
+    core.tell();
+    acknowledge(&mut core, "n3");
+    assert!(is_known(&own, "uid-c"));
+}
+
+#[test]
+fn nobody_waits_for_an_agent_that_left_and_it_is_told_everything_when_it_comes_back() {
+    let mut core = core();
+    let (own, other) = (follow(&mut core, "n1"), follow(&mut core, "n2"));
+    acknowledge(&mut core, "n1");
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, true));
+    acknowledge(&mut core, "n1");
+    core.closed(&"n2".into(), &Arc::default());
+    assert!(!is_known(&own, "uid-a"), "another stream of it ended");
+    core.closed(&"n2".into(), &other);
+    assert!(is_known(&own, "uid-a"));
+    let opening = core.open(&"n2".into(), &Holdings::default(), &Arc::default()).unwrap();
+    let told = opening
+        .policy
+        .sets
+        .into_values()
+        .any(|set| matches!(set, SetDelta::New(Members::Addresses(all)) if all == addresses(&[1])));
+    assert!(told);
+    // Pods that come now wait for it again.
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, true));
+    assert!(!is_known(&own, "uid-a"));
+    acknowledge(&mut core, "n2");
+    assert!(is_known(&own, "uid-a"));
+}
+
+#[test]
+fn an_agent_that_comes_is_told_that_its_waiting_pods_are_known() {
+    let mut core = core();
+    core.attachments(&"n1".into(), vec![attached("a", "uid-a", 1, true)]);
+    let own = follow(&mut core, "n1");
+    assert!(is_known(&own, "uid-a"));
+}
+
+#[test]
+fn an_agent_that_follows_another_replica_is_told_of_the_nodes_that_follow_this_one() {
+    let mut core = core();
+    let (_holder, reports) = (follow(&mut core, "n2"), Arc::new(Outbox::default()));
+    core.report(&"n1".into(), &reports);
+    core.attachments(&"n1".into(), vec![attached("a", "uid-a", 1, true)]);
+    assert_eq!(members(&mut core, "n2"), addresses(&[1]));
+    assert!(!is_known(&reports, "uid-a"));
+    acknowledge(&mut core, "n2");
+    assert!(is_known(&reports, "uid-a"));
+    // It follows this one from now on, and what it waits for goes on.
+    core.change(pod("d", "uid-d", "n1"));
+    core.attached(&"n1".into(), Attached { addresses: vec![[10, 0, 1, 2].into()], ..attached("d", "uid-d", 1, true) });
+    let own = follow(&mut core, "n1");
+    core.closed(&"n1".into(), &reports);
+    acknowledge(&mut core, "n2");
+    assert!(is_known(&own, "uid-d"));
+}
+
+#[test]
+fn a_replica_that_does_not_know_the_cluster_holds_up_nobody() {
+    let mut core = Core::default();
+    let reports = Arc::new(Outbox::default());
+    core.report(&"n1".into(), &reports);
+    core.attachments(&"n1".into(), vec![attached("a", "uid-a", 1, true)]);
+    assert!(is_known(&reports, "uid-a"));
+    assert!(core.open(&"n2".into(), &Holdings::default(), &Arc::default()).is_err());
+    core.peer(&"n1".into(), Some(peer(1)));
+    core.change(pod("a", "uid-a", "n1"));
+    core.change(pod("b", "uid-b", "n2"));
+    core.change(policy("p"));
+    assert_eq!(members(&mut core, "n2"), addresses(&[1]), "what it heard counts");
+}
+
+#[test]
+fn a_policy_is_pending_until_every_agent_with_pods_of_it_has_it() {
+    let mut core = core();
+    let _agents = ["n1", "n2", "n3"].map(|node| follow(&mut core, node));
+    assert_eq!(core.standing(), Standing::default());
+    core.change(policy("q"));
+    // The same policy over again is told to nobody.
+    let narrow = Change::Policy(NetworkPolicy {
+        key: key("r"),
+        pods: Selector { labels: [("app".to_owned(), "a".to_owned())].into(), ..Selector::default() },
+        ingress: Some(Vec::new()),
+        egress: Some(Vec::new()),
+    });
+    core.change(narrow);
+    core.tell();
+    let standing = core.standing();
+    let named: Vec<_> = standing.policies.iter().map(|it| (it.id.to_string(), it.nodes, it.lacking)).collect();
+    assert!(named.contains(&("NetworkPolicy web/r".to_owned(), 1, 1)), "{named:?}");
+    for node in ["n1", "n2"] {
+        acknowledge(&mut core, node);
+    }
+    let standing = core.standing();
+    assert_eq!((standing.pending, standing.oldest), (0, Duration::ZERO));
+    assert_eq!(core.agents().0, 3);
+}
