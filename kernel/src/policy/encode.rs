@@ -1,6 +1,6 @@
 //! The messages of a transaction, written as they are sent.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use towpath_net::lease::Protocol;
 use towpath_net::nft::{Chain, Rule};
@@ -18,27 +18,33 @@ use crate::nft::numbers::{self as n, message};
 const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`: behind the rules that there are.
 const APPEND: u16 = 0x800;
+/// `NFT_SET_TIMEOUT`: elements go by themselves.
+const TIMEOUT: u32 = 0x10;
 /// How much of one attribute elements take: it ends at 64 KiB.
 const ELEMENTS: usize = 32 * 1024;
-/// The longest key: the number of a set, an IPv6 address, a protocol and a port, each padded to 4 bytes.
-const LONGEST_KEY: usize = 32;
+/// The longest key: two IPv6 addresses and two ports, each padded to 4 bytes.
+const LONGEST_KEY: usize = 40;
+/// How many elements a set has at most whose elements go by themselves.
+const MOST: u32 = 1 << 16;
 
 /// The bytes of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     bytes: [u8; LONGEST_KEY],
     length: usize,
 }
 
 impl Key {
+    const EMPTY: Self = Self { bytes: [0; LONGEST_KEY], length: 0 };
+
     /// An address.
     pub fn of(address: IpAddr) -> Self {
-        Self::default().address(address)
+        Self::EMPTY.address(address)
     }
 
     /// An address in a set.
     pub fn member(set: SetId, address: IpAddr) -> Self {
-        Self::default().with(&set_key(set)).address(address)
+        Self::EMPTY.with(&set_key(set)).address(address)
     }
 
     /// A port of an address in a set.
@@ -53,7 +59,16 @@ impl Key {
 
     /// A port.
     pub fn of_port(protocol: Protocol, port: u16) -> Self {
-        Self::default().port(protocol, port)
+        Self::EMPTY.port(protocol, port)
+    }
+
+    /// Packets of a connection.
+    pub fn of_packets(from: SocketAddr, to: SocketAddr) -> Self {
+        let padded = |port: u16| {
+            let [high, low] = port.to_be_bytes();
+            [high, low, 0, 0]
+        };
+        Self::of(from.ip()).address(to.ip()).with(&padded(from.port())).with(&padded(to.port()))
     }
 
     fn address(self, address: IpAddr) -> Self {
@@ -80,7 +95,7 @@ impl Key {
 
     /// What the kernel tells; nothing where it is longer than any key of ours.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() <= LONGEST_KEY).then(|| Self::default().with(bytes))
+        (bytes.len() <= LONGEST_KEY).then(|| Self::EMPTY.with(bytes))
     }
 
     /// The set that the member of a common set belongs to, and what is behind that.
@@ -185,7 +200,15 @@ impl<L: Copy> Writer<L> {
             if shape.has_verdicts {
                 w.put_number_be(6, n::VERDICTS);
             }
+            if shape.stay.is_some() {
+                // `NFTA_SET_DESC`, of it `NFTA_SET_DESC_SIZE`.
+                w.nest(9, |w| _ = w.put_number_be(1, MOST));
+            }
             w.put_number_be(10, number);
+            if let Some(stay) = shape.stay {
+                // `NFTA_SET_TIMEOUT`, in milliseconds.
+                w.put(11, &u64::try_from(stay.as_millis()).unwrap_or(u64::MAX).to_be_bytes());
+            }
             if shape.counts {
                 // Each element has one of its own (`NFTA_SET_EXPR`).
                 w.nest(17, |w| _ = w.put_text(1, "counter").nest(2, |_| {}));
@@ -270,6 +293,9 @@ pub fn flags(shape: &Shape) -> u32 {
     }
     if shape.has_verdicts {
         flags |= n::SET_MAP;
+    }
+    if shape.stay.is_some() {
+        flags |= TIMEOUT;
     }
     flags
 }

@@ -11,6 +11,7 @@
 //! processor has to do waits for less than a millisecond.
 
 mod apart;
+mod cut;
 mod encode;
 mod events;
 mod read;

@@ -19,6 +19,7 @@ pub mod change;
 pub mod compile;
 pub mod digest;
 pub mod evaluate;
+pub mod flows;
 pub mod input;
 pub mod objects;
 pub mod program;

@@ -193,6 +193,14 @@ impl Members {
     }
 }
 
+/// The answers of TCP connections that were cut: source, destination, and the ports of both.
+pub const fn cut_set(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "cut-v4",
+        Family::V6 => "cut-v6",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,24 +1,31 @@
 //! What the table of policies has whatever the policies are.
 //!
 //! Packets of connections that both sides know of go on. Every other packet of a pod, and to a pod, is looked up by the
-//! pod's address: one that is not known gets nothing through. A node reaches its own pods always: the hook of packets that
-//! the node itself sends has no chain.
+//! pod's address: one that is not known gets nothing through. A node reaches its own pods always: of packets that the node
+//! itself sends only those of connections that were cut end.
+//!
+//! Whoever answers on a connection that was cut would begin it anew: the kernel follows a connection of TCP from any of its
+//! packets on, and takes who sends that for who began it. So such answers end until nobody sends any more.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::objects::{Kind, Way, common_set, denied, pods_map, self_set};
+use super::objects::{Kind, Way, common_set, cut_set, denied, pods_map, self_set};
 use crate::family::Family;
+use crate::lease::POD_LINKS;
 use crate::nft::build::{RuleBuilder, Side, filter_chain, inner_chain};
 use crate::nft::{Chain, FieldType, Hook, Rule};
 
-/// Between which beginnings the names of the links of pods are: a hexadecimal digit follows [`crate::lease::LINK_PREFIX`].
-/// So it does for the bridge, and for no tunnel.
-const LINKS: (&str, &str) = ("tow0", "towf");
 /// `NF_IP_PRI_FILTER` (`linux/netfilter_ipv4.h`).
 const FILTER: i32 = 0;
 /// What becomes of packets of pods, and of packets to pods.
 const FROM_POD: &str = "from-pod";
 const TO_POD: &str = "to-pod";
+/// Ends answers of connections that were cut.
+const CUT: &str = "cut";
+/// For how long: until whoever keeps such a connection alive has given up, which asks after two hours (`tcp_keepalive_time`)
+/// and then for eleven minutes.
+const ANSWERS: Duration = Duration::from_hours(3);
 
 /// What elements a set takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +38,14 @@ pub struct Shape {
     pub counts: bool,
     /// Whether it holds ranges.
     pub is_interval: bool,
+    /// How long elements stay, where they go by themselves.
+    pub stay: Option<Duration>,
 }
 
 impl Shape {
     /// A set of these keys.
     pub fn of(key: &[FieldType]) -> Self {
-        Self { key: key.to_vec(), has_verdicts: false, counts: false, is_interval: false }
+        Self { key: key.to_vec(), has_verdicts: false, counts: false, is_interval: false, stay: None }
     }
 
     /// A set of networks.
@@ -60,6 +69,8 @@ pub fn sets() -> BTreeMap<&'static str, Shape> {
         sets.insert(common_set(Kind::Addresses, family), Shape::of(&prefix));
         sets.insert(common_set(Kind::Ports, family), Shape::of(&[&prefix[..], &port].concat()));
         sets.insert(self_set(family), Shape::of(&[address, address]));
+        let answers = Shape::of(&[address, address, FieldType::Port, FieldType::Port]);
+        sets.insert(cut_set(family), Shape { stay: Some(ANSWERS), ..answers });
         for way in Way::ALL {
             let counted = Shape { counts: true, ..Shape::of(&[address]) };
             sets.insert(denied(way, family), counted.clone());
@@ -75,18 +86,32 @@ pub fn inner_chains() -> Vec<(&'static str, Chain)> {
         .into_iter()
         .flat_map(|family| Way::ALL.map(|way| (denied(way, family), inner_chain(denial(way, family)))));
     let pods = [(FROM_POD, of_pods(Way::Egress)), (TO_POD, of_pods(Way::Ingress))];
-    denials.chain(pods.map(|(name, rules)| (name, inner_chain(rules)))).collect()
+    denials.chain([(CUT, inner_chain(cut()))]).chain(pods.map(|(name, rules)| (name, inner_chain(rules)))).collect()
+}
+
+/// Ends what goes on as if nothing had been cut.
+fn cut() -> Vec<Rule> {
+    Family::ALL
+        .map(|family| {
+            let rule = RuleBuilder::new(family, "answers of connections that were cut");
+            rule.amid_connection().connection_in(cut_set(family)).drop().done()
+        })
+        .into()
 }
 
 /// The chains by which packets come in.
 pub fn base_chains() -> Vec<(&'static str, Chain)> {
     let known = RuleBuilder::either("connections that were let through").of_known_connection().accept().done();
-    let (low, high) = LINKS;
+    let (low, high) = POD_LINKS;
     let from = RuleBuilder::either("pods").from_links_between(low, high).jump(FROM_POD).done();
-    let to = RuleBuilder::either("pods").to_links_between(low, high).jump(TO_POD).done();
+    let to = RuleBuilder::either("pods").to_links_between(low, high);
+    let cut = RuleBuilder::either("").jump(CUT).done();
+    let answers = to.clone().jump(CUT).done();
+    let to = to.jump(TO_POD).done();
     vec![
-        ("forward", filter_chain(Hook::Forward, FILTER, vec![known.clone(), from.clone(), to])),
-        ("input", filter_chain(Hook::Input, FILTER, vec![known, from])),
+        ("forward", filter_chain(Hook::Forward, FILTER, vec![known.clone(), cut, from.clone(), to])),
+        ("input", filter_chain(Hook::Input, FILTER, vec![known.clone(), from])),
+        ("output", filter_chain(Hook::Output, FILTER, vec![known, answers])),
     ]
 }
 

@@ -45,7 +45,11 @@ pub async fn follow(args: &Run, paths: &Paths) -> Result<Followed, CommandError>
     let config = Config::new(node.clone(), args.control_token.clone(), paths.operators());
     let (stream, handle) = Stream::new(config, KubeDirectory::new(client.clone(), &namespace));
     let policies = PolicyWorker::start(paths, handle.clone(), policy::remembered(paths))?;
-    let remembered = Journal::default().read(paths).ok().flatten().map(|last| last.state.peers);
+    let last = Journal::default().read(paths).ok().flatten();
+    if let Some(last) = &last {
+        policies.inbox.established(last.state.spec.policy.established);
+    }
+    let remembered = last.map(|last| last.state.peers);
     let source = ControlSource::new(client.clone(), node, (stream, handle), policies.inbox.clone(), remembered);
     Ok(Followed { source: Source::Control(Box::new(source)), client: Some(client), policies: Some(policies) })
 }

@@ -8,6 +8,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 use towpath_net::policy::bundle::Delta;
 use towpath_net::policy::digest::Digests;
+use towpath_net::policy::settings::Established;
 
 use super::Receipt;
 use crate::worker::End;
@@ -21,6 +22,8 @@ pub struct News {
     pub asked: Vec<oneshot::Sender<Digests>>,
     /// Pods (`metadata.uid`) that are known wherever they must be.
     pub known: Vec<String>,
+    /// What becomes of connections that a change forbids.
+    pub established: Option<Established>,
     /// How the thread is to end.
     pub end: Option<End>,
 }
@@ -61,6 +64,12 @@ impl Inbox {
         self.ring();
     }
 
+    /// What is to become of connections that a change forbids.
+    pub fn established(&self, established: Established) {
+        self.news().established = Some(established);
+        self.ring();
+    }
+
     /// Makes the thread end. The first word on how holds.
     pub fn end(&self, end: End) {
         self.news().end.get_or_insert(end);
@@ -76,8 +85,8 @@ impl Inbox {
         self.0.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bell can only be full, and then it rings already.
-    fn ring(&self) {
+    /// Wakes the thread. The bell can only be full, and then it rings already.
+    pub fn ring(&self) {
         _ = rustix::io::write(&self.0.bell, &1u64.to_ne_bytes());
     }
 

@@ -4,11 +4,13 @@
 //! operator --Delta--> inbox --+
 //! leases (folder) ------------+--> Policies: Bundle, Leases --change--> kernel --> receipt, pods in force
 //! kernel: altered by others --+                          \--repair--/
+//!                                                         \--what is forbidden--> Cutter --> connections end
 //! ```
 //!
 //! It is apart from the thread that owns the rest of the kernel, for a change of policies must not wait for a look at
 //! thousands of routes.
 
+mod cut;
 mod gate;
 mod in_force;
 mod inbox;
@@ -34,6 +36,7 @@ pub use in_force::{InForce, Standing};
 pub use inbox::{Inbox, News};
 pub use receipt::Receipt;
 
+use cut::Cutter;
 use policies::Policies;
 use watch::Watch;
 
@@ -80,7 +83,9 @@ impl Worker {
         let table = PolicyTable::open()?;
         let watch = Watch::new(table.port()?, paths)?;
         let (tell, in_force) = channel(Arc::default());
-        let policies = Policies::new(table, handle, paths, remembered);
+        let cutter =
+            Cutter::start(inbox.clone()).map_err(|source| PolicyError::Wait { what: "connections", source })?;
+        let policies = Policies::new(table, cutter, handle, paths, remembered);
         let mut work = Loop { watch, inbox: inbox.clone(), policies, tell };
         let thread = thread::Builder::new()
             .name("policy".to_owned())
@@ -111,13 +116,14 @@ impl Loop {
     fn run(&mut self) -> Result<(), PolicyError> {
         let mut due = Instant::now();
         loop {
-            let News { deltas, asked, known, end } = self.inbox.take();
+            let News { deltas, asked, known, established, end } = self.inbox.take();
             if let Some(end) = end {
                 if end == crate::worker::End::Leave {
                     self.policies.leave();
                 }
                 return Ok(());
             }
+            self.policies.want(established);
             if due <= Instant::now() {
                 self.policies.compare();
                 due = Instant::now() + COMPARE;
@@ -132,8 +138,9 @@ impl Loop {
                 _ = asked.send(self.policies.digests());
             }
             self.tell();
-            let kept = self.policies.keep().map_or(due, |soon| due.min(soon));
-            let woken = self.watch.wait(&self.inbox, kept)?;
+            let more = [self.policies.keep(), self.policies.cut()];
+            let until = more.into_iter().flatten().fold(due, Instant::min);
+            let woken = self.watch.wait(&self.inbox, until)?;
             if woken.is_altered {
                 due = Instant::now();
             }

@@ -10,22 +10,28 @@ use towpath_control::client::Handle;
 use towpath_control::message::Attached;
 use towpath_control::snapshot;
 use towpath_control::update::State;
+use towpath_kernel::conntrack::Connection;
 use towpath_kernel::leases::Store;
-use towpath_kernel::policy::{Error, PolicyTable, Repair};
+use towpath_kernel::policy::{Error, PolicyTable, Repair, Written};
 use towpath_net::lease::{Phase, PodReference};
 use towpath_net::policy::admission::Progress;
-use towpath_net::policy::bind::LeaseChanges;
+use towpath_net::policy::bind::{LeaseChanges, Leases, View};
 use towpath_net::policy::bundle::{Bundle, Delta};
 use towpath_net::policy::digest::Digests;
+use towpath_net::policy::flows::{Suspects, is_forbidden};
 use towpath_net::policy::input::Key;
+use towpath_net::policy::program::{self, Program};
+use towpath_net::policy::settings::Established;
 use tracing::{info, warn};
 
+use super::cut::Cutter;
 use super::{InForce, Receipt, Standing};
 use crate::paths::Paths;
 
 /// The policies of the node.
 pub struct Policies {
     table: PolicyTable,
+    cutter: Cutter,
     handle: Handle,
     store: Store,
     file: PathBuf,
@@ -43,9 +49,10 @@ pub struct Policies {
 
 impl Policies {
     /// The policies that the operator told last, where it is known.
-    pub fn new(table: PolicyTable, handle: Handle, paths: &Paths, remembered: Option<Bundle>) -> Self {
+    pub fn new(table: PolicyTable, cutter: Cutter, handle: Handle, paths: &Paths, remembered: Option<Bundle>) -> Self {
         let mut policies = Self {
             table,
+            cutter,
             handle,
             known: BTreeSet::new(),
             store: Store::below(&paths.state),
@@ -84,11 +91,14 @@ impl Policies {
         if !self.is_told {
             return;
         }
-        let leases = self.leases.iter().map(|(uid, pod)| (uid.clone(), pod.addresses.clone())).collect();
-        let outcome = self.table.repair(&self.bundle, &leases);
+        let outcome = self.table.repair(&self.bundle, &self.addresses());
         match &outcome {
             Ok(Repair::Nothing) => {}
-            Ok(repair) => info!(?repair, "policies put right"),
+            Ok(repair) => {
+                info!(?repair, "policies put right");
+                // Meanwhile anybody may have begun anything.
+                self.cutter.suspect_everyone();
+            }
             Err(error) => warn!(%error, "policies are not in the kernel"),
         }
         self.settle(outcome.is_ok());
@@ -171,13 +181,19 @@ impl Policies {
 
     /// Goes on by what became different.
     fn go_on(&mut self, effect: Delta, leases: &LeaseChanges, receipts: Vec<Arc<Receipt>>) {
-        self.is_told |= !receipts.is_empty();
-        self.owed.extend(receipts);
-        if !self.is_told {
+        if !self.is_told && receipts.is_empty() {
             return;
         }
         let begun = Instant::now();
+        self.cutter.suspect(View { before: &self.bundle, delta: &effect }, self.table.program(), leases);
         let changed = self.table.change(&self.bundle, &effect, leases);
+        if let Some(error) = self.unfit(&changed, &effect) {
+            warn!(%error, "a change of policies is refused");
+            receipts.iter().for_each(|receipt| receipt.refuse(error.to_string()));
+            return self.compare();
+        }
+        self.is_told = true;
+        self.owed.extend(receipts);
         self.pace.change();
         // It fits: it was previewed.
         _ = self.bundle.apply(effect);
@@ -195,6 +211,24 @@ impl Policies {
                 self.compare();
             }
         }
+    }
+
+    /// Why what comes of a change can be brought about on no kernel.
+    fn unfit(&self, changed: &Result<Written, Error>, effect: &Delta) -> Option<program::Error> {
+        match changed {
+            Err(Error::Program(error)) => Some(error.clone()),
+            // Nobody has looked at it.
+            Err(Error::Unknown) => {
+                let mut after = self.bundle.clone();
+                after.apply(effect.clone()).ok()?;
+                Program::of(&after, &self.addresses()).err()
+            }
+            _ => None,
+        }
+    }
+
+    fn addresses(&self) -> Leases {
+        self.leases.iter().map(|(uid, pod)| (uid.clone(), pod.addresses.clone())).collect()
     }
 
     fn settle(&mut self, is_settled: bool) {
@@ -220,6 +254,39 @@ impl Policies {
             Some(pod) if pod.is_policed && !self.known.contains(uid) => Progress::InForce,
             Some(_) => Progress::Known,
         }
+    }
+
+    /// What users want of connections that a change forbids, where that is told.
+    pub fn want(&mut self, established: Option<Established>) {
+        if let Some(established) = established {
+            self.cutter.want(established);
+        }
+    }
+
+    /// Goes on with ending what is forbidden; tells when there is more to do. It comes behind the receipts: who waits for
+    /// policies waits for what may begin, and not for what ends.
+    pub fn cut(&mut self) -> Option<Instant> {
+        if let Some((connections, suspects)) = self.cutter.found() {
+            self.judge(connections, &suspects);
+            return Some(Instant::now());
+        }
+        let program = self.table.program().filter(|_| self.is_settled && self.is_told)?;
+        self.cutter.begin(&self.bundle, program)
+    }
+
+    fn judge(&mut self, mut connections: Vec<Connection>, suspects: &Suspects) {
+        let Some(program) = self.table.program() else {
+            // They are looked at when it is known again what the kernel has.
+            return self.cutter.suspect_everyone();
+        };
+        connections.retain(|one| is_forbidden(&self.bundle, program.bound(), suspects, &one.packet));
+        if connections.is_empty() {
+            return;
+        }
+        if let Err(error) = self.table.end_answers(&connections) {
+            warn!(%error, "whoever answers on connections that are cut may begin them anew");
+        }
+        self.cutter.cut(connections);
     }
 
     /// Keeps what was told for the next start; tells when that is due, where there is something to keep.

@@ -75,6 +75,7 @@ impl ControlSource {
         let config = WatchConfig::default().fields(&format!("metadata.name={node}")).timeout(WATCH_SECONDS);
         let events = watcher(api, config).backoff(DefaultBackoff::default());
         futures::pin_mut!(events);
+        let policies = follower.policies.clone();
         tokio::spawn(stream.follow(follower));
         let (mut last, mut owed, mut is_told) = (None, Vec::new(), false);
         loop {
@@ -82,6 +83,7 @@ impl ControlSource {
                 event = events.try_next() => match event {
                     Ok(Some(event)) => {
                         let Some(own) = own_of(event) else { continue };
+                        policies.established(own.spec.policy.established);
                         match gathered {
                             Some(_) => last = Some(own),
                             None => each(Update::Own(Box::new(own))),

@@ -1,6 +1,9 @@
 //! What rules about who may talk to whom say.
 
-use super::{A, A1, Comparison, Expr, Header, Meta, Register, RuleBuilder, Side, address_registers, load_port};
+use super::{
+    A, A1, Comparison, Expr, Header, Meta, Register, RuleBuilder, SYN, Side, TCP, TCP_FLAGS, address_registers,
+    load_port,
+};
 
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)` and that of `IP_CT_RELATED` (`linux/netfilter/nf_conntrack_common.h`).
 const KNOWN: u32 = 1 << 1 | 1 << 2;
@@ -36,6 +39,18 @@ impl RuleBuilder {
         self.exprs.push(self.load_address(Side::Destination, address));
         self.exprs.push(Expr::Meta { key: Meta::L4Proto, to: protocol });
         self.exprs.push(load_port(Register(protocol.0 + 1)));
+        self.look_up(set)
+    }
+
+    /// Only packets whose `source . destination . source port . destination port` is in the set.
+    #[must_use]
+    pub fn connection_in(mut self, set: &str) -> Self {
+        let second = Register(address_registers(self.family));
+        let ports = second.0 + second.0;
+        self.exprs.push(self.load_address(Side::Source, A));
+        self.exprs.push(self.load_address(Side::Destination, second));
+        self.exprs.push(Expr::Payload { header: Header::Transport, offset: 0, len: 2, to: Register(ports) });
+        self.exprs.push(load_port(Register(ports + 1)));
         self.look_up(set)
     }
 
@@ -88,6 +103,16 @@ impl<F> RuleBuilder<F> {
         let mut rule = rule.between(&[DISCOVERY.0], &[DISCOVERY.1]);
         rule.exprs.push(Expr::Payload { header: Header::Network, offset: HOP_LIMIT.0, len: 1, to: A });
         rule.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: vec![HOP_LIMIT.1] });
+        rule
+    }
+
+    /// Only packets of TCP by which nobody begins a connection.
+    #[must_use]
+    pub fn amid_connection(self) -> Self {
+        let mut rule = self.protocol(TCP);
+        rule.exprs.push(Expr::Payload { header: Header::Transport, offset: TCP_FLAGS + 1, len: 1, to: A });
+        rule.exprs.push(Expr::Mask { from: A, to: A, mask: vec![SYN] });
+        rule.exprs.push(Expr::Compare { from: A, op: Comparison::Equal, value: vec![0] });
         rule
     }
 
