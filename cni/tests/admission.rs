@@ -174,7 +174,9 @@ fn an_agent_that_comes_back_is_asked_again() {
         let agent = Agent::listen();
         let (stream, again) = agent.asked();
         assert_eq!(question, again);
-        ["bound", "in force", "known"].iter().for_each(|line| answer(&stream, line));
+        for line in ["bound", "in force", "known"] {
+            answer(&stream, line);
+        }
         let answer = end(child);
         assert_eq!((answer.status, answer.stderr.as_str()), (0, ""), "{answer:?}");
     });

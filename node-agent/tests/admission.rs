@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::watch::{Receiver, channel};
 use towpath_cni::{Call, Plugin};
-use towpath_control::client::{Client, Config, Directory, DirectoryError};
+use towpath_control::client::{Client, Config, KubeDirectory};
 use towpath_kernel::netns::Namespace;
 use towpath_kernel::testing::isolated;
 use towpath_net::policy::admission::Progress;
@@ -95,22 +95,6 @@ struct Agent {
     _runtime: Runtime,
 }
 
-struct Nowhere;
-
-impl Directory for Nowhere {
-    async fn replicas(&self) -> Result<Vec<SocketAddr>, DirectoryError> {
-        std::future::pending().await
-    }
-
-    async fn changed(&self, _: &[SocketAddr]) -> Result<Vec<SocketAddr>, DirectoryError> {
-        std::future::pending().await
-    }
-
-    async fn authorities(&self) -> Result<String, DirectoryError> {
-        std::future::pending().await
-    }
-}
-
 impl Agent {
     fn start(bundle: Bundle) -> Self {
         let paths = Paths {
@@ -122,10 +106,15 @@ impl Agent {
             sysctls: "/proc/sys/net".into(),
         };
         let config = Config::new("n1".into(), "/run/token".into(), "/run/operators".into());
-        let (_, handle) = Client::new(config, Nowhere);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // Nobody follows: there is no operator to be found.
+        let handle = runtime.block_on(async {
+            let client = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+            let directory = KubeDirectory::new(kube::Client::try_from(client).unwrap(), "towpath-system");
+            Client::new(config, directory).1
+        });
         let worker = Worker::start(&paths, handle, Some(bundle)).unwrap();
         let (count, admissions) = channel(Admissions::default());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let in_force = worker.in_force.clone();
         let gate = runtime.block_on(async { Gate::open(&paths, in_force, count).unwrap() });
         runtime.spawn(gate.serve());
