@@ -228,22 +228,29 @@ fn c32_a_flow_of_datagrams_follows_its_port_from_pod_to_pod() {
         node(&DUAL);
         table();
         let outside = outside();
-        let client = outside.run(|| UdpSocket::bind("192.0.2.2:5353").unwrap()).unwrap();
-        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        let clients =
+            [("192.0.2.2:5353", "192.0.2.1:5000"), ("[2001:db8::2]:5353", "[2001:db8::1]:5000")].map(|(own, to)| {
+                let client = outside.run(|| UdpSocket::bind(own).unwrap()).unwrap();
+                client.set_read_timeout(Some(DEADLINE)).unwrap();
+                (client, to)
+            });
         let ports = json!([{"HostPort": 5000, "ContainerPort": 53, "Protocol": "UDP"}]);
-        let reply = |name: &str| {
+        let reply_to = |name: &str, (client, to): &(UdpSocket, &str)| {
             let pod = Namespace::open(format!("/run/netns/{name}")).unwrap();
-            let server = pod.run(|| UdpSocket::bind("0.0.0.0:53").unwrap()).unwrap();
+            let server = pod.run(|| UdpSocket::bind("[::]:53").unwrap()).unwrap();
             server.set_read_timeout(Some(DEADLINE)).unwrap();
-            client.send_to(b"?", "192.0.2.1:5000").unwrap();
+            client.send_to(b"?", to).unwrap();
             let mut buffer = [0; 8];
             let (_, from) = server.recv_from(&mut buffer).unwrap_or_else(|e| panic!("{name} got nothing: {e}"));
             server.send_to(name.as_bytes(), from).unwrap();
             let length = client.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], name.as_bytes());
         };
+        let reply = |name: &str| clients.iter().for_each(|client| reply_to(name, client));
         // Datagrams that came before any pod was there began a flow to the node itself.
-        client.send_to(b"?", "192.0.2.1:5000").unwrap();
+        for (client, to) in &clients {
+            client.send_to(b"?", to).unwrap();
+        }
         add("a", &ports);
         reply("a");
         del("a");

@@ -12,7 +12,7 @@ use towpath_net::policy::bundle::{Bundle, Delta, Direction, Ports};
 use towpath_net::policy::flows::{Suspicion, is_forbidden};
 
 use crate::bundles::{Case, allow, from_sets, isolated as isolation};
-use crate::node::{PATIENCE, Packet, addresses_of, arrives, connects, inside, make, run, talks};
+use crate::node::{PATIENCE, Packet, UPLINK, addresses_of, arrives, connects, inside, make, run, talks};
 
 const POLICED: u64 = 1;
 const FRIENDS: u64 = 2;
@@ -174,6 +174,41 @@ fn connections_from_before_policies_and_by_way_of_services_end_too() {
         assert_eq!(cut(&mut table, suspicion, &on), 2);
         assert!(of_c.go_on());
         of_b.ended("b");
+    });
+}
+
+#[test]
+fn what_a_pod_has_with_its_node_ends_where_its_egress_forbids_it() {
+    isolated("cut::what_a_pod_has_with_its_node_ends_where_its_egress_forbids_it", || {
+        make(&["a"]);
+        let before = Case::enforced().pod("a", None, &["10.0.0.2", "fd00::2"]);
+        let mut table = PolicyTable::open().unwrap();
+        table.load(&before.bundle, &before.leases, Meanwhile::Closed).unwrap();
+        let mut connections = UPLINK.map(|node| {
+            let listener = TcpListener::bind(SocketAddr::new(node.parse().unwrap(), 80)).unwrap();
+            let to = listener.local_addr().unwrap();
+            (inside("a", || TcpStream::connect(to).unwrap()), listener.accept().unwrap().0)
+        });
+        assert!(connections.iter_mut().all(talks));
+        let deny = isolation(&["x/y"], Vec::new());
+        let after =
+            before.profile(POLICED, Direction::default(), deny).pod("a", Some(POLICED), &["10.0.0.2", "fd00::2"]);
+        table.load(&after.bundle, &after.leases, Meanwhile::Closed).unwrap();
+        assert_eq!(cut(&mut table, Suspicion::everyone(), &after.bundle), 2);
+        for (pod, node) in &mut connections {
+            node.write_all(b"more").unwrap();
+            pod.write_all(b"ping").unwrap();
+            node.write_all(b"more").unwrap();
+            // What the node sends anew arrives, behind all that was sent before.
+            let own = addresses_of("a")[usize::from(node.local_addr().unwrap().is_ipv6())];
+            let listener = inside("a", || TcpListener::bind(SocketAddr::new(own, 81)).unwrap());
+            let mut probe = (TcpStream::connect((own, 81)).unwrap(), listener.accept().unwrap().0);
+            assert!(talks(&mut probe));
+            for stream in [pod, node] {
+                stream.set_nonblocking(true).unwrap();
+                assert_eq!(stream.read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock, "{stream:?}");
+            }
+        }
     });
 }
 

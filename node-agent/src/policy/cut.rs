@@ -194,3 +194,6 @@ fn say(tell: &SyncSender<Found>, bell: &Inbox, found: Found) {
     _ = tell.send(found);
     bell.ring();
 }
+
+#[cfg(test)]
+mod tests;
