@@ -1,11 +1,12 @@
 //! Waiting until a pod's policies are in force: the agent of the node knows, and says so over a socket.
 //!
 //! Before the pod's links are up, nothing of an earlier pod may be bound to its addresses any more. The agent says when that
-//! is so; where it does not, its elements are taken out of the kernel here. (Whoever ends a pod cannot see to that: its
+//! is so; where it does not, its elements are taken out of the kernel here. Its connections end here in any case. (Whoever ends a pod cannot see to that: its
 //! agent may be away then, and elements that are taken out behind its back while it is not have it compare everything.) In
 //! either case a pod whose own policies are missing gets nothing through, to wherever and from whomever.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -16,10 +17,15 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
 };
+use towpath_kernel::conntrack::Tracker;
+use towpath_kernel::netlink;
 use towpath_kernel::policy::PolicyTable;
 use towpath_net::lease::Lease;
 use towpath_net::policy::admission::{Progress, Question, SOCKET};
+use towpath_net::policy::objects::Way;
 use towpath_net::policy::settings::Startup;
+
+use crate::error::Error;
 
 /// How long ADD waits in all: less than runtimes give a plugin, and no pod starts noticeably late for it every time.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,7 +54,7 @@ pub struct Admission {
     socket: PathBuf,
     /// Nothing where nobody can know the pod: the runtime did not say which one it is.
     question: Option<Question>,
-    addresses: Vec<std::net::IpAddr>,
+    addresses: Vec<IpAddr>,
     line: Option<Line>,
     end: Instant,
     /// Since when the agent is away.
@@ -59,7 +65,7 @@ pub struct Admission {
 impl Admission {
     /// Asks the agent about the pod of a new lease, and does not wait for the answer.
     pub fn begin(state: &Path, startup: Startup, lease: &Lease) -> Self {
-        let addresses: Vec<std::net::IpAddr> = lease.addresses.iter().map(|leased| leased.address.addr()).collect();
+        let addresses: Vec<IpAddr> = lease.addresses.iter().map(|leased| leased.address.addr()).collect();
         let uid = lease.pod.as_ref().map(|pod| pod.uid.clone()).filter(|uid| !uid.is_empty());
         let question =
             uid.map(|uid| Question { attachment: lease.attachment().to_string(), uid, addresses: addresses.clone() });
@@ -80,11 +86,21 @@ impl Admission {
     }
 
     /// Makes sure that no earlier pod is bound to the addresses. Before the links of the pod are up.
-    pub fn bind(&mut self) -> Result<(), towpath_kernel::policy::Error> {
-        if self.wait(Progress::Bound).is_ok() {
-            return Ok(());
+    pub fn bind(&mut self) -> Result<(), Error> {
+        if self.wait(Progress::Bound).is_err() {
+            PolicyTable::open()?.forget(&self.addresses)?;
         }
-        PolicyTable::open()?.forget(&self.addresses)
+        Ok(self.end_connections()?)
+    }
+
+    /// Ends the connections of whoever had the addresses before: their packets are not judged again, and whoever is at the
+    /// other end may go on to send them. The agent may be one that keeps connections.
+    fn end_connections(&self) -> Result<(), netlink::Error> {
+        let both = |address: &IpAddr| Way::ALL.map(|way| (*address, way));
+        let mut tracker = Tracker::open()?;
+        let mut found = Vec::new();
+        tracker.look(&self.addresses.iter().flat_map(both).collect(), |some| found.extend(some))?;
+        tracker.forget(&found).map(drop)
     }
 
     /// Waits until the policies are in force, where that is to be waited for. After an error, what it says is to be told, and
