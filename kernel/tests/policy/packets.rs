@@ -1,7 +1,8 @@
 //! What packets meet.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 
+use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 use towpath_kernel::policy::{Meanwhile, PolicyTable};
 use towpath_kernel::testing::isolated;
 use towpath_net::lease::Protocol;
@@ -292,5 +293,33 @@ fn who_is_not_policed_and_the_node_are_not_hindered() {
         });
         assert_eq!(node.join().unwrap(), [true; 2], "a probe of the node fails");
         expect("outside", "b", &[(Tcp(80), true), (Udp(80), true), (Fragments(80), true), (Bare(253), true)]);
+    });
+}
+
+/// How many packets of pods were ended because their addresses are not known.
+fn strangers() -> u64 {
+    let listed = run("nft list chain inet towpath-policy from-pod");
+    let (_, counted) = listed.split_once("counter packets ").unwrap();
+    counted.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_a_pod_says_of_its_groups_is_not_counted_as_denied() {
+    isolated("packets::what_a_pod_says_of_its_groups_is_not_counted_as_denied", || {
+        make(&["a", "b"]);
+        let sent = |kind: u8| {
+            load(&case(Direction::default(), isolation(&["x/y"], Vec::new()), &["b"]));
+            inside("a", || {
+                let raw = socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6)).unwrap();
+                let index = rustix::net::netdevice::name_to_index(&raw, "eth0").unwrap();
+                let everybody = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, index);
+                sendto(&raw, &[kind, 0, 0, 0, 0, 0, 0, 0], SendFlags::empty(), &everybody).unwrap();
+            });
+            // What was sent before has been dealt with.
+            expect("b", "a", &[(Udp(80), true)]);
+            strangers()
+        };
+        run("ip -n a address add fe80::a/64 dev eth0 nodad");
+        assert_eq!((sent(143), sent(200)), (0, 1));
     });
 }

@@ -27,6 +27,9 @@ const CUT: &str = "cut";
 /// and then for eleven minutes.
 const ANSWERS: Duration = Duration::from_hours(3);
 
+/// The type of `ICMPv6` of a listener report (RFC 3810, section 5.2).
+const LISTENER_REPORT: u8 = 143;
+
 /// What elements a set takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -123,6 +126,8 @@ fn of_pods(way: Way) -> Vec<Rule> {
         by_address(Family::V4),
         // Without it no pod reaches anyone, and on a bridge nobody reaches it.
         RuleBuilder::new(Family::V6, "who has which address on the link").neighbour_discovery().accept().done(),
+        // They are from addresses of the link, and nobody is asked for groups but by the link's own router.
+        RuleBuilder::new(Family::V6, "to which groups it listens").message(LISTENER_REPORT).drop().done(),
         by_address(Family::V6),
         RuleBuilder::either("a pod that is not known").count().drop().done(),
     ]
