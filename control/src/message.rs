@@ -39,6 +39,8 @@ pub enum FromAgent {
     Detached(String),
     /// What it has now, because it was asked.
     Holdings(Box<Holdings>),
+    /// What is in its kernel of the policies of its pods ([`Digest::of_pods`]): said to replicas that it does not follow.
+    Settled(Digest),
 }
 
 /// Who an agent is, and what it has.
@@ -100,6 +102,7 @@ pub(crate) fn from_agent(message: wire::FromAgent) -> Result<FromAgent, Malforme
         wire::AgentSays::Answer(answer) => read_answer(answer),
         wire::AgentSays::Attached(attached) => Ok(FromAgent::Attached(read_attached(attached).within("attached")?)),
         wire::AgentSays::Detached(uid) => Ok(FromAgent::Detached(read_name(uid, "detached")?)),
+        wire::AgentSays::Settled(digest) => Ok(FromAgent::Settled(Digest(digest))),
         wire::AgentSays::Holdings(holdings) => {
             Ok(FromAgent::Holdings(Box::new(read_holdings(holdings).within("holdings")?)))
         }
@@ -122,6 +125,7 @@ pub(crate) fn to_operator(said: &FromAgent) -> wire::FromAgent {
         FromAgent::Attached(attached) => wire::AgentSays::Attached(write_attached(attached)),
         FromAgent::Detached(uid) => wire::AgentSays::Detached(uid.clone()),
         FromAgent::Holdings(holdings) => wire::AgentSays::Holdings(write_holdings(holdings)),
+        FromAgent::Settled(digest) => wire::AgentSays::Settled(digest.0),
     };
     wire::FromAgent { says: Some(says) }
 }

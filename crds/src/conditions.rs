@@ -33,6 +33,8 @@ pub enum ConditionType {
     CNIUncontested,
     /// `ClusterNetwork`: every network policy can be honoured in full.
     PoliciesHonoured,
+    /// `ClusterNetwork`: every network policy is in the kernels of the nodes that have pods of it.
+    PoliciesInForce,
 }
 
 impl fmt::Display for ConditionType {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use tokio::sync::watch;
-use towpath_crds::conditions::set;
+use towpath_crds::conditions::{Claim, set};
 use towpath_crds::{CLUSTER_NETWORK, ClusterNetwork, ClusterNetworkStatus, NodeNetwork};
 use towpath_net::allocate::allocate;
 use towpath_net::facts::Facts;
@@ -18,6 +18,7 @@ use towpath_net::state::{NodeName, NodeSpec};
 
 use crate::cache::{Caches, Seen};
 use crate::cluster::{Cluster, Error};
+use crate::control::{LATE, Shared, Standing};
 use crate::events::{Herald, kept, news, reference};
 use crate::facts::{by_name, facts};
 use crate::grant::{Granted, Pending, grant, is_due, uids};
@@ -46,6 +47,8 @@ pub struct Context {
     pub herald: Herald,
     /// What of policies cannot be honoured.
     pub policies: watch::Receiver<Report>,
+    /// What agents are told, and how far each has come.
+    pub control: Arc<Shared>,
 }
 
 /// What one pass leaves to the next.
@@ -68,13 +71,23 @@ pub enum Next {
     Again(Duration),
 }
 
+impl Next {
+    /// At the latest after that time.
+    fn within(self, most: Duration) -> Self {
+        match self {
+            Self::Wait => Self::Again(most),
+            Self::Again(after) => Self::Again(after.min(most)),
+        }
+    }
+}
+
 /// Makes the cluster as it should be.
 ///
 /// # Errors
 ///
 /// What the API server did not do. Nothing is half done that the next pass would not finish.
 pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, Error> {
-    let Context { caches, cluster, herald, policies } = context;
+    let Context { caches, cluster, herald, policies, control } = context;
     let mut seen = caches.seen(); //                                                   fetch;    client: no
     let mut errors = remove_gone(cluster, &seen).await; //                             remove;   client: yes
     let Some(network) = current(&seen) else {
@@ -96,9 +109,14 @@ pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, E
         }
     };
     let mut status = assess(&network, &judgement, &seen, now); //                      assess;   client: no
-    honour(&mut status, &policies.borrow(), network.metadata.generation, now); //      client: no
+    let standing = control.core().standing();
+    let claims = say(&policies.borrow(), &standing);
+    for claim in &claims {
+        set(&mut status.conditions, claim, network.metadata.generation, now);
+    }
     measure(cluster, &judgement, &status);
     let next = report(context, memory, &network, status).await; //                     status;   client: yes
+    let next = if standing.pending > 0 { next.map(|next| next.within(LATE)) } else { next };
     complain(context, memory).await; //                                                client: only what is new
     Error::all(errors).and(next)
 }
@@ -188,11 +206,9 @@ fn measure(cluster: &Cluster, judgement: &Judgement, status: &ClusterNetworkStat
     });
 }
 
-/// Says whether every policy can be honoured, once all of them were read; what was said before stays until then.
-fn honour(status: &mut ClusterNetworkStatus, policies: &Report, generation: Option<i64>, now: Timestamp) {
-    if policies.is_whole() {
-        set(&mut status.conditions, &policies.claim(), generation, now);
-    }
+/// How it is with policies; nothing before all of them were read: what was said before stays until then.
+fn say(policies: &Report, standing: &Standing) -> Vec<Claim> {
+    if policies.is_whole() { vec![policies.claim(), standing.claim()] } else { Vec::new() }
 }
 
 /// Tells of policies that cannot be honoured in full, each on itself.

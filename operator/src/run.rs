@@ -119,7 +119,12 @@ async fn operate(client: Client, args: Args, listeners: Listeners, ended: watch:
         metrics: counted,
         end: ended.clone(),
     };
-    let followed = Followed { namespace: args.namespace.clone(), shared, serving, metrics: Arc::clone(&metrics) };
+    let followed = Followed {
+        namespace: args.namespace.clone(),
+        shared: Arc::clone(&shared),
+        serving,
+        metrics: Arc::clone(&metrics),
+    };
     let policies = follow_agents(client, followed, &changed, &mut watches);
     let web = tokio::spawn(serve(listeners.web, Arc::clone(&health), Arc::clone(&metrics), over(ended.clone())));
     let (stop_standing, standing) = watch::channel(false);
@@ -129,7 +134,7 @@ async fn operate(client: Client, args: Args, listeners: Listeners, ended: watch:
     };
     if filled {
         let campaign = tokio::spawn(candidate.campaign(standing));
-        let context = Context { caches, cluster, herald, policies };
+        let context = Context { caches, cluster, herald, policies, control: shared };
         tokio::select! {
             () = work(&context, &leadership, &changed, &health, ended.clone()) => {}
             () = grace(ended) => {}

@@ -1,11 +1,14 @@
 //! One stream, as long as it lasts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
+use towpath_net::policy::bundle::PodPolicy;
+use towpath_net::policy::digest::Digest;
 use tracing::info;
 
 use super::connect::Stream;
@@ -29,6 +32,8 @@ pub(super) struct Following<'a> {
     said: Option<FromAgent>,
     /// Since the first update came.
     open: Option<Held>,
+    /// What the agent has of the policies of its pods, with all that it was told.
+    pods: BTreeMap<String, Digest>,
 }
 
 /// What there is to do.
@@ -39,8 +44,15 @@ enum Next {
 }
 
 impl<'a> Following<'a> {
-    pub(super) fn new(stream: Stream, opened: Opened, handle: Handle, metrics: &'a Arc<ClientMetrics>) -> Self {
-        Self { stream, opened, handle, metrics, assembly: Assembly::default(), said: None, open: None }
+    /// One of an agent that has these pods.
+    pub(super) fn new(
+        stream: Stream,
+        opened: Opened,
+        handle: Handle,
+        metrics: &'a Arc<ClientMetrics>,
+        pods: BTreeMap<String, Digest>,
+    ) -> Self {
+        Self { stream, opened, handle, metrics, assembly: Assembly::default(), said: None, open: None, pods }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -71,6 +83,10 @@ impl<'a> Following<'a> {
 
     fn send(&mut self) {
         if let Some(said) = self.said.take() {
+            // There is one update under way at most, so that all that was told is in the kernel.
+            if matches!(said, FromAgent::Ack(_)) {
+                self.handle.settle(Digest::of_pods(self.pods.values().copied()));
+            }
             let message = to_operator(&said);
             self.metrics.sent_bytes.add(message.encoded_len() as u64);
             // Closed only when the stream has ended: then reading tells why.
@@ -95,6 +111,7 @@ impl<'a> Following<'a> {
                     self.open = Some(self.metrics.connected.hold());
                     follower.connected(true);
                 }
+                take(&mut self.pods, &update.policy.pods);
                 follower.update(Handle::ticket(self.opened.number, nonce), *update);
             }
             Some(FromOperator::Known(uid)) => {
@@ -103,8 +120,22 @@ impl<'a> Following<'a> {
                     follower.known(uid);
                 }
             }
-            Some(FromOperator::Tell) => self.handle.hold(self.opened.number, follower.holdings().await),
+            Some(FromOperator::Tell) => {
+                let holdings = follower.holdings().await;
+                self.pods.clone_from(&holdings.policy.pods);
+                self.handle.hold(self.opened.number, holdings);
+            }
         }
         Ok(())
+    }
+}
+
+/// What becomes of pods by an update.
+fn take(pods: &mut BTreeMap<String, Digest>, changes: &BTreeMap<String, Option<PodPolicy>>) {
+    for (uid, pod) in changes {
+        match pod {
+            Some(pod) => _ = pods.insert(uid.clone(), Digest::of_pod(uid, pod)),
+            None => _ = pods.remove(uid),
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use towpath_net::policy::digest::Digest;
 
-use crate::message::{Attached, FromAgent, Hello, Nonce};
+use crate::message::{Attached, FromAgent, Hello, Nonce, Purpose};
 use crate::update::Holdings;
 
 /// Names an update, for the answer to it.
@@ -29,12 +30,15 @@ struct Says {
     /// The replicas that there should be, and whether each is known to be away.
     replicas: BTreeMap<SocketAddr, Presence>,
     attached: BTreeMap<String, Pod>,
+    /// What is in the kernel of the policies of pods, once the operator was told.
+    settled: Option<Digest>,
 }
 
 /// A stream that is open.
 #[derive(Debug)]
 struct Line {
     address: SocketAddr,
+    purpose: Purpose,
     say: UnboundedSender<FromAgent>,
 }
 
@@ -100,16 +104,29 @@ impl Handle {
         says.count += 1;
         let number = says.count;
         let (say, queue) = unbounded_channel();
-        says.replicas.insert(address, Presence::Here);
-        says.lines.insert(number, Line { address, say });
         let hello = hello(says.attached.values().map(|pod| pod.attached.clone()).collect());
+        let purpose = hello.purpose;
+        says.replicas.insert(address, Presence::Here);
+        says.lines.insert(number, Line { address, purpose, say });
         says.say(number, FromAgent::Hello(Box::new(hello)));
+        if let Some(settled) = says.settled.filter(|_| purpose == Purpose::Report) {
+            says.say(number, FromAgent::Settled(settled));
+        }
         Opened { handle: self.clone(), number, address, says: queue }
     }
 
     /// What the agent holds, because it was asked on this stream.
     pub(super) fn hold(&self, stream: u64, holdings: Holdings) {
         self.says().say(stream, FromAgent::Holdings(Box::new(holdings)));
+    }
+
+    /// What is in the kernel of the policies of pods. Replicas that are not followed cannot know it otherwise.
+    pub(super) fn settle(&self, pods: Digest) {
+        let mut says = self.says();
+        if says.settled.replace(pods) != Some(pods) {
+            let reports = says.lines.iter().filter(|(_, line)| line.purpose == Purpose::Report);
+            reports.for_each(|(stream, _)| says.say(*stream, FromAgent::Settled(pods)));
+        }
     }
 
     /// These replicas there should be. Gives the pods that are known by that.
@@ -186,7 +203,7 @@ mod tests {
     use towpath_net::policy::input::Key;
 
     use super::*;
-    use crate::message::{Purpose, VERSION};
+    use crate::message::VERSION;
 
     fn replica(number: u8) -> SocketAddr {
         ([192, 0, 2, number], 9472).into()

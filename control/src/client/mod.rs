@@ -200,8 +200,9 @@ impl<D: Directory> Client<D> {
     async fn run(&self, stream: Stream, address: SocketAddr, follower: &impl Follower) -> FollowError {
         let link = &self.link;
         let holdings = follower.holdings().await;
+        let pods = holdings.policy.pods.clone();
         let opened = link.handle.begin(address, |attached| link.hello(Purpose::Follow, holdings, attached));
-        let mut following = Following::new(stream, opened, link.handle.clone(), &link.metrics);
+        let mut following = Following::new(stream, opened, link.handle.clone(), &link.metrics, pods);
         let error = following.follow(follower).await;
         if following.is_open() {
             follower.connected(false);

@@ -229,10 +229,7 @@ impl<B: Backend, J: Judge> Session<B, J> {
             server.backend.report(&self.node, &self.outbox);
         }
         server.backend.attachments(&self.node, attached);
-        let opened = match purpose {
-            Purpose::Follow => self.open(&holdings).await,
-            Purpose::Report => Ok(()),
-        };
+        let opened = if purpose == Purpose::Follow { self.open(&holdings).await } else { Ok(()) };
         let end = match opened {
             Ok(()) => self.follow().await,
             Err(end) => end,
@@ -389,9 +386,10 @@ impl<B: Backend, J: Judge> Session<B, J> {
             }
             (FromAgent::Attached(attached), _) => backend.attached(node, attached),
             (FromAgent::Detached(uid), _) => backend.detached(node, &uid),
+            (FromAgent::Settled(pods), Phase::Reporting) => backend.settled(node, pods),
             (FromAgent::Holdings(holdings), Phase::Asked) => self.open(&holdings).await?,
             (FromAgent::Hello(_), _) => return Err(malformed("Hello may only be the first message")),
-            (FromAgent::Ack(_) | FromAgent::Nack(..) | FromAgent::Holdings(_), _) => {
+            (FromAgent::Ack(_) | FromAgent::Nack(..) | FromAgent::Holdings(_) | FromAgent::Settled(_), _) => {
                 return Err(malformed("an answer to nothing that was said"));
             }
         }

@@ -14,8 +14,8 @@ pub const FOLLOW: &str = "/towpath.control.v1.Control/Follow";
 /// What an agent says.
 #[derive(Clone, PartialEq, Message)]
 pub struct FromAgent {
-    /// 6 and up are for reports.
-    #[prost(oneof = "AgentSays", tags = "1, 2, 3, 4, 5")]
+    /// 7 and up are for reports.
+    #[prost(oneof = "AgentSays", tags = "1, 2, 3, 4, 5, 6")]
     pub says: Option<AgentSays>,
 }
 
@@ -36,6 +36,9 @@ pub enum AgentSays {
     /// What the agent has: the answer to `Tell`.
     #[prost(message, tag = "5")]
     Holdings(Holdings),
+    /// A digest of which profile each pod of the node has, in the kernel.
+    #[prost(fixed64, tag = "6")]
+    Settled(u64),
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -15,6 +15,7 @@ use towpath_net::policy::bundle::{
     AddressPort, Allow, Bundle, Delta, Direction, Isolation, Members, Ordered, Peers, PodPolicy, Ports, Profile,
     ProfileId, SetDelta, SetId,
 };
+use towpath_net::policy::digest::Digest;
 use towpath_net::policy::input::{Action, Key};
 use towpath_net::ranges::merge;
 use towpath_net::state::{NodeName, Peer};
@@ -219,6 +220,7 @@ pub fn an_agent_says() -> impl Strategy<Value = FromAgent> {
         (any::<u64>(), "[a-z ]{1,40}").prop_map(|(nonce, reason)| FromAgent::Nack(Nonce(nonce), reason)),
         attached().prop_map(FromAgent::Attached),
         name().prop_map(FromAgent::Detached),
+        any::<u64>().prop_map(|digest| FromAgent::Settled(Digest(digest))),
         a_state().prop_map(|state| FromAgent::Holdings(Box::new(Holdings::of(&state)))),
     ]
 }

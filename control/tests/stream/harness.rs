@@ -24,6 +24,7 @@ use towpath_control::peers::PeerTable;
 use towpath_control::server::{Backend, Limits, Opening, Outbox, Server, Unready, Version};
 use towpath_control::update::{Holdings, State, Update};
 use towpath_net::policy::bundle::{Bundle, Delta};
+use towpath_net::policy::digest::Digest;
 use towpath_net::policy::input::Key;
 use towpath_net::state::{NodeName, Peer};
 use towpath_net::transport::Transport;
@@ -107,6 +108,7 @@ pub enum Said {
     Attachments(Vec<Attached>),
     Attached(Attached),
     Detached(String),
+    Settled(Digest),
     Acknowledged(Version),
     Refused(Version, String),
     Opened,
@@ -206,6 +208,10 @@ impl Backend for Cluster {
 
     fn detached(&self, node: &NodeName, uid: &str) {
         self.say(node, Said::Detached(uid.to_owned()));
+    }
+
+    fn settled(&self, node: &NodeName, pods: Digest) {
+        self.say(node, Said::Settled(pods));
     }
 
     fn acknowledged(&self, node: &NodeName, version: Version) {

@@ -1,12 +1,15 @@
 //! Which pods have addresses is told to every replica, for the nodes that follow it.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use towpath_control::message::Attached;
 use towpath_control::metrics::Refusal;
 use towpath_control::server::{Limits, Version};
+use towpath_net::policy::bundle::{Delta, PodPolicy};
+use towpath_net::policy::digest::Digest;
 
-use crate::harness::{AGENT, Agent, Heard, Map, Operator, Said, Start, attached, good_token, token, until};
+use crate::harness::{AGENT, Agent, Heard, Map, Operator, Said, Start, attached, good_token, key, token, until};
 
 /// Another replica of the same operator.
 async fn beside(one: &Operator) -> Operator {
@@ -91,4 +94,16 @@ async fn a_stream_ends_when_its_token_expires_and_the_agent_comes_again() {
     operator.acknowledged(Version(0)).await;
     assert_eq!(operator.metrics.refused(Refusal::Expired), 1);
     assert_eq!(operator.metrics.agents.get(), 1);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_not_followed_hears_what_of_pods_is_in_the_kernel() {
+    let (mut followed, mut other, _agent) = two_replicas(&Map::default()).await;
+    let settled = |said: &Said| if let Said::Settled(pods) = said { Some(*pods) } else { None };
+    let policy = PodPolicy { key: key("a"), profile: None, is_policed: true };
+    let delta = Delta { pods: BTreeMap::from([("a".to_owned(), Some(policy.clone()))]), ..Delta::default() };
+    let version = followed.cluster.change("n1", delta);
+    followed.acknowledged(version).await;
+    let expected = Digest::of_pods([Digest::of_pod("a", &policy)].into_iter());
+    while other.hear_of(settled).await != expected {}
 }

@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::bundle::{Bundle, Delta};
+use super::digest::Digest;
 use super::input::{ClusterPolicy, Key, Namespace, NetworkPolicy, Node, Pod};
 use crate::state::NodeName;
 
@@ -173,6 +174,13 @@ impl Compiler {
             Some(node) => self.bundle_of(node),
             None => Bundle { is_enforced: self.is_enforced(), ..Bundle::default() },
         }
+    }
+
+    /// A digest of what a node must know of its pods: which profile each has. It is the same as that of what an agent has
+    /// ([`Digest::of_pods`]) where the policies of all of its pods are as they are to be.
+    pub fn digest_of_pods(&mut self, name: &NodeName) -> Digest {
+        self.settle();
+        self.nodes.find(name).map(|node| self.pods_digest(node)).unwrap_or_default()
     }
 
     /// How much there is.

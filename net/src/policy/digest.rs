@@ -42,6 +42,11 @@ impl Digest {
         Self(hash(parts))
     }
 
+    /// Of all pods of a node, from those of each.
+    pub fn of_pods(pods: impl Iterator<Item = Self>) -> Self {
+        Self(sum(pods.map(|pod| pod.0)))
+    }
+
     /// Of a set's members.
     pub fn of_members(members: &Members) -> Self {
         Self(match members {

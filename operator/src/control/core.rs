@@ -14,11 +14,13 @@ use towpath_control::server::{Opening, Outbox, Unready, Version};
 use towpath_control::update::Holdings;
 use towpath_net::policy::bundle::Delta;
 use towpath_net::policy::compile::{Change, Compiler, Sizes};
+use towpath_net::policy::digest::Digest;
 use towpath_net::state::{NodeName, Peer};
 
 use super::claims::Claims;
-use super::force::{Force, Standing};
+use super::force::Force;
 use super::lacks::Behind;
+use super::standing::Standing;
 use super::waits::{PodOf, Waits};
 
 /// An agent that is followed.
@@ -31,6 +33,21 @@ struct Session {
     acknowledged: Version,
 }
 
+/// An agent that follows another replica.
+#[derive(Debug)]
+struct Reporter {
+    outbox: Arc<Outbox>,
+    /// What it has in its kernel, once it said so.
+    settled: Option<Digest>,
+}
+
+/// How many nodes that follow other replicas are looked at behind a change of policies, and when somebody asks: what each
+/// must know of its pods is computed for that, in some 50 us.
+const LOOKED_AT: (usize, usize) = (16, 256);
+
+/// Stands for what another replica told.
+const ELSEWHERE: Version = Version(u64::MAX);
+
 /// What a replica knows and tells.
 #[derive(Debug, Default)]
 pub struct Core {
@@ -41,7 +58,9 @@ pub struct Core {
     force: Force,
     sessions: BTreeMap<NodeName, Session>,
     /// Where agents that follow another replica are told that pods are known.
-    reporters: BTreeMap<NodeName, Arc<Outbox>>,
+    reporters: BTreeMap<NodeName, Reporter>,
+    /// The last of them that was looked at.
+    looked: Option<NodeName>,
     version: Version,
     are_policies_known: bool,
     are_peers_known: bool,
@@ -124,12 +143,49 @@ impl Core {
 
     /// Policies that changed: which nodes have to acknowledge them is known now.
     fn judge_policies(&mut self) {
-        for id in self.force.take_changed() {
+        let changed = self.force.take_changed();
+        let is_changed = !changed.is_empty();
+        for id in changed {
             let mut nodes: Vec<NodeName> = self.compiler.nodes_of_policy(id.name()).collect();
-            nodes.retain(|node| self.sessions.contains_key(node));
+            nodes.retain(|node| self.is_heard(node));
+            let elsewhere: Vec<NodeName> =
+                nodes.iter().filter(|node| !self.sessions.contains_key(*node)).cloned().collect();
             let count = nodes.len();
-            let behind = self.behind(nodes);
+            let mut behind = self.behind(nodes);
+            behind.extend(elsewhere.into_iter().map(|node| (node, ELSEWHERE)));
             self.force.put(id, count, behind, Instant::now());
+        }
+        if is_changed {
+            self.look_elsewhere(LOOKED_AT.0);
+        }
+    }
+
+    /// Looks at some of the nodes that follow another replica and lack policies, as far as is known: they may have said
+    /// before what is expected of them only now. The next look is at the next ones.
+    fn look_elsewhere(&mut self, most: usize) {
+        let last = self.looked.take();
+        let is_next = |node: &&NodeName| last.as_ref() < Some(*node) && !self.sessions.contains_key(*node);
+        let nodes: Vec<NodeName> = self.force.nodes().filter(is_next).take(most).cloned().collect();
+        for node in &nodes {
+            self.look_at(node);
+        }
+        self.looked = nodes.into_iter().last();
+    }
+
+    fn look_at(&mut self, node: &NodeName) {
+        let Some(Reporter { settled: Some(settled), .. }) = self.reporters.get(node) else { return };
+        if self.compiler.digest_of_pods(node) == *settled {
+            self.force.left(node);
+        }
+    }
+
+    /// This is in the kernel of a node that follows another replica.
+    pub fn settled(&mut self, node: &NodeName, pods: Digest) {
+        if let Some(reporter) = self.reporters.get_mut(node) {
+            reporter.settled = Some(pods);
+        }
+        if self.force.concerns(node) && !self.sessions.contains_key(node) {
+            self.look_at(node);
         }
     }
 
@@ -160,8 +216,8 @@ impl Core {
     }
 
     fn tell_known(&self, (node, uid): PodOf) {
-        if let Some(outbox) = self.reporters.get(&node) {
-            outbox.known(uid.clone());
+        if let Some(reporter) = self.reporters.get(&node) {
+            reporter.outbox.known(uid.clone());
         }
         if let Some(session) = self.sessions.get(&node) {
             session.outbox.known(uid);
@@ -174,8 +230,9 @@ impl Core {
 
     /// The agent of a node came that follows another replica.
     pub fn report(&mut self, node: &NodeName, outbox: &Arc<Outbox>) {
-        if let Some(before) = self.reporters.insert(node.clone(), Arc::clone(outbox)) {
-            before.close();
+        let reporter = Reporter { outbox: Arc::clone(outbox), settled: None };
+        if let Some(before) = self.reporters.insert(node.clone(), reporter) {
+            before.outbox.close();
         }
     }
 
@@ -251,6 +308,9 @@ impl Core {
             session.acknowledged = session.acknowledged.max(version);
         }
         self.force.acknowledged(node, version);
+        if self.sessions.get(node).is_some_and(|session| session.acknowledged == session.told) {
+            self.force.left(node);
+        }
         self.waits.acknowledged(node, version).into_iter().for_each(|pod| self.tell_known(pod));
     }
 
@@ -263,11 +323,12 @@ impl Core {
             self.force.left(node);
             self.waits.left(node).into_iter().for_each(|pod| self.tell_known(pod));
         }
-        if self.reporters.get(node).is_some_and(|reporter| Arc::ptr_eq(reporter, outbox)) {
+        if self.reporters.get(node).is_some_and(|reporter| Arc::ptr_eq(&reporter.outbox, outbox)) {
             self.reporters.remove(node);
         }
         if !self.is_heard(node) {
             self.waits.end_of(node);
+            self.force.left(node);
         }
     }
 
@@ -282,8 +343,9 @@ impl Core {
         (self.sessions.len(), behind)
     }
 
-    /// Where policies are in force, of the nodes whose agents follow this replica.
-    pub fn standing(&self) -> Standing {
+    /// Where policies are in force, of the nodes whose agents are connected to any replica.
+    pub fn standing(&mut self) -> Standing {
+        self.look_elsewhere(LOOKED_AT.1);
         self.force.standing(Instant::now())
     }
 }

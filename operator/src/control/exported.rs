@@ -12,8 +12,8 @@ use prometheus_client::registry::Unit;
 use towpath_control::metrics::{Refusal, ServerMetrics};
 use towpath_net::policy::compile::Sizes;
 
-use super::force::Standing;
 use super::serve::Shared;
+use super::standing::Standing;
 
 /// Tells what is counted.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ struct PolicyNodes {
 impl Collector for Exported {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (sizes, agents, standing) = {
-            let core = self.shared.core();
+            let mut core = self.shared.core();
             (core.sizes(), core.agents(), core.standing())
         };
         self.streams(&mut encoder, agents)?;
@@ -119,8 +119,7 @@ fn compiled(encoder: &mut DescriptorEncoder<'_>, sizes: Sizes) -> fmt::Result {
 
 /// Only of policies that are not in force everywhere, and not of all of them where they are many.
 fn in_force(encoder: &mut DescriptorEncoder<'_>, policies: usize, standing: &Standing) -> fmt::Result {
-    let help =
-        "Policies, by whether every node that follows this replica and has pods of them has them as they are now";
+    let help = "Policies, by whether every connected node with pods of them has them as they are now";
     let values = [
         (State { state: "InForce" }, number(policies.saturating_sub(standing.pending))),
         (State { state: "Pending" }, number(standing.pending)),
@@ -129,7 +128,7 @@ fn in_force(encoder: &mut DescriptorEncoder<'_>, policies: usize, standing: &Sta
     let help = "For how long the policy that is pending for longest is";
     let metric = encoder.encode_descriptor("policies_oldest_pending", help, Some(&Unit::Seconds), MetricType::Gauge)?;
     ConstGauge::new(standing.oldest.as_secs_f64()).encode(metric)?;
-    let help = "Nodes that follow this replica and have pods of a policy that is pending, by whether they have it as it is now";
+    let help = "Connected nodes with pods of a policy that is pending, by whether they have it as it is now";
     let nodes = standing.policies.iter().flat_map(|policy| {
         let of = |state| PolicyNodes {
             kind: format!("{:?}", policy.id.kind),

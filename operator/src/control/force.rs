@@ -1,7 +1,7 @@
 //! Which policies are not in force everywhere yet since they were last changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use towpath_control::server::Version;
 use towpath_net::policy::compile::{Change, PolicyName};
@@ -9,6 +9,7 @@ use towpath_net::policy::input::Key;
 use towpath_net::state::NodeName;
 
 use super::lacks::{Behind, Lacks};
+use super::standing::{Pending, Standing};
 pub use crate::policy::report::PolicyId;
 use crate::policy::report::PolicyKind;
 
@@ -23,28 +24,6 @@ pub struct Force {
     lacks: Lacks<PolicyId>,
     /// Of those, when the oldest change was told that a node still lacks, and how many nodes were told the last.
     since: BTreeMap<PolicyId, (Instant, usize)>,
-}
-
-/// Where policies are in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// How many policies some node lacks.
-    pub pending: usize,
-    /// For how long the oldest of them.
-    pub oldest: Duration,
-    /// The oldest of them, at most a hundred.
-    pub policies: Vec<Pending>,
-}
-
-/// A policy that some node lacks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending {
-    /// The policy.
-    pub id: PolicyId,
-    /// On how many nodes it is to be in force, of those whose agents follow this replica.
-    pub nodes: usize,
-    /// How many of them lack it.
-    pub lacking: usize,
 }
 
 impl Force {
@@ -89,6 +68,16 @@ impl Force {
         self.lacks.end(id);
     }
 
+    /// Whether a node lacks any policy.
+    pub fn concerns(&self, node: &NodeName) -> bool {
+        self.lacks.concerns(node)
+    }
+
+    /// The nodes that lack any policy.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.lacks.nodes()
+    }
+
     /// A node has everything up to this version.
     pub fn acknowledged(&mut self, node: &NodeName, version: Version) {
         for id in self.lacks.acknowledged(node, version) {
@@ -96,7 +85,7 @@ impl Force {
         }
     }
 
-    /// A node is not told anything any more.
+    /// A node has everything, or is not told anything any more.
     pub fn left(&mut self, node: &NodeName) {
         for id in self.lacks.left(node) {
             self.since.remove(&id);
@@ -108,14 +97,21 @@ impl Force {
         let mut all: Vec<(&Instant, &PolicyId, usize)> =
             self.since.iter().map(|(id, (since, nodes))| (since, id, *nodes)).collect();
         all.sort_unstable();
-        let lacking = |id: &PolicyId| self.lacks.of(id).map_or(0, BTreeMap::len);
-        let told = all.iter().take(MOST);
+        let age = |since: Instant| now.saturating_duration_since(since);
+        let pending = |(since, id, nodes): &(&Instant, &PolicyId, usize)| {
+            let behind = self.lacks.of(id);
+            Pending {
+                id: PolicyId::clone(id),
+                nodes: *nodes,
+                lacking: behind.map_or(0, BTreeMap::len),
+                first: behind.and_then(|behind| behind.keys().next()).cloned(),
+                age: age(**since),
+            }
+        };
         Standing {
             pending: all.len(),
-            oldest: all.first().map(|(since, ..)| now.saturating_duration_since(**since)).unwrap_or_default(),
-            policies: told
-                .map(|(_, id, nodes)| Pending { id: PolicyId::clone(id), nodes: *nodes, lacking: lacking(id) })
-                .collect(),
+            oldest: all.first().map(|(since, ..)| age(**since)).unwrap_or_default(),
+            policies: all.iter().take(MOST).map(pending).collect(),
         }
     }
 }

@@ -41,6 +41,16 @@ impl<K: Ord + Clone> Lacks<K> {
         }
     }
 
+    /// Whether a node lacks anything.
+    pub fn concerns(&self, node: &NodeName) -> bool {
+        self.by_node.contains_key(node)
+    }
+
+    /// The nodes that lack something.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.by_node.keys()
+    }
+
     /// The nodes that lack a thing.
     pub fn of(&self, key: &K) -> Option<&Behind> {
         self.of.get(key)

@@ -17,10 +17,11 @@ mod force;
 mod lacks;
 mod peers;
 mod serve;
+mod standing;
 mod waits;
 
 pub use core::Core;
 pub use exported::Exported;
-pub use force::{Pending, Standing};
 pub use peers::follow_peers;
 pub use serve::{Serving, Shared, serve, take_changes};
+pub use standing::{LATE, Pending, Standing};

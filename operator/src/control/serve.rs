@@ -12,6 +12,7 @@ use towpath_control::message::Attached;
 use towpath_control::metrics::ServerMetrics;
 use towpath_control::server::{Backend, Limits, Opening, Outbox, Server, Unready, Version};
 use towpath_control::update::Holdings;
+use towpath_net::policy::digest::Digest;
 use towpath_net::state::NodeName;
 use tracing::warn;
 
@@ -55,6 +56,10 @@ impl Backend for Shared {
 
     fn detached(&self, node: &NodeName, uid: &str) {
         self.core().detached(node, uid);
+    }
+
+    fn settled(&self, node: &NodeName, pods: Digest) {
+        self.core().settled(node, pods);
     }
 
     fn acknowledged(&self, node: &NodeName, version: Version) {

@@ -152,7 +152,8 @@ impl Replica {
         caches.filled().await;
         let cluster = Writer::new(&gated, "towpath-system", leadership.clone(), Arc::new(Metrics::default()));
         let policies = watch::channel(Report::default()).1;
-        let context = Context { caches, cluster, herald: Herald::new(plain, "test"), policies };
+        let context =
+            Context { caches, cluster, herald: Herald::new(plain, "test"), policies, control: Arc::default() };
         Self { context, memory: Memory::default(), gate, _watches: watches }
     }
 

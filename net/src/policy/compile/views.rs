@@ -9,6 +9,7 @@ use super::Compiler;
 use super::ids::{ClassId, NamespaceId, NodeId, PodId, ProfileNo, SetNo};
 use super::sets::Member;
 use crate::policy::bundle::{AddressPort, Bundle, Delta, Members, PodPolicy, Profile, ProfileId, SetDelta, SetId};
+use crate::policy::digest::Digest;
 use crate::policy::input::Key;
 use crate::state::NodeName;
 
@@ -208,6 +209,15 @@ impl Compiler {
             let is_told = !self.sets.all[set].holders.is_empty();
             self.sets.set_told(set, is_told);
         }
+    }
+
+    /// A digest of what a node must know of its pods.
+    pub(super) fn pods_digest(&self, node: NodeId) -> Digest {
+        let digest = |id: PodId| {
+            let pod = &self.pods.all[id];
+            Digest::of_pod(&pod.uid, &self.pod_policy(id, self.profile_of(pod.class)))
+        };
+        Digest::of_pods(self.nodes.all[node].pods.iter().map(digest))
     }
 
     /// All that a node must know.

@@ -50,6 +50,16 @@ fn policy(name: &str) -> Change {
     })
 }
 
+/// Isolates the pod of this name.
+fn isolation(name: &str, pod: &str) -> Change {
+    Change::Policy(NetworkPolicy {
+        key: key(name),
+        pods: Selector { labels: [("app".to_owned(), pod.to_owned())].into(), ..Selector::default() },
+        ingress: Some(Vec::new()),
+        egress: Some(Vec::new()),
+    })
+}
+
 /// A replica that knows three nodes, a pod on the first two, and a policy for both.
 fn core() -> Core {
     let mut core = Core::default();
@@ -261,13 +271,7 @@ fn a_policy_is_pending_until_every_agent_with_pods_of_it_has_it() {
     assert_eq!(core.standing(), Standing::default());
     core.change(policy("q"));
     // The same policy over again is told to nobody.
-    let narrow = Change::Policy(NetworkPolicy {
-        key: key("r"),
-        pods: Selector { labels: [("app".to_owned(), "a".to_owned())].into(), ..Selector::default() },
-        ingress: Some(Vec::new()),
-        egress: Some(Vec::new()),
-    });
-    core.change(narrow);
+    core.change(isolation("r", "a"));
     core.tell();
     let standing = core.standing();
     let named: Vec<_> = standing.policies.iter().map(|it| (it.id.to_string(), it.nodes, it.lacking)).collect();
@@ -278,4 +282,31 @@ fn a_policy_is_pending_until_every_agent_with_pods_of_it_has_it() {
     let standing = core.standing();
     assert_eq!((standing.pending, standing.oldest), (0, Duration::ZERO));
     assert_eq!(core.agents().0, 3);
+}
+
+#[test]
+fn a_policy_is_pending_until_agents_that_follow_another_replica_say_that_they_have_it() {
+    let (mut core, mut later) = (self::core(), self::core());
+    later.change(isolation("r", "b"));
+    let expected = later.compiler.digest_of_pods(&"n2".into());
+    let reports = Arc::new(Outbox::default());
+    core.report(&"n2".into(), &reports);
+    let before = core.compiler.digest_of_pods(&"n2".into());
+    core.settled(&"n2".into(), before);
+    core.change(isolation("r", "b"));
+    core.tell();
+    let standing = core.standing();
+    assert_eq!((standing.pending, standing.policies[0].first.clone()), (1, Some("n2".into())));
+    core.settled(&"n2".into(), expected);
+    assert_eq!(core.standing().pending, 0);
+    // Here it changes later than where the agent was told.
+    core.settled(&"n2".into(), before);
+    core.change(Change::PolicyGone(key("r")));
+    core.change(policy("p"));
+    core.tell();
+    assert_eq!(core.standing().pending, 0);
+    core.change(isolation("r", "b"));
+    core.tell();
+    core.closed(&"n2".into(), &reports);
+    assert_eq!(core.standing().pending, 0, "nobody speaks for the node");
 }
