@@ -1,9 +1,9 @@
 //! Waiting until a pod's policies are in force: the agent of the node knows, and says so over a socket.
 //!
 //! Before the pod's links are up, nothing of an earlier pod may be bound to its addresses any more. The agent says when that
-//! is so; where it does not, its elements are taken out of the kernel here. Its connections end here in any case. (Whoever ends a pod cannot see to that: its
-//! agent may be away then, and elements that are taken out behind its back while it is not have it compare everything.) In
-//! either case a pod whose own policies are missing gets nothing through, to wherever and from whomever.
+//! is so; where it does not, the elements of that pod are taken out of the kernel here. Its connections end here in any case.
+//! (DEL cannot see to that: the agent may be away then, and where it is not, elements that somebody else takes out have it
+//! compare everything.) So a pod whose own policies are missing gets nothing through, to wherever and from whomever.
 
 use std::io;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ use towpath_net::policy::settings::Startup;
 
 use crate::error::Error;
 
-/// How long ADD waits in all: less than runtimes give a plugin, and no pod starts noticeably late for it every time.
+/// How long ADD waits in all: far less than runtimes give a plugin.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it waits for an agent that is not there: one that is restarted is back within that.
 pub const ABSENCE: Duration = Duration::from_secs(2);
