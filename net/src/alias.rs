@@ -4,6 +4,8 @@
 //! ```text
 //! towpath:CONTAINER/INTERFACE MODE ADDRESS,GATEWAY ADDRESS,GATEWAY
 //! ```
+//!
+//! Behind it stands the Ethernet address of a pod that asked for one.
 
 use std::net::IpAddr;
 
@@ -24,6 +26,7 @@ pub fn write(lease: &Lease) -> String {
     let name = format!("{PREFIX}{}", lease.attachment());
     let addresses = lease.addresses.iter().map(|leased| format!(" {},{}", leased.address, leased.gateway));
     let all = addresses.fold(format!("{name} {}", lease.mode), |text, address| text + &address);
+    let all = lease.mac.iter().fold(all, |text, mac| format!("{text} {mac}"));
     if all.len() <= LONGEST { all } else { name }
 }
 
@@ -38,6 +41,7 @@ pub fn read(alias: &str, link: &str, mtu: u32) -> Option<Lease> {
     let mut lease = Lease { mtu, ..Lease::unknown(&attachment) };
     if let Some(mode) = words.next().and_then(mode_named) {
         lease.mode = mode;
+        lease.mac = words.clone().find_map(|word| word.parse().ok());
         lease.addresses = words.filter_map(leased).collect();
     }
     Some(lease)
@@ -73,10 +77,13 @@ mod tests {
     #[test]
     fn a_lease_is_found_again_on_its_link_and_on_no_other() {
         for mode in [Attachment::Routed, Attachment::LinkLocal, Attachment::Bridge] {
-            let lease = lease(&"a".repeat(64), mode);
-            let text = write(&lease);
-            assert!(text.len() <= LONGEST, "{text}");
-            assert_eq!(read(&text, &lease.host_interface, 1450).as_ref(), Some(&lease));
+            for mac in [None, "02:00:5e:10:00:01".parse().ok()] {
+                let lease = Lease { mac, ..lease(&"a".repeat(64), mode) };
+                let text = write(&lease);
+                assert!(text.len() <= LONGEST, "{text}");
+                assert_eq!(read(&text, &lease.host_interface, 1450).as_ref(), Some(&lease));
+            }
+            let text = write(&lease("a", mode));
             assert_eq!(read(&text, "tow000000000000", 1450), None);
         }
     }

@@ -58,8 +58,9 @@ pub fn sender_elements(lease: &Lease) -> Vec<(&'static str, Element)> {
 }
 
 /// The address that an interface gives itself (RFC 4291, section 2.5.6 and appendix A).
-fn link_local(Mac([a, b, c, d, e, f]): Mac) -> Ipv6Addr {
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+fn link_local(Mac([first, maker @ .., own0, own1, own2]): Mac) -> Ipv6Addr {
+    let [maker0, maker1] = maker;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, first ^ 2, maker0, maker1, 0xff, 0xfe, own0, own1, own2])
 }
 
 /// The sets, still empty.
