@@ -57,8 +57,10 @@ impl Suspicion {
             (true, _) => {}
         }
         // Before the sets: what went from them earlier counts for who named them until now.
-        for (address, bound) in known {
-            self.change_known(view, *address, bound, leases);
+        if !view.delta.pods.is_empty() || !leases.is_empty() {
+            for (address, bound) in known {
+                self.change_known(view, *address, bound, leases);
+            }
         }
         for (id, change) in &view.delta.sets {
             self.change_set(view, *id, change);

@@ -66,7 +66,9 @@ impl Policies {
             is_settled: true,
         };
         let leases = policies.read_leases();
-        leases.iter().for_each(|(uid, pod)| policies.tell_operator(uid, Some(pod)));
+        for (uid, pod) in &leases {
+            policies.tell_operator(uid, Some(pod));
+        }
         policies.leases = leases;
         policies
     }
@@ -189,7 +191,11 @@ impl Policies {
         let changed = self.table.change(&self.bundle, &effect, leases);
         if let Some(error) = self.unfit(&changed, &effect) {
             warn!(%error, "a change of policies is refused");
-            receipts.iter().for_each(|receipt| receipt.refuse(error.to_string()));
+            for receipt in receipts {
+                receipt.refuse(error.to_string());
+            }
+            // What it would have taken away is as it was.
+            self.cutter.suspect_everyone();
             return self.compare();
         }
         self.is_told = true;

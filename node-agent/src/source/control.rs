@@ -94,15 +94,14 @@ impl ControlSource {
                 },
                 Some((peers, receipt)) = news.recv() => {
                     is_told = true;
-                    match &mut gathered {
-                        Some(known) => {
-                            take(known, peers);
-                            owed.push(receipt);
+                    if let Some(known) = &mut gathered {
+                        take(known, peers);
+                        owed.push(receipt);
+                    } else {
+                        for (name, peer) in peers {
+                            each(Update::Peer(name, peer));
                         }
-                        None => {
-                            peers.into_iter().for_each(|(name, peer)| each(Update::Peer(name, peer)));
-                            each(Update::Receipt(receipt));
-                        }
+                        each(Update::Receipt(receipt));
                     }
                 }
             }
