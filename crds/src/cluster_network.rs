@@ -210,7 +210,8 @@ pub struct ClusterNetworkStatus {
     /// Ready: every node has what is declared. Reconciling: nodes are still on their way. Stalled: somebody has to do
     /// something, and the message says what. Accepted: the spec makes sense in this cluster. CIDRsAllocated: every
     /// node has pod CIDRs and an address. NodesUpdated: every node is on the current revision. CNIUncontested: on no
-    /// node does another network take pods.
+    /// node does another network take pods. PoliciesHonoured: nothing in network policies is not understood.
+    /// PoliciesInForce: every policy is in the kernels of the nodes that have pods of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
