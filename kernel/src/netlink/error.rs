@@ -60,6 +60,11 @@ impl Error {
         self.cause.errno() == Some(rustix::io::Errno::EXIST)
     }
 
+    /// Whether the kernel does not know how (`EOPNOTSUPP`).
+    pub fn is_unsupported(&self) -> bool {
+        self.cause.errno() == Some(rustix::io::Errno::OPNOTSUPP)
+    }
+
     /// Whether what was read changed meanwhile.
     pub const fn is_torn(&self) -> bool {
         matches!(self.cause, Cause::Torn)

@@ -16,10 +16,10 @@ use crate::netlink::Content;
 /// The kernel's name of an expression.
 pub fn kernel_name(expr: &Expr) -> &str {
     match expr {
-        Expr::Meta { .. } => "meta",
+        Expr::Meta { .. } | Expr::SetMeta { .. } => "meta",
         Expr::Payload { .. } => "payload",
         Expr::Compare { .. } => "cmp",
-        Expr::Mask { .. } => "bitwise",
+        Expr::Mask { .. } | Expr::SetBits { .. } => "bitwise",
         Expr::Lookup { .. } | Expr::VerdictOf { .. } => "lookup",
         Expr::DestinationType { .. } => "fib",
         Expr::ConnectionStatus { .. } | Expr::ConnectionState { .. } => "ct",
@@ -189,7 +189,11 @@ fn expression(a: Content<'_>) -> Expr {
 
 fn known(name: &str, a: Content<'_>) -> Option<Expr> {
     match name {
-        "meta" => Some(Expr::Meta { key: value_of(&n::METAS, &a.number_be(2)?)?, to: register(a, 1)? }),
+        "meta" => {
+            let key = value_of(&n::METAS, &a.number_be(2)?)?;
+            let loads = register(a, 1).map(|to| Expr::Meta { key, to });
+            loads.or_else(|| Some(Expr::SetMeta { key, from: register(a, 3)? }))
+        }
         "payload" => Some(Expr::Payload {
             header: value_of(&n::HEADERS, &a.number_be(2)?)?,
             offset: a.number_be(3)?,
@@ -201,10 +205,7 @@ fn known(name: &str, a: Content<'_>) -> Option<Expr> {
             op: value_of(&n::COMPARISONS, &a.number_be(2)?)?,
             value: data(a, 3)?,
         }),
-        "bitwise" => {
-            let plain = data(a, 5)?.iter().all(|byte| *byte == 0) && a.number_be(6).unwrap_or_default() == 0;
-            plain.then_some(Expr::Mask { from: register(a, 1)?, to: register(a, 2)?, mask: data(a, 4)? })
-        }
+        "bitwise" => bitwise(a),
         "lookup" => lookup(a),
         "range" => (a.number_be(2)? == n::WITHIN).then_some(Expr::Between {
             from: register(a, 1)?,
@@ -242,6 +243,19 @@ fn known(name: &str, a: Content<'_>) -> Option<Expr> {
         }
         _ => None,
     }
+}
+
+fn bitwise(a: Content<'_>) -> Option<Expr> {
+    let (from, to, mask, xor) = (register(a, 1)?, register(a, 2)?, data(a, 4)?, data(a, 5)?);
+    // Some other operation.
+    if a.number_be(6).unwrap_or_default() != 0 {
+        return None;
+    }
+    if xor.iter().all(|byte| *byte == 0) {
+        return Some(Expr::Mask { from, to, mask });
+    }
+    let sets = mask.len() == xor.len() && mask.iter().zip(&xor).all(|(mask, bits)| *mask == !bits);
+    sets.then_some(Expr::SetBits { from, to, bits: xor })
 }
 
 fn lookup(a: Content<'_>) -> Option<Expr> {

@@ -152,6 +152,10 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
             w.put_number_be(1, register(*to));
             w.put_number_be(2, number_of(&n::METAS, key));
         }
+        Expr::SetMeta { key, from } => {
+            w.put_number_be(2, number_of(&n::METAS, key));
+            w.put_number_be(3, register(*from));
+        }
         Expr::Payload { header, offset, len, to } => {
             w.put_number_be(1, register(*to));
             w.put_number_be(2, number_of(&n::HEADERS, header));
@@ -163,12 +167,10 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
             w.put_number_be(2, number_of(&n::COMPARISONS, op));
             data(w, 3, value);
         }
-        Expr::Mask { from, to, mask } => {
-            w.put_number_be(1, register(*from));
-            w.put_number_be(2, register(*to));
-            w.put_number_be(3, u32::try_from(mask.len()).unwrap_or_default());
-            data(w, 4, mask);
-            data(w, 5, &vec![0; mask.len()]);
+        Expr::Mask { from, to, mask } => bitwise(w, (*from, *to), mask, &vec![0; mask.len()]),
+        Expr::SetBits { from, to, bits } => {
+            let others: Vec<u8> = bits.iter().map(|byte| !byte).collect();
+            bitwise(w, (*from, *to), &others, bits);
         }
         Expr::Lookup { set, from, to, inverted } => lookup(w, set, *from, *to, *inverted),
         Expr::DestinationType { to } => {
@@ -210,6 +212,15 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
 fn load(w: &mut Attributes, to: Register, key: u32) {
     w.put_number_be(1, register(to));
     w.put_number_be(2, key);
+}
+
+/// `to = (from & mask) ^ xor`.
+fn bitwise(w: &mut Attributes, (from, to): (Register, Register), mask: &[u8], xor: &[u8]) {
+    w.put_number_be(1, register(from));
+    w.put_number_be(2, register(to));
+    w.put_number_be(3, u32::try_from(mask.len()).unwrap_or_default());
+    data(w, 4, mask);
+    data(w, 5, xor);
 }
 
 fn between(w: &mut Attributes, from: Register, low: &[u8], high: &[u8]) {

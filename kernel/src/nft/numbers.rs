@@ -92,8 +92,12 @@ pub const REGISTER_0: u32 = 8;
 /// The families with their numbers (`NFPROTO_*`).
 pub const FAMILIES: [(Family, u32); 2] = [(Family::V4, 2), (Family::V6, 10)];
 /// `enum nft_meta_keys`.
-pub const METAS: [(Meta, u32); 4] =
-    [(Meta::NfProto, 15), (Meta::L4Proto, 16), (Meta::InputName, 6), (Meta::OutputName, 7)];
+pub const METAS: [(Meta, u32); 5] =
+    [(Meta::NfProto, 15), (Meta::L4Proto, 16), (Meta::InputName, 6), (Meta::OutputName, 7), (Meta::Mark, 3)];
+/// `NFT_TABLE_F_OWNER`: who made the table is the only one who may change it. `NFT_TABLE_F_PERSIST`: the table outlives
+/// whoever made it, and then may be changed by anybody (Linux 6.9).
+pub const TABLE_OWNED: u32 = 2;
+pub const TABLE_STAYS: u32 = 4;
 /// `enum nft_payload_bases`.
 pub const HEADERS: [(Header, u32); 3] = [(Header::Link, 0), (Header::Network, 1), (Header::Transport, 2)];
 /// `enum nft_cmp_ops`.

@@ -2,17 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use towpath_net::lease::POD_LINKS;
-use towpath_net::nft::build::{RuleBuilder, filter_chain};
-use towpath_net::nft::{Chain, Hook};
+use towpath_net::policy::objects::TABLE;
 
 use super::write::SHORT;
-use super::{About, Error, Meanwhile, PolicyTable};
-
-/// `NF_IP_PRI_FILTER` (`linux/netfilter_ipv4.h`).
-const FILTER: i32 = 0;
-/// The chains that keep pods closed while the others go.
-const CLOSED: [(&str, Hook); 2] = [("closed-forward", Hook::Forward), ("closed-input", Hook::Input)];
+use super::{About, Error, PolicyTable};
 
 /// A chain of a table.
 #[derive(Default)]
@@ -22,13 +15,13 @@ struct Found {
 }
 
 impl PolicyTable {
-    /// Empties the table, where there is one, but for the chains that keep pods closed; the table itself stays. Whatever is
-    /// left, as where somebody else alters it meanwhile, goes with the table.
-    pub(super) fn take_apart(&mut self, meanwhile: Meanwhile) -> Result<(), Error> {
+    /// Empties the table, where there is one; the table itself stays. Whatever is left, as where somebody else alters it
+    /// meanwhile, goes with the table.
+    pub(super) fn take_apart(&mut self) -> Result<(), Error> {
         if !self.exists()? {
             return Ok(());
         }
-        match self.take_apart_now(meanwhile) {
+        match self.take_apart_now() {
             Err(Error::Netlink(_)) => {
                 self.writer = super::Writer::new();
                 Ok(())
@@ -37,10 +30,10 @@ impl PolicyTable {
         }
     }
 
-    fn take_apart_now(&mut self, meanwhile: Meanwhile) -> Result<(), Error> {
+    fn take_apart_now(&mut self) -> Result<(), Error> {
         let mut chains: BTreeMap<String, Found> = BTreeMap::new();
-        self.each_chain(|name, is_base, _| _ = chains.insert(name, Found { is_base, rules: 0 }))?;
-        self.each_rule(|chain, _| {
+        self.each_chain(TABLE, |name, is_base, _| _ = chains.insert(name, Found { is_base, rules: 0 }))?;
+        self.each_rule(TABLE, |chain, _| {
             if let Some(chain) = chains.get_mut(chain) {
                 chain.rules += 1;
             }
@@ -51,9 +44,6 @@ impl PolicyTable {
         for (name, _) in chains.extract_if(.., |_, found| found.is_base) {
             self.writer.flush_chain(About::Table, &name);
             self.writer.delete_chain(About::Table, &name);
-        }
-        if meanwhile == Meanwhile::Closed {
-            self.chains(closed());
         }
         self.commit()?;
         self.take_apart_inner(&chains, &sets)
@@ -82,17 +72,4 @@ impl PolicyTable {
         }
         self.commit()
     }
-}
-
-/// Nothing new begins, from pods or to them. They need nothing of the table.
-fn closed() -> Vec<(&'static str, Chain)> {
-    let (low, high) = POD_LINKS;
-    let known = || RuleBuilder::either("connections that were let through").of_known_connection().accept().done();
-    let from = || RuleBuilder::either("pods, until policies are in force").from_links_between(low, high).drop().done();
-    let to = || RuleBuilder::either("pods, until policies are in force").to_links_between(low, high).drop().done();
-    let rules = |hook| match hook {
-        Hook::Forward => vec![known(), from(), to()],
-        Hook::Prerouting | Hook::Input | Hook::Output | Hook::Postrouting => vec![known(), from()],
-    };
-    CLOSED.map(|(name, hook)| (name, filter_chain(hook, FILTER, rules(hook)))).into()
 }

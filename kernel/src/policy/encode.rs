@@ -143,8 +143,9 @@ impl Element {
     }
 }
 
-/// A transaction on the table of policies, and what each of its messages is about.
+/// A transaction on the table of policies or another one, and what each of its messages is about.
 pub struct Writer<L> {
+    table: &'static str,
     pub(super) batch: Batch,
     about: Vec<L>,
     operations: usize,
@@ -153,7 +154,12 @@ pub struct Writer<L> {
 impl<L: Copy> Writer<L> {
     /// Nothing yet.
     pub fn new() -> Self {
-        Self { batch: Batch::new(n::NFTABLES), about: Vec::new(), operations: 0 }
+        Self { table: TABLE, batch: Batch::new(n::NFTABLES), about: Vec::new(), operations: 0 }
+    }
+
+    /// What follows is about this table.
+    pub const fn turn_to(&mut self, table: &'static str) {
+        self.table = table;
     }
 
     /// How many things the transaction does: elements and everything else.
@@ -175,8 +181,9 @@ impl<L: Copy> Writer<L> {
     fn put(&mut self, about: L, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes)) {
         self.operations += 1;
         self.about.push(about);
+        let table = self.table;
         self.batch.message(n::SUBSYSTEM | kind, flags, &n::FAMILY_HEADER, |w| {
-            w.put_text(1, TABLE);
+            w.put_text(1, table);
             fill(w);
         });
     }
@@ -184,6 +191,11 @@ impl<L: Copy> Writer<L> {
     /// Makes the table; nothing happens where it is.
     pub fn new_table(&mut self, about: L) {
         self.put(about, message::NEW_TABLE, CREATE, |_| {});
+    }
+
+    /// Makes the table with these flags (`NFTA_TABLE_FLAGS`), or gives them to it.
+    pub fn flagged_table(&mut self, about: L, table_flags: u32) {
+        self.put(about, message::NEW_TABLE, CREATE, |w| _ = w.put_number_be(2, table_flags));
     }
 
     /// Removes the table, which must be there, with all that it has.

@@ -1,8 +1,9 @@
-//! The kernel's word that somebody altered the table.
+//! The kernel's word that somebody altered the table, or the latch behind it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use towpath_net::policy::latch;
 use towpath_net::policy::objects::TABLE;
 
 use crate::events::{NFTABLES, drain};
@@ -27,7 +28,9 @@ impl Events {
     pub fn drain(&mut self) -> io::Result<bool> {
         let ours = self.ours;
         drain(&mut self.socket, |datagram| {
-            datagram.is_none_or(|datagram| author(datagram) != ours && nft::concerns(datagram, TABLE))
+            datagram.is_none_or(|datagram| {
+                author(datagram) != ours && [TABLE, latch::TABLE].iter().any(|table| nft::concerns(datagram, table))
+            })
         })
     }
 }

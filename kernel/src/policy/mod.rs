@@ -14,6 +14,7 @@ mod apart;
 mod cut;
 mod encode;
 mod events;
+mod latch;
 mod read;
 mod repair;
 mod write;
@@ -28,7 +29,7 @@ use towpath_net::policy::objects::{Object, TABLE, Way};
 use towpath_net::policy::program::{self, Program};
 
 use crate::netlink::{self, Operation, Protocol, Refusal, Socket};
-use crate::nft::numbers::message;
+use crate::nft::numbers::{FAMILY_HEADER, message};
 use crate::nft::request;
 use encode::Writer;
 
@@ -56,7 +57,8 @@ pub enum Error {
     Unknown,
 }
 
-/// What becomes of new connections of pods while a table is made.
+/// What becomes of new connections of pods while a table is made. Afterwards only the table lets any begin: the latch
+/// ([`towpath_net::policy::latch`]) is shut, whatever becomes of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meanwhile {
     /// None begins: policies were in force before. So it is where there is a table already.
@@ -82,6 +84,7 @@ pub struct Written {
 #[derive(Clone, Copy, Debug)]
 enum About {
     Table,
+    Latch,
     Part(&'static str),
     Object(Object),
     Pod(IpAddr),
@@ -109,10 +112,18 @@ impl PolicyTable {
 
     /// Whether there is a table.
     pub fn exists(&mut self) -> Result<bool, Error> {
-        let request = request(message::GET_TABLE, |a| _ = a.put_text(1, TABLE));
+        Ok(self.flags(TABLE)?.is_some())
+    }
+
+    /// The flags of a table (`NFTA_TABLE_FLAGS`); nothing where there is no such table.
+    fn flags(&mut self, table: &str) -> Result<Option<u32>, Error> {
+        let request = request(message::GET_TABLE, |a| _ = a.put_text(1, table));
         match self.socket.get(&request).map_err(|cause| netlink::Error::new(Operation::List, "table", cause)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_missing() => Ok(false),
+            Ok(answer) => {
+                let flags = answer.and_then(|answer| answer.content(FAMILY_HEADER.len()).number_be(2));
+                Ok(Some(flags.unwrap_or_default()))
+            }
+            Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -160,7 +171,8 @@ impl PolicyTable {
     pub fn remove(&mut self) -> Result<Written, Error> {
         self.program = None;
         self.attempt(|table| {
-            table.take_apart(Meanwhile::Open)?;
+            table.open_latch()?;
+            table.take_apart()?;
             table.writer.new_table(About::Table);
             table.writer.delete_table(About::Table);
             table.commit()

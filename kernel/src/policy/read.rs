@@ -93,7 +93,7 @@ impl PolicyTable {
     /// Tells of each element of a set.
     pub(super) fn each_element(&mut self, set: &str, mut tell: impl FnMut(Found)) -> Result<(), Error> {
         self.dump(
-            message::GET_ELEMENT,
+            (TABLE, message::GET_ELEMENT),
             || format!("set {set}"),
             |a| _ = a.put_text(2, set),
             |content| {
@@ -106,7 +106,7 @@ impl PolicyTable {
     /// Tells of each set by name.
     pub(super) fn each_set(&mut self, mut tell: impl FnMut(String, FoundSet)) -> Result<(), Error> {
         self.dump(
-            message::GET_SET,
+            (TABLE, message::GET_SET),
             || "sets".to_owned(),
             |_| {},
             |content| {
@@ -118,9 +118,13 @@ impl PolicyTable {
     }
 
     /// Tells of each chain by name; whether it is a base chain, and which one where it is one of a kind that is ours.
-    pub(super) fn each_chain(&mut self, mut tell: impl FnMut(String, bool, Option<Base>)) -> Result<(), Error> {
+    pub(super) fn each_chain(
+        &mut self,
+        table: &str,
+        mut tell: impl FnMut(String, bool, Option<Base>),
+    ) -> Result<(), Error> {
         self.dump(
-            message::GET_CHAIN,
+            (table, message::GET_CHAIN),
             || "chains".to_owned(),
             |_| {},
             |content| {
@@ -133,9 +137,9 @@ impl PolicyTable {
     }
 
     /// Tells of each rule, in the order of its chain.
-    pub(super) fn each_rule(&mut self, mut tell: impl FnMut(&str, &Rule)) -> Result<(), Error> {
+    pub(super) fn each_rule(&mut self, table: &str, mut tell: impl FnMut(&str, &Rule)) -> Result<(), Error> {
         self.dump(
-            message::GET_RULE,
+            (table, message::GET_RULE),
             || "rules".to_owned(),
             |_| {},
             |content| {
@@ -146,21 +150,21 @@ impl PolicyTable {
         )
     }
 
-    /// Asks for all of one kind in the table. Where the list changed meanwhile, what was told is not to be relied on.
+    /// Asks for all of one kind in a table. Where the list changed meanwhile, what was told is not to be relied on.
     fn dump(
         &mut self,
-        kind: u16,
+        (table, kind): (&str, u16),
         what: impl Fn() -> String,
         fill: impl FnOnce(&mut Attributes),
         mut tell: impl FnMut(Content<'_>),
     ) -> Result<(), Error> {
         let request = request(kind, |a| {
-            a.put_text(1, TABLE);
+            a.put_text(1, table);
             fill(a);
         });
         let take = |answer: &Message| {
             let content = answer.content(n::FAMILY_HEADER.len());
-            let is_ours = answer.body.first() == Some(&n::INET) && content.text(1).as_deref() == Some(TABLE);
+            let is_ours = answer.body.first() == Some(&n::INET) && content.text(1).as_deref() == Some(table);
             if is_ours {
                 tell(content);
             }

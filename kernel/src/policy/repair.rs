@@ -10,7 +10,8 @@ use towpath_net::nft::{Base, Rule};
 use towpath_net::policy::bind::{Leases, View};
 use towpath_net::policy::bundle::{AddressPort, Bundle, Delta, Members, SetId};
 use towpath_net::policy::chains::{self, Verdict};
-use towpath_net::policy::objects::{Kind, Object, Way, common_set, denied, pods_map, self_set};
+use towpath_net::policy::latch;
+use towpath_net::policy::objects::{Kind, Object, TABLE, Way, common_set, denied, pods_map, self_set};
 use towpath_net::policy::program::{Program, render};
 use towpath_net::policy::skeleton::{Shape, base_chains, inner_chains, sets};
 
@@ -62,7 +63,7 @@ impl PolicyTable {
         self.program = None;
         let (program, change) = Program::of(bundle, leases)?;
         if !bundle.is_enforced {
-            let was_there = self.exists()?;
+            let was_there = self.exists()? || self.flags(latch::TABLE)?.is_some();
             let removed = if was_there { Repair::Mended(self.remove()?) } else { Repair::Nothing };
             // The leases are needed when policies come into force.
             self.program = Some(program);
@@ -78,7 +79,10 @@ impl PolicyTable {
             self.attempt(|table| table.make_table(view, &program, &change, true))?;
             Repair::Rebuilt(self.take_written())
         } else {
-            self.attempt(|table| table.mend(&differences))?;
+            self.attempt(|table| {
+                table.mend(&differences)?;
+                table.close_latch()
+            })?;
             match self.take_written() {
                 Written { transactions: 0, .. } => Repair::Nothing,
                 written => Repair::Mended(written),
@@ -126,8 +130,10 @@ impl PolicyTable {
 
     fn compare_chains(&mut self, wanted: &Wanted<'_>, out: &mut Differences) -> Result<(), Error> {
         let mut found: BTreeMap<String, (bool, Option<Base>, fnv::FnvHasher)> = BTreeMap::new();
-        self.each_chain(|name, is_base, base| _ = found.insert(name, (is_base, base, fnv::FnvHasher::default())))?;
-        self.each_rule(|chain, rule| {
+        self.each_chain(TABLE, |name, is_base, base| {
+            _ = found.insert(name, (is_base, base, fnv::FnvHasher::default()));
+        })?;
+        self.each_rule(TABLE, |chain, rule| {
             if let Some((.., hash)) = found.get_mut(chain) {
                 rule.hash(hash);
             }

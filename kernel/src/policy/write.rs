@@ -9,6 +9,7 @@ use towpath_net::nft::{Chain, Rule};
 use towpath_net::policy::bind::{Binding, LeaseChanges, Leases, View};
 use towpath_net::policy::bundle::{AddressPort, Bundle, Delta, Members, SetDelta, SetId};
 use towpath_net::policy::chains;
+use towpath_net::policy::latch;
 use towpath_net::policy::objects::{Kind, Object, TABLE, Way, common_set, denied, pods_map, self_set};
 use towpath_net::policy::program::{Change, Entry, Program, render};
 use towpath_net::policy::skeleton::{Shape, base_chains, inner_chains, sets};
@@ -29,6 +30,7 @@ impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Table => write!(f, "table inet {TABLE}"),
+            Self::Latch => write!(f, "table inet {}", latch::TABLE),
             Self::Part(name) => write!(f, "{name} of table inet {TABLE}"),
             Self::Object(object) => write!(f, "{object} of table inet {TABLE}"),
             Self::Pod(address) => write!(f, "pod {address} in table inet {TABLE}"),
@@ -66,7 +68,8 @@ impl PolicyTable {
         is_closed: bool,
     ) -> Result<(), Error> {
         if is_closed {
-            self.take_apart(Meanwhile::Closed)?;
+            self.close_latch()?;
+            self.take_apart()?;
         }
         self.writer.new_table(About::Table);
         self.writer.delete_table(About::Table);
@@ -75,9 +78,6 @@ impl PolicyTable {
             self.writer.new_set(About::Part(name), name, &shape);
         }
         self.chains(inner_chains());
-        if is_closed {
-            self.chains(base_chains());
-        }
         self.commit()?;
         for object in &change.make {
             self.make(view, program, *object)?;
@@ -88,10 +88,12 @@ impl PolicyTable {
             self.bind(binding);
             self.roll(SHORT)?;
         }
+        self.chains(base_chains());
+        self.commit()?;
         if !is_closed {
-            self.chains(base_chains());
+            self.close_latch()?;
         }
-        self.commit()
+        Ok(())
     }
 
     pub(super) fn chains(&mut self, chains: Vec<(&'static str, Chain)>) {

@@ -1,5 +1,6 @@
 //! Rules from what a person would say.
 
+mod marks;
 mod senders;
 mod tunnels;
 mod verdicts;

@@ -4,6 +4,7 @@
 //! is read back are the same type and can be compared. [`build`] makes them from what a person would say.
 
 pub mod build;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -178,6 +179,8 @@ pub enum Meta {
     InputName,
     /// `NFT_META_OIFNAME`: the name of the link that the packet leaves by.
     OutputName,
+    /// `NFT_META_MARK`: the packet's mark, in host byte order.
+    Mark,
 }
 
 /// A header (`enum nft_payload_bases`).
@@ -219,6 +222,13 @@ pub enum Expr {
         /// Into this register.
         to: Register,
     },
+    /// Writes a metadatum (`NFTA_META_SREG`).
+    SetMeta {
+        /// Which.
+        key: Meta,
+        /// From this register.
+        from: Register,
+    },
     /// Loads bytes of a header.
     Payload {
         /// Which header.
@@ -247,6 +257,15 @@ pub enum Expr {
         to: Register,
         /// The mask.
         mask: Vec<u8>,
+    },
+    /// Sets bits of a register: `to = from | bits` (`NFT_BITWISE_MASK_XOR` with the bits as xor and all others as mask).
+    SetBits {
+        /// What they are set in.
+        from: Register,
+        /// Where the result goes.
+        to: Register,
+        /// The bits.
+        bits: Vec<u8>,
     },
     /// Goes on if the key is in the set (or is not, where inverted); a map also loads its data.
     Lookup {
@@ -356,41 +375,4 @@ pub enum Expr {
         /// The kernel's name of it.
         name: String,
     },
-}
-
-impl Table {
-    /// Whether there is anything in one of the two.
-    pub fn has(&self, home: Home) -> bool {
-        self.sets.keys().chain(self.chains.keys()).any(|name| Home::of(name) == home)
-    }
-
-    /// Whether both have the same sets (apart from what these hold), chains and rules.
-    pub fn same_structure(&self, other: &Self) -> bool {
-        self.flags == other.flags
-            && self.chains == other.chains
-            && self.sets.len() == other.sets.len()
-            && self.sets.iter().all(|(name, set)| other.sets.get(name).is_some_and(|seen| set.same_type(seen)))
-    }
-}
-
-impl Set {
-    /// An empty set or map.
-    pub fn new(key: &[FieldType], data: &[FieldType]) -> Self {
-        Self { key: key.to_vec(), data: data.to_vec(), interval: false, elements: BTreeSet::new() }
-    }
-
-    /// A set of address ranges of one family.
-    pub fn of_ranges(family: Family, ranges: Vec<Range>) -> Self {
-        Self {
-            key: vec![FieldType::Address(family)],
-            data: Vec::new(),
-            interval: true,
-            elements: ranges.into_iter().map(Element::Range).collect(),
-        }
-    }
-
-    /// Whether both take the same elements.
-    pub fn same_type(&self, other: &Self) -> bool {
-        self.key == other.key && self.data == other.data && self.interval == other.interval
-    }
 }

@@ -21,6 +21,7 @@ pub mod digest;
 pub mod evaluate;
 pub mod flows;
 pub mod input;
+pub mod latch;
 pub mod objects;
 pub mod program;
 pub mod settings;

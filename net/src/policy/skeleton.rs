@@ -10,14 +10,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::latch::{self, PRIORITY};
 use super::objects::{Kind, Way, common_set, cut_set, denied, pods_map, self_set};
 use crate::family::Family;
 use crate::lease::POD_LINKS;
 use crate::nft::build::{RuleBuilder, Side, filter_chain, inner_chain};
 use crate::nft::{Chain, FieldType, Hook, Rule};
 
-/// `NF_IP_PRI_FILTER` (`linux/netfilter_ipv4.h`).
-const FILTER: i32 = 0;
 /// What becomes of packets of pods, and of packets to pods.
 const FROM_POD: &str = "from-pod";
 const TO_POD: &str = "to-pod";
@@ -105,6 +104,7 @@ fn cut() -> Vec<Rule> {
 /// The chains by which packets come in.
 pub fn base_chains() -> Vec<(&'static str, Chain)> {
     let known = RuleBuilder::either("connections that were let through").of_known_connection().accept().done();
+    let judged = RuleBuilder::either("for the latch").set_mark(latch::JUDGED).done();
     let (low, high) = POD_LINKS;
     let from = RuleBuilder::either("pods").from_links_between(low, high).jump(FROM_POD).done();
     let to = RuleBuilder::either("pods").to_links_between(low, high);
@@ -112,9 +112,9 @@ pub fn base_chains() -> Vec<(&'static str, Chain)> {
     let answers = to.clone().jump(CUT).done();
     let to = to.jump(TO_POD).done();
     vec![
-        ("forward", filter_chain(Hook::Forward, FILTER, vec![known.clone(), cut, from.clone(), to])),
-        ("input", filter_chain(Hook::Input, FILTER, vec![known.clone(), from])),
-        ("output", filter_chain(Hook::Output, FILTER, vec![known, answers])),
+        ("forward", filter_chain(Hook::Forward, PRIORITY, vec![known.clone(), judged.clone(), cut, from.clone(), to])),
+        ("input", filter_chain(Hook::Input, PRIORITY, vec![known.clone(), judged, from])),
+        ("output", filter_chain(Hook::Output, PRIORITY, vec![known, answers])),
     ]
 }
 

@@ -123,6 +123,14 @@ impl Machine {
                 registers.put(*to, &meta(*key, frame)?);
                 goes_on(true)
             }
+            // Nothing in this table asks for it.
+            Expr::SetMeta { key: Meta::Mark, .. } => goes_on(true),
+            Expr::SetBits { from, to, bits } => {
+                let set: Vec<u8> =
+                    registers.get(*from, bits.len()).iter().zip(bits).map(|(value, bits)| value | bits).collect();
+                registers.put(*to, &set);
+                goes_on(true)
+            }
             Expr::Payload { header, offset, len, to } => {
                 let bytes = match header {
                     Header::Link => None,
@@ -193,6 +201,7 @@ fn meta(key: Meta, frame: &Frame) -> Option<Vec<u8>> {
         Meta::L4Proto => Some(vec![frame.protocol]),
         Meta::InputName => name(&frame.from_link),
         Meta::OutputName => name(&frame.to_link),
+        Meta::Mark => Some(vec![0; 4]),
     }
 }
 
