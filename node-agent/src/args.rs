@@ -77,6 +77,9 @@ pub struct Place {
     /// The same as seen from outside this container; the same path where not given.
     #[arg(long)]
     pub state_dir_on_node: Option<PathBuf>,
+    /// Of the agent, on disk; --state-dir where not given, and then nothing outlives a start of the node.
+    #[arg(long, env = "LASTING_DIR")]
+    pub lasting_dir: Option<PathBuf>,
     /// Where the runtime looks for CNI configuration files.
     #[arg(long, default_value = "/host/etc/cni/net.d")]
     pub cni_conf_dir: PathBuf,
@@ -102,6 +105,7 @@ impl Place {
     pub fn paths(&self, cni_binary: PathBuf) -> Paths {
         Paths {
             state: self.state_dir.clone(),
+            lasting: self.lasting_dir.clone().unwrap_or_else(|| self.state_dir.clone()),
             state_on_node: self.state_dir_on_node.clone().unwrap_or_else(|| self.state_dir.clone()),
             cni_conf: self.cni_conf_dir.clone(),
             cni_bin: self.cni_bin_dir.clone(),

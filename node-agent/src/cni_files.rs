@@ -100,7 +100,7 @@ fn is_ours(binary: &[u8]) -> bool {
 
 /// Writes what the CNI binary reads, where it says something else; tells whether it was written. Pod CIDRs in `open`
 /// are not offered anew. `is_enforced` is whether there are policies; nothing where nobody told, and then the file goes on to
-/// say what it says.
+/// say what it says, and where it is not there it is not made: no pod starts before that is known.
 pub fn write_node_file(
     paths: &Paths,
     state: &NodeState,
@@ -110,7 +110,10 @@ pub fn write_node_file(
 ) -> Result<bool, CniFilesError> {
     let is_enforced = match is_enforced {
         Some(is_enforced) => is_enforced,
-        None => node_file_there(paths)?.is_some_and(|there| there.startup.is_some()),
+        None => match node_file_there(paths)? {
+            Some(there) => there.startup.is_some(),
+            None => return Ok(false),
+        },
     };
     let mut node_file = NodeFile::render(state, mtu, is_enforced);
     if !open.is_empty() {
@@ -194,6 +197,17 @@ pub fn remove_all(paths: &Paths) -> Result<(), CniFilesError> {
     Ok(fs::remove(&paths.node_file())?)
 }
 
+/// Removes what the agent kept on disk, where there is anything. It comes when nobody writes there any more.
+pub fn remove_kept(paths: &Paths) -> Result<(), CniFilesError> {
+    let path = paths.kept();
+    match std::fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(fs::Error::new(fs::Operation::Remove, path, source).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Empties the agent's own folder. The folder itself is where it is mounted, and stays until the next start of the node.
 pub fn remove_state(paths: &Paths) -> io::Result<()> {
     for entry in std::fs::read_dir(&paths.state)? {
@@ -214,6 +228,7 @@ mod tests {
     fn paths(root: &Path) -> Paths {
         let paths = Paths {
             state: root.join("state"),
+            lasting: root.join("lasting"),
             state_on_node: "/run/towpath".into(),
             cni_conf: root.join("net.d"),
             cni_bin: root.join("bin"),
@@ -274,7 +289,7 @@ mod tests {
         };
         let offered = || node_file_there(&paths).unwrap().unwrap().pod_cidrs;
         let [a, b]: [IpNet; 2] = ["10.244.1.0/24", "10.244.2.0/24"].map(|cidr| cidr.parse().unwrap());
-        write_node_file(&paths, &state(r#"["10.244.1.0/24"]"#), 1500, &[], None).unwrap();
+        write_node_file(&paths, &state(r#"["10.244.1.0/24"]"#), 1500, &[], Some(false)).unwrap();
         let both = state(r#"["10.244.1.0/24", "10.244.2.0/24"]"#);
         write_node_file(&paths, &both, 1500, &[a, b], None).unwrap();
         assert_eq!(offered(), [a], "what was offered stays, what is open is not added");
@@ -284,15 +299,15 @@ mod tests {
     }
 
     #[test]
-    fn pods_go_on_to_wait_for_policies_until_somebody_says_that_there_are_none() {
+    fn no_pod_starts_before_it_is_known_whether_there_are_policies() {
         let root = tempfile::tempdir().unwrap();
         let paths = paths(root.path());
         let spec = NodeSpec::plain(Vec::new(), vec!["10.244.1.0/24".parse().unwrap()]);
         let state = NodeState { node: "n3".into(), spec, peers: BTreeMap::new() };
         let said = [None, Some(true), None, Some(false), None].map(|is_enforced| {
             write_node_file(&paths, &state, 1500, &[], is_enforced).unwrap();
-            node_file_there(&paths).unwrap().unwrap().startup.is_some()
+            node_file_there(&paths).unwrap().map(|there| there.startup.is_some())
         });
-        assert_eq!(said, [false, true, true, false, false]);
+        assert_eq!(said, [None, Some(true), Some(true), Some(false), Some(false)]);
     }
 }

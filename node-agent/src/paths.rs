@@ -13,6 +13,8 @@ pub const CONFLIST: &str = "05-towpath.conflist";
 pub struct Paths {
     /// Of the agent and the CNI binary, on tmpfs: gone after a reboot, as the pods are.
     pub state: PathBuf,
+    /// Of the agent, on disk: what a node that starts again needs of what it was told.
+    pub lasting: PathBuf,
     /// The same as the CNI binary sees it: on the node, outside any container.
     pub state_on_node: PathBuf,
     /// Where the runtime looks for CNI configuration files.
@@ -31,24 +33,39 @@ impl Paths {
         self.state.join("node.json")
     }
 
+    /// Whether an agent knew this node since it started: pods may run.
+    pub fn is_node_known(&self) -> bool {
+        self.node_file().exists()
+    }
+
     /// The leases of this node's pods: where one changes, so does this folder.
     pub fn leases(&self) -> PathBuf {
         Store::below(&self.state).records()
     }
 
+    /// The folder of all that outlives a start of the node.
+    pub fn kept(&self) -> PathBuf {
+        self.lasting.join("agent")
+    }
+
     /// The last state that the agent was given: what it starts from.
     pub fn last_state(&self) -> PathBuf {
-        self.state.join("agent").join("state.json")
+        self.kept().join("state.json")
     }
 
     /// What became of that state since it was written.
     pub fn journal(&self) -> PathBuf {
-        self.state.join("agent").join("state-changes.json")
+        self.kept().join("state-changes.json")
     }
 
     /// The policies that the operator told last.
     pub fn policies(&self) -> PathBuf {
         self.state.join("agent").join("policies")
+    }
+
+    /// The same on disk, somewhat later.
+    pub fn lasting_policies(&self) -> PathBuf {
+        self.kept().join("policies")
     }
 
     /// Where CNI binaries ask about pods that start.
@@ -58,7 +75,7 @@ impl Paths {
 
     /// Where replicas of the operator were, and whom to believe.
     pub fn operators(&self) -> PathBuf {
-        self.state.join("agent").join("operators.json")
+        self.kept().join("operators.json")
     }
 
     /// The node's private WireGuard keys.

@@ -11,7 +11,7 @@ use towpath_net::state::NodeName;
 
 use crate::snapshot::{Assignment, Update};
 
-pub use control::ControlSource;
+pub use control::{ControlSource, Remembered};
 pub use file::FileSource;
 pub use folder::FolderSource;
 

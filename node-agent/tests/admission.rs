@@ -24,7 +24,7 @@ use towpath_net::policy::admission::Progress;
 use towpath_net::policy::bundle::{Bundle, Direction, Isolation, PodPolicy, Profile, ProfileId};
 use towpath_net::policy::input::Key;
 use towpath_node_agent::paths::Paths;
-use towpath_node_agent::policy::{Admissions, Gate, Worker};
+use towpath_node_agent::policy::{Admissions, Gate, Remembered, Worker};
 use towpath_node_agent::worker::End;
 
 const STATE: &str = "/run/towpath";
@@ -99,6 +99,7 @@ impl Agent {
     fn start(bundle: Bundle) -> Self {
         let paths = Paths {
             state: STATE.into(),
+            lasting: STATE.into(),
             state_on_node: STATE.into(),
             cni_conf: "/run/net.d".into(),
             cni_bin: "/run/bin".into(),
@@ -113,7 +114,7 @@ impl Agent {
             let directory = KubeDirectory::new(kube::Client::try_from(client).unwrap(), "towpath-system");
             Client::new(config, directory).1
         });
-        let worker = Worker::start(&paths, handle, Some(bundle)).unwrap();
+        let worker = Worker::start(&paths, handle, Some(Remembered { bundle, patience: Duration::ZERO })).unwrap();
         let (count, admissions) = channel(Admissions::default());
         let in_force = worker.in_force.clone();
         let gate = runtime.block_on(async { Gate::open(&paths, in_force, count).unwrap() });

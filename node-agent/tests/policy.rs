@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Weak};
@@ -22,7 +23,7 @@ use towpath_net::policy::bundle::{
 use towpath_net::policy::digest::Digests;
 use towpath_net::policy::input::Key;
 use towpath_node_agent::paths::Paths;
-use towpath_node_agent::policy::{Receipt, Worker, remembered};
+use towpath_node_agent::policy::{Receipt, Remembered, Worker, remembered};
 use towpath_node_agent::worker::End;
 
 const STATE: &str = "/run/towpath";
@@ -109,6 +110,11 @@ fn bundle() -> Bundle {
     }
 }
 
+/// What an earlier agent was told, which is used at once.
+fn told(bundle: Bundle) -> Remembered {
+    Remembered { bundle, patience: Duration::ZERO }
+}
+
 fn addresses(all: &[&str]) -> Members {
     Members::Addresses(all.iter().map(|text| text.parse().unwrap()).collect())
 }
@@ -116,6 +122,7 @@ fn addresses(all: &[&str]) -> Members {
 fn paths() -> Paths {
     Paths {
         state: STATE.into(),
+        lasting: "/run/lasting".into(),
         state_on_node: STATE.into(),
         cni_conf: "/run/net.d".into(),
         cni_bin: "/run/bin".into(),
@@ -147,14 +154,14 @@ struct Agent(Worker);
 type Answers = Receiver<(Result<(), String>, Vec<String>)>;
 
 impl Agent {
-    fn start(remembered: Option<Bundle>) -> Self {
+    fn start(remembered: Option<Remembered>) -> Self {
         let config = Config::new("n1".into(), "/run/token".into(), "/run/operators".into());
         let (_, handle) = Client::new(config, Nowhere);
         Self(Worker::start(&paths(), handle, remembered).unwrap())
     }
 
     /// Starts with what was kept, and waits until that is in the kernel.
-    fn restart(remembered: Option<Bundle>) -> Self {
+    fn restart(remembered: Option<Remembered>) -> Self {
         let agent = Self::start(remembered);
         wait_until("policies are in force", || agent.is_enforced() == Some(true));
         agent
@@ -202,10 +209,10 @@ fn has(listing: &[String], part: &str) -> bool {
 fn an_agent_that_starts_again_writes_nothing_that_is_there_already() {
     isolated("an_agent_that_starts_again_writes_nothing_that_is_there_already", || {
         node();
-        Agent::restart(Some(bundle())).stop();
+        Agent::restart(Some(told(bundle()))).stop();
         let (before, was) = (listed(), generation());
         assert!(has(&before, "10.9.9.9"), "{before:#?}");
-        let agent = Agent::restart(Some(bundle()));
+        let agent = Agent::restart(Some(told(bundle())));
         agent.digests();
         assert_eq!(generation(), was, "the kernel was written to");
         agent.stop();
@@ -226,7 +233,7 @@ fn an_agent_that_starts_again_writes_nothing_that_is_there_already() {
 fn while_nothing_is_enforced_pods_come_and_go_and_nothing_is_written() {
     isolated("while_nothing_is_enforced_pods_come_and_go_and_nothing_is_written", || {
         node();
-        let agent = Agent::start(Some(Bundle { is_enforced: false, ..bundle() }));
+        let agent = Agent::start(Some(told(Bundle { is_enforced: false, ..bundle() })));
         wait_until("it is known that nothing is enforced", || agent.is_enforced() == Some(false));
         let was = generation();
         attach("c");
@@ -245,7 +252,7 @@ fn while_nothing_is_enforced_pods_come_and_go_and_nothing_is_written() {
 fn what_somebody_alters_by_hand_comes_back_at_once() {
     isolated("what_somebody_alters_by_hand_comes_back_at_once", || {
         node();
-        let agent = Agent::restart(Some(bundle()));
+        let agent = Agent::restart(Some(told(bundle())));
         let before = listed();
         let profile = "ingress-v4-0000000000000001";
         for alteration in [
@@ -276,7 +283,7 @@ fn what_was_kept_and_is_damaged_is_not_used() {
         assert_eq!(agent.tell(Delta::between(&Bundle::default(), &bundle())).0, Ok(()));
         wait_until("it is kept", || remembered(&paths()).is_some());
         agent.stop();
-        assert_eq!(remembered(&paths()), Some(bundle()));
+        assert_eq!(remembered(&paths()), Some(told(bundle())));
         let file = paths().policies();
         let whole = fs::read(&file).unwrap();
         let mut flipped = whole.clone();
@@ -299,10 +306,44 @@ fn what_was_kept_and_is_damaged_is_not_used() {
 }
 
 #[test]
+fn what_was_told_before_the_node_started_is_used_where_no_operator_tells_anything_in_time() {
+    isolated("what_was_told_before_the_node_started_is_used_where_no_operator_tells_anything_in_time", || {
+        node();
+        fs::create_dir_all(paths().kept()).unwrap();
+        let agent = Agent::start(None);
+        assert_eq!(agent.tell(Delta::between(&Bundle::default(), &bundle())).0, Ok(()));
+        // The last word of all is on disk when the agent has ended.
+        assert_eq!(agent.tell(coming("10.9.9.8")).0, Ok(()));
+        agent.stop();
+        assert_eq!(fs::read(paths().lasting_policies()).unwrap(), fs::read(paths().policies()).unwrap());
+        assert_eq!(fs::metadata(paths().lasting_policies()).unwrap().mode() & 0o777, 0o600);
+        fs::remove_file(paths().policies()).unwrap();
+        assert_eq!(remembered(&paths()), None, "pods may run: the kernel may have what is newer");
+        sh(&format!("rm {STATE}/node.json; nft flush ruleset"));
+        let mut old = remembered(&paths()).unwrap();
+        assert_eq!(old.bundle.pods, bundle().pods);
+        assert!(old.patience > Duration::ZERO);
+        // An operator that is there is heard.
+        old.patience = Duration::from_hours(1);
+        let agent = Agent::start(Some(old.clone()));
+        assert_eq!((agent.digests(), agent.is_enforced()), (Digests::of(&Bundle::default()), None));
+        let (answer, listing) = agent.tell(Delta::between(&Bundle::default(), &bundle()));
+        assert!(answer.is_ok() && has(&listing, "10.9.9.9") && !has(&listing, "10.9.9.8"), "{answer:?} {listing:#?}");
+        agent.stop();
+        sh("nft flush ruleset");
+        // One that is not is waited for.
+        old.patience = Duration::from_millis(50);
+        let agent = Agent::restart(Some(old));
+        assert!(has(&listed(), "10.9.9.8"), "{:#?}", listed());
+        agent.stop();
+    });
+}
+
+#[test]
 fn an_update_is_answered_when_it_is_in_the_kernel_and_nobody_has_to_do_anything_for_it() {
     isolated("an_update_is_answered_when_it_is_in_the_kernel_and_nobody_has_to_do_anything_for_it", || {
         node();
-        let agent = Agent::restart(Some(bundle()));
+        let agent = Agent::restart(Some(told(bundle())));
         let (answer, listing) = agent.tell(coming("10.9.9.8"));
         assert!(answer.is_ok() && has(&listing, "10.9.9.8"), "{answer:?} {listing:#?}");
         let (weak, answers) = agent.put(coming("10.9.9.7"));

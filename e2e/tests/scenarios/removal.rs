@@ -16,7 +16,7 @@ fn node(cluster: &Cluster, name: &str) -> String {
         "nft list tables",
         "nft list table inet foreign",
         "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.all.forwarding net.ipv4.conf.eth0.forwarding net.ipv6.conf.eth0.forwarding",
-        "find /etc/cni /opt/cni /run/towpath",
+        "find /etc/cni /opt/cni /run/towpath /var/lib/towpath",
     ];
     // `find` fails where a folder was never made: what it prints is what counts.
     let run =
@@ -31,7 +31,7 @@ pub fn all(cluster: &Cluster) -> Vec<String> {
 
 /// Folders that the kubelet makes for the agent's mounts stay, empty; everything else is as before.
 fn comparable(state: &str) -> Vec<String> {
-    let mounts = ["/run/towpath", "/etc/cni", "/etc/cni/net.d", "/opt/cni", "/opt/cni/bin"];
+    let mounts = ["/run/towpath", "/var/lib/towpath", "/etc/cni", "/etc/cni/net.d", "/opt/cni", "/opt/cni/bin"];
     state.lines().filter(|line| !mounts.contains(&line.trim())).map(str::to_owned).collect()
 }
 

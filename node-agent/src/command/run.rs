@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::{Receiver, channel};
-use tracing::info;
+use tracing::{info, warn};
 
 use ending::Removal;
 
@@ -18,7 +18,7 @@ use crate::snapshot::Update;
 use crate::status::StatusWriter;
 use crate::strangers::Search;
 use crate::worker::{End, Inbox, Worker};
-use crate::{health, source};
+use crate::{cni_files, health, source};
 
 /// Runs until a signal says to end, or something fails for good.
 pub async fn run(args: Run) -> Result<(), CommandError> {
@@ -29,6 +29,8 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     if let Some(policies) = &policies {
         tokio::spawn(Gate::open(&paths, policies.in_force.clone(), count)?.serve());
         tokio::spawn(tell_enforced(policies.in_force.clone(), worker.inbox.clone()));
+    } else {
+        worker.inbox.put(Update::Enforced(false));
     }
     let (found, strangers) = channel(None);
     if let (Some(client), Some(node)) = (client.clone(), args.place.node()) {
@@ -51,18 +53,26 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
         ended = &mut followed => flatten(ended.map(|r| r.map_err(CommandError::from))),
         () = closed(&mut counts) => Ok(()),
     };
-    if outcome.is_ok() && !worker.is_finished() {
+    let how = if outcome.is_ok() && !worker.is_finished() {
         let leaves = match &mut removal {
             Some(removal) => removal.is_under_way().await,
             None => false,
         };
         info!(leaves, "ending");
-        end(&worker.inbox, policies.as_ref(), if leaves { End::Leave } else { End::Stop });
+        if leaves { End::Leave } else { End::Stop }
     } else {
-        end(&worker.inbox, policies.as_ref(), End::Stop);
-    }
+        End::Stop
+    };
+    end(&worker.inbox, policies.as_ref(), how);
     let of_policies = policies.map_or(Ok(()), PolicyWorker::join);
-    outcome.and(worker.join().map_err(CommandError::from)).and(of_policies.map_err(CommandError::from))
+    let of_worker = worker.join();
+    // Here nobody writes any more.
+    if how == End::Leave
+        && let Err(error) = cni_files::remove_kept(&paths)
+    {
+        warn!(%error, "what the agent kept stays");
+    }
+    outcome.and(of_worker.map_err(CommandError::from)).and(of_policies.map_err(CommandError::from))
 }
 
 /// Tells the worker when policies begin or cease to be enforced: it tells CNI binaries.

@@ -2,14 +2,15 @@
 
 use kube::Client;
 use towpath_control::client::{Client as Stream, Config, KubeDirectory};
+use tracing::warn;
 
 use super::{CommandError, client};
 use crate::args::{Place, Run};
-use crate::memory::Journal;
+use crate::memory::{Journal, make_folder};
 use crate::paths::Paths;
 use crate::policy::{self, Worker as PolicyWorker};
 use crate::snapshot::Assignment;
-use crate::source::{ControlSource, Source};
+use crate::source::{ControlSource, Remembered, Source};
 
 /// The state as it is now: that of the file, or the node's own part now and what was told last of all else.
 pub async fn state(place: &Place, paths: &Paths) -> Result<Assignment, CommandError> {
@@ -44,12 +45,15 @@ pub async fn follow(args: &Run, paths: &Paths) -> Result<Followed, CommandError>
     let namespace = args.pod.pod_namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
     let config = Config::new(node.clone(), args.control_token.clone(), paths.operators());
     let (stream, handle) = Stream::new(config, KubeDirectory::new(client.clone(), &namespace));
+    if let Err(error) = make_folder(&paths.kept()) {
+        warn!(%error, "nothing will be kept for the next start");
+    }
     let policies = PolicyWorker::start(paths, handle.clone(), policy::remembered(paths))?;
     let last = Journal::default().read(paths).ok().flatten();
     if let Some(last) = &last {
         policies.inbox.established(last.state.spec.policy.established);
     }
-    let remembered = last.map(|last| last.state.peers);
+    let remembered = last.map(|last| Remembered { peers: last.state.peers, is_all_known: paths.is_node_known() });
     let source = ControlSource::new(client.clone(), node, (stream, handle), policies.inbox.clone(), remembered);
     Ok(Followed { source: Source::Control(Box::new(source)), client: Some(client), policies: Some(policies) })
 }

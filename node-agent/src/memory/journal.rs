@@ -140,6 +140,7 @@ mod tests {
         let here = root.to_owned();
         Paths {
             state: here.clone(),
+            lasting: here.clone(),
             state_on_node: here.clone(),
             cni_conf: here.clone(),
             cni_bin: here.clone(),

@@ -14,10 +14,12 @@ mod cut;
 mod gate;
 mod in_force;
 mod inbox;
+mod lasting;
 mod policies;
 mod receipt;
 mod watch;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ use towpath_kernel::policy::PolicyTable;
 use towpath_net::policy::bundle::Bundle;
 
 use crate::paths::Paths;
+use crate::worker::End;
 
 pub use gate::{Admissions, Gate, GateError};
 pub use in_force::{InForce, Standing};
@@ -37,13 +40,17 @@ pub use inbox::{Inbox, News};
 pub use receipt::Receipt;
 
 use cut::Cutter;
-use policies::Policies;
+use lasting::Lasting;
+use policies::{Policies, Recall};
 use watch::Watch;
 
 /// How often everything is compared with the kernel although nothing was heard of: an event can be lost.
 const COMPARE: Duration = Duration::from_mins(5);
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the operator is waited for after a start of the node, before what it told earlier is used: no pod runs yet, and
+/// much may have changed since.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why policies cannot be kept in force.
 #[derive(Debug, Error)]
@@ -78,14 +85,15 @@ pub struct Worker {
 
 impl Worker {
     /// Starts in this network namespace, with what an earlier one was told last.
-    pub fn start(paths: &Paths, handle: Handle, remembered: Option<Bundle>) -> Result<Self, PolicyError> {
+    pub fn start(paths: &Paths, handle: Handle, remembered: Option<Remembered>) -> Result<Self, PolicyError> {
         let inbox = Inbox::new().map_err(|source| PolicyError::Wait { what: "news", source })?;
         let table = PolicyTable::open()?;
         let watch = Watch::new(table.port()?, paths)?;
         let (tell, in_force) = channel(Arc::default());
         let cutter =
             Cutter::start(inbox.clone()).map_err(|source| PolicyError::Wait { what: "connections", source })?;
-        let policies = Policies::new(table, cutter, handle, paths, remembered);
+        let lasting = Lasting::start(paths).map_err(|source| PolicyError::Wait { what: "a disk", source })?;
+        let policies = Policies::new(table, cutter, (handle, lasting), paths, remembered);
         let mut work = Loop { watch, inbox: inbox.clone(), policies, tell };
         let thread = thread::Builder::new()
             .name("policy".to_owned())
@@ -100,9 +108,26 @@ impl Worker {
     }
 }
 
-/// What the operator told last, where it is known.
-pub fn remembered(paths: &Paths) -> Option<Bundle> {
-    snapshot::load(&paths.policies()).map(|snapshot| snapshot.state.policy)
+/// What an operator told an earlier agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The policies.
+    pub bundle: Bundle,
+    /// How long an operator is waited for before they are used.
+    pub patience: Duration,
+}
+
+/// What the operator told last, where it is known. What was told before the node started is older than what the kernel may
+/// have since, and used only where that is nothing.
+pub fn remembered(paths: &Paths) -> Option<Remembered> {
+    let load = |file: &Path, patience| {
+        snapshot::load(file).map(|snapshot| Remembered { bundle: snapshot.state.policy, patience })
+    };
+    let of_this_start = load(&paths.policies(), Duration::ZERO);
+    of_this_start.or_else(|| {
+        let is_fresh = !paths.is_node_known() && paths.policies() != paths.lasting_policies();
+        is_fresh.then(|| load(&paths.lasting_policies(), PATIENCE)).flatten()
+    })
 }
 
 struct Loop {
@@ -118,12 +143,17 @@ impl Loop {
         loop {
             let News { deltas, asked, known, established, end } = self.inbox.take();
             if let Some(end) = end {
-                if end == crate::worker::End::Leave {
-                    self.policies.leave();
+                match end {
+                    End::Leave => self.policies.leave(),
+                    End::Stop => self.policies.keep_now(),
                 }
                 return Ok(());
             }
             self.policies.want(established);
+            let recalled = self.policies.recall();
+            if recalled == Recall::Now {
+                due = Instant::now();
+            }
             if due <= Instant::now() {
                 self.policies.compare();
                 due = Instant::now() + COMPARE;
@@ -138,7 +168,7 @@ impl Loop {
                 _ = asked.send(self.policies.digests());
             }
             self.tell();
-            let more = [self.policies.keep(), self.policies.cut()];
+            let more = [self.policies.keep(), self.policies.cut(), recalled.at()];
             let until = more.into_iter().flatten().fold(due, Instant::min);
             let woken = self.watch.wait(&self.inbox, until)?;
             if woken.is_altered {

@@ -25,7 +25,8 @@ use towpath_net::policy::settings::Established;
 use tracing::{info, warn};
 
 use super::cut::Cutter;
-use super::{InForce, Receipt, Standing};
+use super::lasting::Lasting;
+use super::{InForce, Receipt, Remembered, Standing};
 use crate::paths::Paths;
 
 /// The policies of the node.
@@ -35,10 +36,13 @@ pub struct Policies {
     handle: Handle,
     store: Store,
     file: PathBuf,
+    lasting: Lasting,
     pace: snapshot::Pace,
     bundle: Bundle,
     /// Whether an operator ever told anything: before that nothing is known, and nothing is done.
     is_told: bool,
+    /// What an operator told an earlier agent, and when it is used unless one tells something by then.
+    remembered: Option<(Bundle, Instant)>,
     leases: BTreeMap<String, Leased>,
     known: BTreeSet<String>,
     in_force: Arc<InForce>,
@@ -48,8 +52,15 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// The policies that the operator told last, where it is known.
-    pub fn new(table: PolicyTable, cutter: Cutter, handle: Handle, paths: &Paths, remembered: Option<Bundle>) -> Self {
+    /// Nothing was told yet; [`Self::recall`] takes what was told earlier.
+    pub fn new(
+        table: PolicyTable,
+        cutter: Cutter,
+        (handle, lasting): (Handle, Lasting),
+        paths: &Paths,
+        remembered: Option<Remembered>,
+    ) -> Self {
+        let now = Instant::now();
         let mut policies = Self {
             table,
             cutter,
@@ -57,9 +68,11 @@ impl Policies {
             known: BTreeSet::new(),
             store: Store::below(&paths.state),
             file: paths.policies(),
+            lasting,
             pace: snapshot::Pace::default(),
-            is_told: remembered.is_some(),
-            bundle: remembered.unwrap_or_default(),
+            is_told: false,
+            bundle: Bundle::default(),
+            remembered: remembered.map(|Remembered { bundle, patience }| (bundle, now + patience)),
             leases: BTreeMap::new(),
             in_force: Arc::default(),
             owed: Vec::new(),
@@ -86,6 +99,20 @@ impl Policies {
     /// What the node has.
     pub fn digests(&self) -> Digests {
         Digests::of(&self.bundle)
+    }
+
+    /// Goes on from what was told earlier, when it is time.
+    pub fn recall(&mut self) -> Recall {
+        let Some((bundle, at)) = self.remembered.take_if(|_| !self.is_told) else {
+            self.remembered = None;
+            return Recall::Never;
+        };
+        if at > Instant::now() {
+            self.remembered = Some((bundle, at));
+            return Recall::At(at);
+        }
+        (self.bundle, self.is_told) = (bundle, true);
+        Recall::Now
     }
 
     /// Makes the kernel as it should be, whatever it has. What is right is not written.
@@ -302,13 +329,25 @@ impl Policies {
         if !left.is_zero() {
             return Some(now + left);
         }
-        let state = State { peers: BTreeMap::new(), policy: std::mem::take(&mut self.bundle) };
-        if let Err(error) = snapshot::save(&self.file, &[], &state) {
-            warn!(%error, "cannot keep the policies for the next start");
-        }
-        self.bundle = state.policy;
+        self.save();
         self.pace.written(now);
         None
+    }
+
+    /// Keeps what was told, as the last thing that is done.
+    pub fn keep_now(&mut self) {
+        if self.pace.due(Instant::now()).is_some() {
+            self.save();
+        }
+    }
+
+    fn save(&mut self) {
+        let state = State { peers: BTreeMap::new(), policy: std::mem::take(&mut self.bundle) };
+        match snapshot::save(&self.file, &[], &state) {
+            Ok(()) => self.lasting.owe(),
+            Err(error) => warn!(%error, "cannot keep the policies for the next start"),
+        }
+        self.bundle = state.policy;
     }
 
     /// The addresses of pods, whether their interfaces are complete or not: a pod is judged before it can send.
@@ -334,6 +373,27 @@ impl Policies {
             pod.addresses.extend(lease.addresses.iter().map(|leased| leased.address.addr()));
         }
         leases
+    }
+}
+
+/// Whether it goes on from what was told earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// From now on.
+    Now,
+    /// From a moment on, unless an operator tells something by then.
+    At(Instant),
+    /// No more.
+    Never,
+}
+
+impl Recall {
+    /// When it is to be asked for again.
+    pub const fn at(self) -> Option<Instant> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Now | Self::Never => None,
+        }
     }
 }
 

@@ -53,6 +53,7 @@ fn a_second_file_with_our_networks_name_is_found_and_a_wrapper_is_not() {
 fn paths(root: &Path, files: &[(&str, &str)]) -> Paths {
     let paths = Paths {
         state: root.join("state"),
+        lasting: root.join("lasting"),
         state_on_node: root.join("state"),
         cni_conf: root.join("net.d"),
         cni_bin: root.join("bin"),

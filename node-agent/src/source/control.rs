@@ -34,6 +34,17 @@ pub struct ControlSource {
     news: UnboundedReceiver<News>,
     /// What is known of other nodes, until the worker was told of it.
     gathered: Option<BTreeMap<NodeName, Peer>>,
+    /// Whether all other nodes were told of, to whichever agent.
+    is_told: bool,
+}
+
+/// What an earlier agent was told.
+#[derive(Debug)]
+pub struct Remembered {
+    /// Other nodes.
+    pub peers: BTreeMap<NodeName, Peer>,
+    /// Whether the worker goes on from there, with the node's own part. It does not where the node started since.
+    pub is_all_known: bool,
 }
 
 /// Hears what the operator tells.
@@ -45,19 +56,24 @@ struct Listener {
 }
 
 impl ControlSource {
-    /// Follows the operator; `remembered` is what the worker knows of other nodes already, where it knows anything.
+    /// Follows the operator.
     pub fn new(
         client: Client,
         node: NodeName,
         (stream, handle): (towpath_control::client::Client<KubeDirectory>, Handle),
         policies: PolicyInbox,
-        remembered: Option<BTreeMap<NodeName, Peer>>,
+        remembered: Option<Remembered>,
     ) -> Self {
         let (tell, news) = unbounded_channel();
-        let gathered = if remembered.is_some() { None } else { Some(BTreeMap::new()) };
-        let peers = State { peers: remembered.unwrap_or_default(), ..State::default() };
+        let is_told = remembered.is_some();
+        let (peers, gathered) = match remembered {
+            Some(Remembered { peers, is_all_known: true }) => (peers, None),
+            Some(Remembered { peers, is_all_known: false }) => (peers.clone(), Some(peers)),
+            None => (BTreeMap::new(), Some(BTreeMap::new())),
+        };
+        let peers = State { peers, ..State::default() };
         let follower = Listener { handle, peers: Mutex::new(peers), policies, news: tell };
-        Self { client, node, stream, follower, news, gathered }
+        Self { client, node, stream, follower, news, gathered, is_told }
     }
 
     /// The node's own part as it is now.
@@ -68,16 +84,16 @@ impl ControlSource {
     }
 
     /// Hands what it is told to `each`, for ever. Nothing is handed on before both the node's own part and all other nodes
-    /// are known once: what runs, runs on.
+    /// are known once: what runs, runs on. Of other nodes what an earlier agent was told will do.
     pub async fn follow(self, mut each: impl FnMut(Update) + Send) {
-        let Self { client, node, stream, follower, mut news, mut gathered } = self;
+        let Self { client, node, stream, follower, mut news, mut gathered, mut is_told } = self;
         let api: Api<NodeNetwork> = Api::all(client);
         let config = WatchConfig::default().fields(&format!("metadata.name={node}")).timeout(WATCH_SECONDS);
         let events = watcher(api, config).backoff(DefaultBackoff::default());
         futures::pin_mut!(events);
         let policies = follower.policies.clone();
         tokio::spawn(stream.follow(follower));
-        let (mut last, mut owed, mut is_told) = (None, Vec::new(), false);
+        let (mut last, mut owed) = (None, Vec::new());
         loop {
             tokio::select! {
                 event = events.try_next() => match event {

@@ -78,11 +78,12 @@ struct Look {
 
 impl Turns {
     /// No turn was done yet. The last state is good until a source says otherwise: the node heals before any API server
-    /// answers.
+    /// answers. Where the node started since, there is nothing to heal, and its ranges may be another's now: it waits for a
+    /// source.
     pub fn remembering(kernel: HostKernel, paths: Paths) -> Result<Self, MemoryError> {
         let mut journal = Journal::default();
         let assignment = match journal.read(&paths) {
-            Ok(assignment) => assignment,
+            Ok(assignment) => assignment.filter(|_| paths.is_node_known()),
             Err(error @ MemoryError::Damaged { .. }) => {
                 warn!(%error, "the last state is lost");
                 None

@@ -35,6 +35,7 @@ fn a_node_that_is_left_has_no_device_nexthop_or_bridge_of_ours() {
         let before = (everything(), devices());
         let paths = Paths {
             state: node.path("towpath-state").into(),
+            lasting: node.path("towpath-state").into(),
             state_on_node: node.path("towpath-state").into(),
             cni_conf: node.path("net.d").into(),
             cni_bin: node.path("bin").into(),
@@ -43,6 +44,7 @@ fn a_node_that_is_left_has_no_device_nexthop_or_bridge_of_ours() {
         };
         let worker = Worker::start(paths).unwrap();
         worker.inbox.put(Update::State(Box::new(assignment())));
+        worker.inbox.put(Update::Enforced(false));
         wait_for("all of it", SOON, || worker.snapshots.borrow().programmed);
         assert!(devices().contains("towvxlan4") && devices().contains("towbr0"), "{}", devices());
         worker.inbox.end(End::Leave);

@@ -34,6 +34,10 @@ impl Turns {
         });
         let open = open.collect::<Vec<_>>();
         cni_files::write_node_file(&self.paths, &assignment.state, mtu, &open, self.is_enforced)?;
+        if !self.paths.is_node_known() {
+            // It waits until somebody says whether there are policies.
+            return Ok(());
+        }
         if !report.failed.is_empty() {
             return Ok(());
         }
