@@ -1,11 +1,12 @@
 //! Where replicas of the operator are, and whom to believe.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::Client;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use tokio::time::timeout;
@@ -69,10 +70,7 @@ impl KubeDirectory {
         // Out of the API server's cache: all agents may ask at once.
         let params = ListParams::default().match_any().labels(&label());
         let slices = self.slices.list(&params).await.map_err(|error| failed(SLICES, &error))?;
-        let mut all: Vec<SocketAddr> = slices.items.iter().flat_map(addresses).collect();
-        all.sort_unstable();
-        all.dedup();
-        Ok((all, slices.metadata.resource_version.unwrap_or_default()))
+        Ok((addresses(&slices.items), slices.metadata.resource_version.unwrap_or_default()))
     }
 
     /// Waits until any slice is different, or enough time passes.
@@ -124,15 +122,34 @@ fn failed(object: &'static str, error: &kube::Error) -> DirectoryError {
     DirectoryError::Api { object, reason: error.to_string() }
 }
 
-/// Of those that are ready, or of which nobody knows (`EndpointConditions.ready`).
-fn addresses(slice: &EndpointSlice) -> Vec<SocketAddr> {
+/// One address of each replica: there is one stream to each, and its word counts once. A slice has addresses of one family, so
+/// that a replica of a Service of both families is in two; the lower address is taken, which is IPv4.
+fn addresses(slices: &[EndpointSlice]) -> Vec<SocketAddr> {
+    let mut replicas: BTreeMap<String, SocketAddr> = BTreeMap::new();
+    for (endpoint, address) in slices.iter().flat_map(endpoints) {
+        let known = replicas.entry(identity(endpoint, address)).or_insert(address);
+        *known = address.min(*known);
+    }
+    let unique: BTreeSet<SocketAddr> = replicas.into_values().collect();
+    unique.into_iter().collect()
+}
+
+/// What a replica has once: its pod, else its node, else its address.
+fn identity(endpoint: &Endpoint, address: SocketAddr) -> String {
+    let pod = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_ref().or(target.name.as_ref()));
+    pod.or(endpoint.node_name.as_ref()).cloned().unwrap_or_else(|| address.to_string())
+}
+
+/// Those that are ready, or of which nobody knows (`EndpointConditions.ready`).
+fn endpoints(slice: &EndpointSlice) -> Vec<(&Endpoint, SocketAddr)> {
     let mut ports = slice.ports.iter().flatten().filter(|port| port.name.as_deref() == Some(PORT));
     let Some(port) = ports.find_map(|port| u16::try_from(port.port?).ok()) else { return Vec::new() };
     let is_ready = |ready: Option<bool>| ready != Some(false);
     let endpoints = slice.endpoints.iter();
     let ready = endpoints.filter(|endpoint| is_ready(endpoint.conditions.as_ref().and_then(|is| is.ready)));
-    let addresses = ready.flat_map(|endpoint| &endpoint.addresses);
-    addresses.filter_map(|address| Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, port))).collect()
+    let addresses = ready.flat_map(|endpoint| endpoint.addresses.iter().map(move |address| (endpoint, address)));
+    let known = |(endpoint, address): (_, &String)| Some((endpoint, SocketAddr::new(address.parse().ok()?, port)));
+    addresses.filter_map(known).collect()
 }
 
 #[cfg(test)]
@@ -154,7 +171,26 @@ mod tests {
             ],
         }));
         let expected = ["192.168.0.1:7443", "192.168.0.3:7443"].map(|address| address.parse().unwrap());
-        assert_eq!(addresses(&slice.unwrap()), expected);
+        assert_eq!(addresses(&[slice.unwrap()]), expected);
+    }
+
+    #[test]
+    fn a_replica_with_addresses_of_both_families_is_one() {
+        let slice = |family: &str, addresses: [&str; 3]| {
+            let [by_pod, by_node, by_itself] = addresses;
+            serde_json::from_value(json!({
+                "metadata": {}, "addressType": family, "ports": [{"name": "control", "port": 7443}],
+                "endpoints": [
+                    {"addresses": [by_pod], "nodeName": "n1", "targetRef": {"kind": "Pod", "name": "a", "uid": "u"}},
+                    {"addresses": [by_node], "nodeName": "n2"},
+                    {"addresses": [by_itself]},
+                ],
+            }))
+        };
+        let v6 = slice("IPv6", ["fd00::1", "fd00::2", "fd00::3"]).unwrap();
+        let v4 = slice("IPv4", ["192.168.0.1", "192.168.0.2", "192.168.0.3"]).unwrap();
+        let expected = ["192.168.0.1:7443", "192.168.0.2:7443", "192.168.0.3:7443", "[fd00::3]:7443"];
+        assert_eq!(addresses(&[v6, v4]), expected.map(|address| address.parse().unwrap()));
     }
 
     #[test]
@@ -163,6 +199,6 @@ mod tests {
             "metadata": {}, "addressType": "IPv6", "ports": null,
             "endpoints": [{"addresses": ["fd00::1"]}],
         });
-        assert_eq!(addresses(&serde_json::from_value(slice).unwrap()), []);
+        assert_eq!(addresses(&[serde_json::from_value(slice).unwrap()]), []);
     }
 }
