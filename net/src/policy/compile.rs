@@ -136,6 +136,11 @@ impl Compiler {
         self.set_pod_addresses(pod, uid, node, addresses)
     }
 
+    /// The addresses of the pod of this name, `metadata.uid` and node, as far as they are known.
+    pub fn addresses(&self, pod: &Key, uid: &str, node: &NodeName) -> &[IpAddr] {
+        self.find_pod_of(pod, uid, node).map_or(&[], |id| &*self.pods.all[id].addresses)
+    }
+
     /// What became different for subscribed nodes since the last call (or since they were subscribed), by name. Nodes for
     /// which nothing did are not among them; one for which something did before another was subscribed may be there
     /// several times, in the order in which to apply. Call it behind every round of changes, subscribed nodes or not: it

@@ -16,8 +16,22 @@ pub struct Claim {
     pub pod: Key,
     /// The pod's addresses; none where it has none any more.
     pub addresses: Vec<IpAddr>,
+    /// Those that its status may go on to name for a while, of before.
+    pub past: Vec<IpAddr>,
     /// Whether there is such a pod on that node.
     pub is_bound: bool,
+}
+
+impl Claim {
+    /// Whether the pod was given addresses behind this word, by what its status names.
+    fn is_older_than(&mut self, status: &[IpAddr]) -> bool {
+        let is_same = status.iter().all(|address| self.addresses.contains(address));
+        if is_same && status.is_empty() == self.addresses.is_empty() {
+            // What is of before is not named again.
+            self.past.clear();
+        }
+        !status.iter().all(|address| self.addresses.contains(address) || self.past.contains(address))
+    }
 }
 
 /// The last word of each agent on each of its pods. One agent's word takes nothing from another's.
@@ -30,11 +44,16 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Takes a word on a pod, which is not bound before [`Self::bind`] says so.
-    pub fn put(&mut self, node: &NodeName, attached: Attached) {
+    /// Takes a word on a pod, which is not bound before [`Self::bind`] says so. `known` are the addresses that it had so far.
+    pub fn put(&mut self, node: &NodeName, attached: Attached, known: &[IpAddr]) {
         let Attached { uid, key, addresses, is_waiting: _ } = attached;
-        let claim = Claim { pod: key, addresses, is_bound: false };
-        self.by_node.entry(node.clone()).or_default().insert(uid, claim);
+        let claims = self.by_node.entry(node.clone()).or_default();
+        let before = claims.remove(&uid).map(|claim| [claim.past, claim.addresses].concat());
+        let mut past: Vec<IpAddr> = before.unwrap_or_default().into_iter().chain(known.iter().copied()).collect();
+        past.retain(|address| !addresses.contains(address));
+        past.sort_unstable();
+        past.dedup();
+        claims.insert(uid, Claim { pod: key, addresses, past, is_bound: false });
     }
 
     /// The word of a node's agent on a pod.
@@ -46,7 +65,7 @@ impl Claims {
     /// the status of the pod goes on to name them.
     pub fn withdraw(&mut self, (node, uid): &PodOf) -> bool {
         let claim = self.by_node.get_mut(node).and_then(|claims| claims.get_mut(uid));
-        claim.map(|claim| claim.addresses.clear()).is_some()
+        claim.map(|claim| claim.past.append(&mut claim.addresses)).is_some()
     }
 
     /// Whether there is such a pod on that node, as far as is known now. A word without addresses on a pod that there is
@@ -89,7 +108,8 @@ impl Claims {
         }
     }
 
-    /// Gives a pod the addresses that its node's agent says it has.
+    /// Gives a pod the addresses that its node's agent says it has. Where its status names one that neither the agent nor the
+    /// status named before, that is later than the agent's last word: the agent is away, and the pod was given another.
     pub fn overlay(&mut self, pod: &mut Pod, is_allowed: impl Fn(&NodeName, &[IpAddr]) -> bool) {
         if self.bound.get(&pod.key).is_some_and(|bound| bound.1 != pod.uid || Some(&bound.0) != pod.node.as_ref()) {
             // A pod of the same name came in its place.
@@ -97,7 +117,12 @@ impl Claims {
         }
         let Some(node) = &pod.node else { return };
         let of = (node.clone(), pod.uid.clone());
-        let Some(claim) = self.get(&of).filter(|claim| claim.pod == pod.key) else { return };
+        let claims = self.by_node.get_mut(node).and_then(|claims| claims.get_mut(&pod.uid));
+        let Some(claim) = claims.filter(|claim| claim.pod == pod.key) else { return };
+        if claim.is_older_than(&pod.addresses) {
+            self.bound.remove(&pod.key);
+            return self.remove(&of);
+        }
         let is_bound = is_allowed(node, &claim.addresses);
         if is_bound {
             pod.addresses.clone_from(&claim.addresses);
@@ -125,9 +150,9 @@ mod tests {
     #[test]
     fn one_agents_word_takes_nothing_from_anothers() {
         let mut claims = Claims::default();
-        claims.put(&"n1".into(), attached("u", 1));
+        claims.put(&"n1".into(), attached("u", 1), &[]);
         claims.bind(&of("n1", "u"), true);
-        claims.put(&"n2".into(), attached("u", 2));
+        claims.put(&"n2".into(), attached("u", 2), &[]);
         claims.bind(&of("n2", "u"), false);
         assert!(claims.get(&of("n1", "u")).is_some_and(|claim| claim.is_bound));
         claims.gone(&key());
@@ -138,9 +163,9 @@ mod tests {
     #[test]
     fn a_word_on_the_next_pod_of_a_name_outlives_the_one_before() {
         let mut claims = Claims::default();
-        claims.put(&"n1".into(), attached("old", 1));
+        claims.put(&"n1".into(), attached("old", 1), &[]);
         claims.bind(&of("n1", "old"), true);
-        claims.put(&"n1".into(), attached("new", 1));
+        claims.put(&"n1".into(), attached("new", 1), &[]);
         claims.bind(&of("n1", "new"), false);
         claims.gone(&key());
         assert_eq!(claims.of_node(&"n1".into()), [of("n1", "new")]);
@@ -149,7 +174,7 @@ mod tests {
     #[test]
     fn a_word_that_is_withdrawn_stays_while_there_is_such_a_pod() {
         let mut claims = Claims::default();
-        claims.put(&"n1".into(), attached("u", 1));
+        claims.put(&"n1".into(), attached("u", 1), &[]);
         claims.bind(&of("n1", "u"), true);
         assert!(claims.withdraw(&of("n1", "u")) && !claims.withdraw(&of("n1", "other")));
         claims.bind(&of("n1", "u"), true);

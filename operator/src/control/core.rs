@@ -284,7 +284,8 @@ impl Core {
         } else {
             self.waits.end(&pod);
         }
-        self.claims.put(node, attached);
+        let known = self.compiler.addresses(&attached.key, &attached.uid, node);
+        self.claims.put(node, attached, known);
         self.bind(&pod);
     }
 

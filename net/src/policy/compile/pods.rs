@@ -90,6 +90,12 @@ impl Compiler {
         self.spaces.all[namespace].pods.get(key.name.as_str()).copied()
     }
 
+    /// The same, where it is of this `metadata.uid` and on this node.
+    pub(super) fn find_pod_of(&self, key: &Key, uid: &str, node: &NodeName) -> Option<PodId> {
+        let is_it = |pod: &Pod| *pod.uid == *uid && pod.node.is_some_and(|is| self.nodes.all[is].name == *node);
+        self.find_pod(key).filter(|id| is_it(&self.pods.all[*id]))
+    }
+
     /// Takes in what a pod is.
     pub(super) fn set_pod(&mut self, pod: input::Pod) {
         if pod.is_host_network || pod.is_ended {
@@ -131,12 +137,8 @@ impl Compiler {
     /// Takes in which addresses a pod has, without anything else of it. Nothing happens where it is not this pod, or on
     /// another node; tells whether it is.
     pub(super) fn set_pod_addresses(&mut self, key: &Key, uid: &str, node: &NodeName, addresses: &[IpAddr]) -> bool {
-        let Some(id) = self.find_pod(key) else { return false };
-        let before = &self.pods.all[id];
-        if *before.uid != *uid || before.node.is_none_or(|is| self.nodes.all[is].name != *node) {
-            return false;
-        }
-        let now = Pod { addresses: addresses.into(), ..before.clone() };
+        let Some(id) = self.find_pod_of(key, uid, node) else { return false };
+        let now = Pod { addresses: addresses.into(), ..self.pods.all[id].clone() };
         self.change_pod(id, now);
         true
     }

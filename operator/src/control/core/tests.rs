@@ -173,6 +173,57 @@ fn a_pod_that_is_detached_has_no_addresses_whatever_its_status_says() {
     assert_eq!(members(&mut core, "n2"), addresses(&[]), "the agent that came anew does not name it");
 }
 
+/// The object of a pod, with a status that names this address.
+fn named(name: &str, uid: &str, node: &str, address: [u8; 4]) -> Change {
+    match pod(name, uid, node) {
+        Change::Pod(pod) => Change::Pod(Pod { addresses: vec![address.into()], ..pod }),
+        other => other,
+    }
+}
+
+#[test]
+fn a_status_that_names_what_the_agent_never_named_is_later_than_its_word() {
+    let mut core = core();
+    let is = |core: &mut Core, last: &[u8]| {
+        let expected: BTreeSet<IpAddr> = last.iter().map(|last| IpAddr::from([10, 0, 1, *last])).collect();
+        assert_eq!(members(core, "n2"), expected);
+    };
+    core.change(named("a", "uid-a", "n1", [10, 0, 1, 7]));
+    is(&mut core, &[7]);
+    // Its sandbox was made anew; the status follows later.
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    core.change(named("a", "uid-a", "n1", [10, 0, 1, 7]));
+    is(&mut core, &[1]);
+    core.change(named("a", "uid-a", "n1", [10, 0, 1, 1]));
+    is(&mut core, &[1]);
+    // And again, while the agent is away.
+    core.change(named("a", "uid-a", "n1", [10, 0, 1, 7]));
+    is(&mut core, &[7]);
+    core.change(named("a", "uid-a", "n1", [10, 0, 1, 8]));
+    is(&mut core, &[8]);
+    // The agent comes back, and the node's pods are others after it has gone again.
+    core.attachments(
+        &"n1".into(),
+        vec![Attached { addresses: vec![[10, 0, 1, 8].into()], ..attached("a", "uid-a", 1, false) }],
+    );
+    is(&mut core, &[8]);
+    core.change(named("a", "uid-a", "n1", [10, 0, 1, 9]));
+    is(&mut core, &[9]);
+    core.change(named("a", "uid-next", "n1", [10, 0, 1, 10]));
+    is(&mut core, &[10]);
+}
+
+#[test]
+fn a_pod_that_was_detached_has_the_addresses_that_its_status_names_newly() {
+    let mut core = core();
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    core.detached(&"n1".into(), "uid-a");
+    core.change(named("a", "uid-a", "n1", [10, 0, 1, 1]));
+    assert_eq!(members(&mut core, "n2"), addresses(&[]));
+    core.change(named("a", "uid-a", "n1", [10, 0, 1, 2]));
+    assert_eq!(members(&mut core, "n2"), BTreeSet::from([[10, 0, 1, 2].into()]));
+}
+
 #[test]
 fn a_pod_waits_for_every_agent_that_must_know_it() {
     let mut core = core();
@@ -274,7 +325,7 @@ fn a_policy_is_pending_until_every_agent_with_pods_of_it_has_it() {
     core.change(isolation("r", "a"));
     core.tell();
     let standing = core.standing();
-    let named: Vec<_> = standing.policies.iter().map(|it| (it.id.to_string(), it.nodes, it.lacking)).collect();
+    let named: Vec<_> = standing.first.iter().map(|it| (it.id.to_string(), it.nodes, it.lacking)).collect();
     assert!(named.contains(&("NetworkPolicy web/r".to_owned(), 1, 1)), "{named:?}");
     for node in ["n1", "n2"] {
         acknowledge(&mut core, node);
@@ -296,7 +347,7 @@ fn a_policy_is_pending_until_agents_that_follow_another_replica_say_that_they_ha
     core.change(isolation("r", "b"));
     core.tell();
     let standing = core.standing();
-    assert_eq!((standing.pending, standing.policies[0].first.clone()), (1, Some("n2".into())));
+    assert_eq!((standing.pending, standing.first[0].first.clone()), (1, Some("n2".into())));
     core.settled(&"n2".into(), expected);
     assert_eq!(core.standing().pending, 0);
     // Here it changes later than where the agent was told.
