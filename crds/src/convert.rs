@@ -12,8 +12,8 @@ use transport::addresses;
 
 use crate::{
     Allocation, AttachmentMode, ClusterNetworkSpec, CniConflict, Encryption, Ipam, IpamMode, MasqueradeMode, Mtu,
-    NodeAddressing, NodeMasquerade, NodeNetworkSpec, NodeRequirement, NodeSelector, PolicyEstablished, PolicySpec,
-    PolicyStartup, Pool, SelectorOperator,
+    NodeAddressing, NodeMasquerade, NodeNetworkSpec, NodeRequirement, NodeSelector, PolicyEstablished, PolicyLogDenied,
+    PolicySpec, PolicyStartup, Pool, SelectorOperator,
 };
 
 /// Why a `NodeNetwork.spec` is not one that the operator wrote; the schema refuses all of these.
@@ -79,6 +79,7 @@ same! {
     Encryption, effect::Encryption: None | Partial | Full;
     PolicyStartup, settings::Startup: Wait | Strict | Async;
     PolicyEstablished, settings::Established: Cut | Keep;
+    PolicyLogDenied, settings::LogDenied: None | Flows;
     SelectorOperator, intent::Operator: In | NotIn | Exists | DoesNotExist;
 }
 

@@ -34,7 +34,7 @@ pub use node_network::{
     NodeNetworkStatus, Routes, Uplink,
 };
 pub use node_transport::{Encryption, NodeAddressRule, NodeTransport, NodeTunnel, NodeTunnels, NodeWireGuard, Path};
-pub use policy_spec::{PolicyEstablished, PolicySpec, PolicyStartup};
+pub use policy_spec::{PolicyEstablished, PolicyLog, PolicyLogDenied, PolicySpec, PolicyStartup};
 pub use transport::{
     Exception, ExceptionTransport, GeneveOptions, NodeAddress, NodeAddressMode, Transport, TransportMode, VxlanOptions,
     WireGuardOptions,

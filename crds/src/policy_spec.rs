@@ -4,7 +4,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use towpath_net::policy::settings::{self, PolicySettings};
+use towpath_net::policy::settings::{self, FlowLog, PolicySettings};
 
 /// How network policies are brought into force.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,33 @@ pub struct PolicySpec {
     /// means: they end. Keep: they go on until they end by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub established: Option<PolicyEstablished>,
+
+    /// What the agents write to their logs of flows that are denied. Left out: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<PolicyLog>,
+}
+
+/// What the agents write to their logs of flows that are denied.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyLog {
+    /// Flows: a line for each flow that is denied, with the names of the pods of the node and of the policies. None: nothing.
+    pub denied: PolicyLogDenied,
+
+    /// How many lines each agent writes in a second at most, on average; 10 where it is left out. What is left out of the
+    /// log is counted there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub per_second: Option<i32>,
+}
+
+/// Whether flows that are denied are written to the agents' logs.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyLogDenied {
+    /// None is.
+    None,
+    /// Each of them is.
+    Flows,
 }
 
 /// How a pod starts whose policies are not in force yet.
@@ -46,7 +73,11 @@ pub enum PolicyEstablished {
 impl PolicySpec {
     /// What is told of settings; nothing where they are as usual.
     pub(crate) fn of(settings: PolicySettings) -> Option<Self> {
-        let told = Self { startup: Some(settings.startup.into()), established: Some(settings.established.into()) };
+        let told = Self {
+            startup: Some(settings.startup.into()),
+            established: Some(settings.established.into()),
+            log: (!settings.log.is_usual()).then(|| settings.log.into()),
+        };
         (!settings.is_usual()).then_some(told)
     }
 
@@ -56,6 +87,24 @@ impl PolicySpec {
         PolicySettings {
             startup: self.startup.map_or(usual.startup, settings::Startup::from),
             established: self.established.map_or(usual.established, settings::Established::from),
+            log: self.log.map_or(usual.log, FlowLog::from),
         }
     }
+}
+
+impl From<FlowLog> for PolicyLog {
+    fn from(log: FlowLog) -> Self {
+        Self { denied: log.denied.into(), per_second: Some(log.per_second.into()) }
+    }
+}
+
+impl From<PolicyLog> for FlowLog {
+    fn from(log: PolicyLog) -> Self {
+        Self { denied: log.denied.into(), per_second: log.per_second.map_or(Self::usual_pace(), pace) }
+    }
+}
+
+/// The schema lets nothing else through.
+fn pace(per_second: i32) -> u16 {
+    u16::try_from(per_second.clamp(1, 1000)).unwrap_or(1)
 }

@@ -12,7 +12,7 @@ use proptest::sample::{select, subsequence};
 use serde_json::json;
 use towpath_crds::NodeNetworkSpec;
 use towpath_net::Family;
-use towpath_net::policy::settings::{Established, PolicySettings, Startup};
+use towpath_net::policy::settings::{Established, FlowLog, LogDenied, PolicySettings, Startup};
 use towpath_net::state::{
     AddressRule, Addressing, Attachment, CniConflict, Masquerade, MasqueradeMode, Mtu, NodeSpec, Revision,
 };
@@ -72,8 +72,10 @@ fn transports() -> impl Strategy<Value = Transports> {
 
 fn policy() -> impl Strategy<Value = PolicySettings> {
     let startup = select(vec![Startup::Wait, Startup::Strict, Startup::Async]);
-    (startup, select(vec![Established::Cut, Established::Keep]))
-        .prop_map(|(startup, established)| PolicySettings { startup, established })
+    let log = (select(vec![LogDenied::None, LogDenied::Flows]), 1..=1000_u16)
+        .prop_map(|(denied, per_second)| FlowLog { denied, per_second });
+    (startup, select(vec![Established::Cut, Established::Keep]), log)
+        .prop_map(|(startup, established, log)| PolicySettings { startup, established, log })
 }
 
 fn spec() -> impl Strategy<Value = NodeSpec> {

@@ -134,7 +134,9 @@ fn a_part_of_a_node_survives_the_way_through_the_api_and_looks_the_same() {
                 "addressing": {
                     "draining": ["10.244.0.0/24"], "reserved": ["10.244.0.9/32"], "growing": true, "graceSeconds": 60,
                 },
-                "cniConflict": "Rename", "policy": {"startup": "Strict", "established": "Keep"},
+                "cniConflict": "Rename", "policy": {
+                    "startup": "Strict", "established": "Keep", "log": {"denied": "Flows", "perSecond": 100},
+                },
             });
             let spec: NodeSpec = serde_json::from_value(written.clone()).unwrap();
             let part = NodeNetworkSpec::from(&spec);

@@ -17,6 +17,7 @@ pub mod neighbour;
 pub mod netlink;
 pub mod netns;
 pub mod nexthop;
+pub mod nflog;
 pub mod nft;
 pub mod policy;
 pub mod ports;

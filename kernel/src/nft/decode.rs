@@ -25,6 +25,8 @@ pub fn kernel_name(expr: &Expr) -> &str {
         Expr::ConnectionStatus { .. } | Expr::ConnectionState { .. } => "ct",
         Expr::Between { .. } => "range",
         Expr::Count => "counter",
+        Expr::Limit { .. } => "limit",
+        Expr::Log { .. } => "log",
         Expr::Untracked => "notrack",
         Expr::Nat { .. } => "nat",
         Expr::Masquerade { .. } => "masq",
@@ -213,6 +215,12 @@ fn known(name: &str, a: Content<'_>) -> Option<Expr> {
             high: data(a, 4)?,
         }),
         "counter" => Some(Expr::Count),
+        "limit" => limit(a),
+        "log" => Some(Expr::Log {
+            group: a.get(1)?.value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))?,
+            prefix: a.text(2)?,
+            length: a.number_be(3)?,
+        }),
         "fib" => {
             let plain = a.number_be(2)? == n::FIB_ADDRESS_TYPE && a.number_be(3)? == n::FIB_DESTINATION;
             plain.then_some(Expr::DestinationType { to: register(a, 1)? })
@@ -256,6 +264,12 @@ fn bitwise(a: Content<'_>) -> Option<Expr> {
     }
     let sets = mask.len() == xor.len() && mask.iter().zip(&xor).all(|(mask, bits)| *mask == !bits);
     sets.then_some(Expr::SetBits { from, to, bits: xor })
+}
+
+fn limit(a: Content<'_>) -> Option<Expr> {
+    let wide = |kind| a.get(kind)?.value.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+    let plain = wide(2)? == n::SECOND && a.number_be(4)? == n::LIMIT_PACKETS && a.number_be(5).unwrap_or_default() == 0;
+    plain.then_some(Expr::Limit { per_second: u32::try_from(wide(1)?).ok()?, burst: a.number_be(3)? })
 }
 
 fn lookup(a: Content<'_>) -> Option<Expr> {

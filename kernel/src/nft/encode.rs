@@ -200,13 +200,33 @@ fn attributes(w: &mut Attributes, expr: &Expr) {
         Expr::NetworkOrder { from, to } => network_order(w, *from, *to),
         Expr::RouteSegment { to } => load(w, *to, n::ROUTE_SEGMENT),
         Expr::LowerSegment { from } => lower_segment(w, *from),
+        Expr::Limit { per_second, burst } => limit(w, *per_second, *burst),
+        Expr::Log { group, prefix, length } => log(w, *group, prefix, *length),
+        Expr::Drop | Expr::Accept | Expr::Jump { .. } | Expr::Goto { .. } | Expr::Return => ending(w, expr),
+        Expr::Count | Expr::Untracked | Expr::Foreign { .. } => {}
+    }
+}
+
+fn ending(w: &mut Attributes, expr: &Expr) {
+    match expr {
         Expr::Drop => verdict(w, n::DROP, None),
         Expr::Accept => verdict(w, n::ACCEPT, None),
         Expr::Jump { chain } => verdict(w, n::JUMP, Some(chain)),
         Expr::Goto { chain } => verdict(w, n::GOTO, Some(chain)),
         Expr::Return => verdict(w, n::RETURN, None),
-        Expr::Count | Expr::Untracked | Expr::Foreign { .. } => {}
+        _ => {}
     }
+}
+
+fn limit(w: &mut Attributes, per_second: u32, burst: u32) {
+    w.put(1, &u64::from(per_second).to_be_bytes());
+    w.put(2, &n::SECOND.to_be_bytes());
+    w.put_number_be(3, burst).put_number_be(4, n::LIMIT_PACKETS).put_number_be(5, 0);
+}
+
+fn log(w: &mut Attributes, group: u16, prefix: &str, length: u32) {
+    w.put(1, &group.to_be_bytes());
+    w.put_text(2, prefix).put_number_be(3, length);
 }
 
 fn load(w: &mut Attributes, to: Register, key: u32) {

@@ -64,6 +64,10 @@ pub const RETURN: u32 = 5_u32.wrapping_neg();
 pub const VERDICTS: u32 = 0xffff_ff00;
 /// `NFT_RANGE_EQ`.
 pub const WITHIN: u32 = 0;
+/// What `NFTA_LIMIT_UNIT` is of, in seconds.
+pub const SECOND: u64 = 1;
+/// `NFT_LIMIT_PKTS`.
+pub const LIMIT_PACKETS: u32 = 0;
 /// `NFT_CT_STATE`.
 pub const CT_STATE: u32 = 0;
 /// `NFT_BYTEORDER_HTON`.

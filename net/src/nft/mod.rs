@@ -336,6 +336,22 @@ pub enum Expr {
     },
     /// Counts packets and bytes; what was counted is no part of the rule.
     Count,
+    /// Goes on if there were no more packets than that (`NFT_LIMIT_PKTS`).
+    Limit {
+        /// How many in a second, on average.
+        per_second: u32,
+        /// How many at once on top of that.
+        burst: u32,
+    },
+    /// Gives a copy of the packet to whoever listens to a group of `nfnetlink_log`, and goes on.
+    Log {
+        /// The group.
+        group: u16,
+        /// What is told with it.
+        prefix: String,
+        /// How many bytes of the packet are copied, from the IP header on.
+        length: u32,
+    },
     /// Rewrites addresses and ports.
     Nat {
         /// Which side.

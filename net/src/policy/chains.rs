@@ -67,6 +67,9 @@ pub type Kinds<'a> = dyn Fn(SetId) -> Option<Kind> + 'a;
 enum End {
     Return,
     Deny,
+    /// The same for rules that are known by their policies: it is counted.
+    CountedReturn,
+    CountedDeny,
     Goto(String),
 }
 
@@ -119,6 +122,8 @@ impl Renderer<'_> {
         match end {
             End::Return => rule.go_back().done(),
             End::Deny => rule.go_to(denied(self.way, self.family)).done(),
+            End::CountedReturn => rule.count().go_back().done(),
+            End::CountedDeny => rule.count().go_to(denied(self.way, self.family)).done(),
             End::Goto(chain) => rule.go_to(chain.clone()).done(),
         }
     }
@@ -134,8 +139,8 @@ impl Renderer<'_> {
     fn ordered(&mut self, rules: &[Ordered], passed: &End) -> Result<(), Error> {
         for rule in rules {
             let end = match rule.action {
-                Action::Accept => &End::Return,
-                Action::Deny => &End::Deny,
+                Action::Accept => &End::CountedReturn,
+                Action::Deny => &End::CountedDeny,
                 Action::Pass => passed,
             };
             for ports in &rule.ports {

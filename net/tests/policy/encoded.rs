@@ -13,6 +13,7 @@ use towpath_net::policy::bundle::{Bundle, Delta, Members};
 use towpath_net::policy::chains::{self, Verdict};
 use towpath_net::policy::objects::{Kind, Object, Way, common_set, pods_map, self_set, set_key};
 use towpath_net::policy::program::{Program, render};
+use towpath_net::policy::settings::LogDenied;
 use towpath_net::policy::skeleton::{self, Shape};
 
 use crate::compiled;
@@ -116,7 +117,7 @@ fn load(bundle: &Bundle, leases: &Leases) -> Machine {
     let view = View { before: bundle, delta: &delta };
     let sets = skeleton::sets().into_iter().map(|(name, shape)| (name.to_owned(), empty(&shape))).collect();
     let mut machine = Machine { sets, ..Machine::default() };
-    for (name, chain) in skeleton::inner_chains().into_iter().chain(skeleton::base_chains()) {
+    for (name, chain) in skeleton::inner_chains(LogDenied::Flows).into_iter().chain(skeleton::base_chains()) {
         machine.chains.insert(name.to_owned(), chain);
     }
     for (object, entry) in program.objects() {

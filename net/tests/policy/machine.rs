@@ -166,7 +166,7 @@ impl Machine {
                 registers.put(*to, &frame.state.to_ne_bytes());
                 goes_on(true)
             }
-            Expr::Count => goes_on(true),
+            Expr::Count | Expr::Limit { .. } | Expr::Log { .. } => goes_on(true),
             Expr::Accept => Some(Outcome::Accept),
             Expr::Drop => Some(Outcome::Drop),
             Expr::Return => Some(Outcome::Return),

@@ -144,6 +144,20 @@ impl<F> RuleBuilder<F> {
         self
     }
 
+    /// Only as many packets in a second, and at once on top of that.
+    #[must_use]
+    pub fn at_most(mut self, per_second: u32, burst: u32) -> Self {
+        self.exprs.push(Expr::Limit { per_second, burst });
+        self
+    }
+
+    /// Gives the head of the packet to whoever listens to this group, with a word; it goes on.
+    #[must_use]
+    pub fn log(mut self, group: u16, prefix: &str, length: u32) -> Self {
+        self.exprs.push(Expr::Log { group, prefix: prefix.to_owned(), length });
+        self
+    }
+
     /// Goes to another chain for good.
     #[must_use]
     pub fn go_to(mut self, chain: impl Into<String>) -> Self {
