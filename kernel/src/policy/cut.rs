@@ -1,11 +1,46 @@
 //! What keeps connections cut.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use towpath_net::Family;
 use towpath_net::policy::objects::cut_set;
+use towpath_net::policy::skeleton::sets;
 
-use super::encode::{Element, Key};
+use super::encode::{Element, Key, MOST};
+use super::write::SHORT;
 use super::{About, Error, PolicyTable, Written};
 use crate::conntrack::Connection;
+
+/// Answers that end, and until when: a table that somebody takes away takes these along.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    until: BTreeMap<(Family, Key), Instant>,
+    /// Whether those are among them that the kernel had before.
+    is_complete: bool,
+}
+
+impl Ended {
+    /// As many as the kernel has at most.
+    fn insert(&mut self, family: Family, key: Key, now: Instant) {
+        if self.until.len() >= MOST as usize {
+            self.until.retain(|_, until| *until > now);
+        }
+        if self.until.len() < MOST as usize {
+            self.until.insert((family, key), now + stay(family));
+        }
+    }
+
+    fn of(&self, family: Family, now: Instant) -> impl Iterator<Item = Element> {
+        let ours = self.until.iter().filter(move |((of, _), until)| *of == family && **until > now);
+        ours.map(|((_, key), _)| (*key).into())
+    }
+}
+
+/// How long an answer that ends is remembered.
+fn stay(family: Family) -> Duration {
+    sets().get(cut_set(family)).and_then(|shape| shape.stay).unwrap_or_default()
+}
 
 impl PolicyTable {
     /// Lets no answers of these connections through, as long as somebody may send any, so that they do not begin them anew.
@@ -15,14 +50,49 @@ impl PolicyTable {
         if answers.is_empty() || !self.exists()? {
             return Ok(Written::default());
         }
+        let now = Instant::now();
         self.attempt(|table| {
             for family in Family::ALL {
                 let ours = answers.iter().filter(|(from, _)| Family::of(from.ip()) == family);
-                let elements: Vec<Element> = ours.map(|(from, to)| Key::of_packets(*from, *to).into()).collect();
+                let keys: Vec<Key> = ours.map(|(from, to)| Key::of_packets(*from, *to)).collect();
+                keys.iter().for_each(|key| table.ended.insert(family, *key, now));
+                let elements: Vec<Element> = keys.into_iter().map(Element::from).collect();
                 table.writer.add(About::Part(cut_set(family)), cut_set(family), elements);
             }
             table.commit()
         })?;
         Ok(self.take_written())
+    }
+
+    /// Finds out what an earlier agent ended, once, where there is a table.
+    pub(super) fn learn_ended(&mut self) -> Result<(), Error> {
+        if self.ended.is_complete {
+            return Ok(());
+        }
+        let now = Instant::now();
+        for family in Family::ALL {
+            let mut found = Vec::new();
+            match self.each_element(cut_set(family), |element| found.extend(element.key)) {
+                // Somebody else's table may lack it.
+                Err(Error::Netlink(error)) if error.is_missing() => {}
+                other => other?,
+            }
+            found.into_iter().for_each(|key| self.ended.insert(family, key, now));
+        }
+        self.ended.is_complete = true;
+        Ok(())
+    }
+
+    /// Goes on to end what was ended before the table was made anew.
+    pub(super) fn end_again(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        for family in Family::ALL {
+            let elements: Vec<Element> = self.ended.of(family, now).collect();
+            for portion in elements.chunks(SHORT) {
+                self.writer.add(About::Part(cut_set(family)), cut_set(family), portion.iter().cloned());
+                self.roll(SHORT)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -25,7 +25,7 @@ const ELEMENTS: usize = 32 * 1024;
 /// The longest key: two IPv6 addresses and two ports, each padded to 4 bytes.
 const LONGEST_KEY: usize = 40;
 /// How many elements a set has at most whose elements go by themselves.
-const MOST: u32 = 1 << 16;
+pub(super) const MOST: u32 = 1 << 16;
 
 /// The bytes of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

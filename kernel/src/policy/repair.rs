@@ -71,6 +71,7 @@ impl PolicyTable {
         }
         let view = View { before: bundle, delta: &Delta::default() };
         let differences = if self.exists()? {
+            self.learn_ended()?;
             self.differences(&Wanted { view, program: &program })?
         } else {
             Differences { is_foreign: true, ..Differences::default() }
@@ -138,7 +139,7 @@ impl PolicyTable {
                 rule.hash(hash);
             }
         })?;
-        for (name, chain) in inner_chains(self.log).into_iter().chain(base_chains()) {
+        for (name, chain) in inner_chains().into_iter().chain(base_chains()) {
             match found.remove(name) {
                 Some((is_base, base, hash)) if is_base == chain.base.is_some() && base == chain.base => {
                     out.chain(name, &chain.rules, Some(&hash));

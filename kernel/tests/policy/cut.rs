@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use towpath_kernel::conntrack::Tracker;
-use towpath_kernel::policy::{Meanwhile, PolicyTable};
+use towpath_kernel::policy::{Meanwhile, PolicyTable, Repair};
 use towpath_kernel::testing::isolated;
 use towpath_net::policy::bind::{LeaseChanges, View};
 use towpath_net::policy::bundle::{Bundle, Delta, Direction, Ports};
@@ -138,6 +138,17 @@ fn connections_that_a_change_forbids_end_and_no_others() {
             flows.ended("b");
         }
         assert_eq!(cut(&mut table, Suspicion::everyone(), &after.bundle), 0);
+        // Nor where somebody takes the table away: from whoever cut them, and from an agent that comes later.
+        for _ in 0..2 {
+            run("nft delete table inet towpath-policy");
+            assert!(matches!(table.repair(&after.bundle, &after.leases), Ok(Repair::Rebuilt(_))));
+            for flows in &mut of_b {
+                flows.ended("b");
+            }
+            drop(table);
+            table = PolicyTable::open().unwrap();
+            table.repair(&after.bundle, &after.leases).unwrap();
+        }
         assert_eq!(followed("c").iter().filter(|(ends, _)| known_c.contains_key(*ends)).count(), 4);
 
         // Whoever may again, begins again, and the connection that was cut goes on where its beginner does.
