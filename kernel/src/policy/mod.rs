@@ -27,6 +27,8 @@ use towpath_net::policy::bundle::{Bundle, Delta};
 use towpath_net::policy::change::Misfit;
 use towpath_net::policy::objects::{Object, TABLE, Way};
 use towpath_net::policy::program::{self, Program};
+use towpath_net::policy::settings::LogDenied;
+use towpath_net::policy::skeleton::inner_chains;
 
 use crate::netlink::{self, Operation, Protocol, Refusal, Socket};
 use crate::nft::numbers::{FAMILY_HEADER, message};
@@ -96,6 +98,7 @@ pub struct PolicyTable {
     socket: Socket,
     writer: Writer<About>,
     program: Option<Program>,
+    log: LogDenied,
     ended: Ended,
     written: Written,
 }
@@ -108,6 +111,7 @@ impl PolicyTable {
             socket,
             writer: Writer::new(),
             program: None,
+            log: LogDenied::None,
             ended: Ended::default(),
             written: Written::default(),
         })
@@ -172,6 +176,29 @@ impl PolicyTable {
             self.attempt(|table| table.write_change(view, &program, &change))?;
         }
         self.program = Some(program);
+        Ok(self.take_written())
+    }
+
+    /// From now on the kernel tells of packets that are denied, or does not: see [`crate::nflog`]. In one transaction: no packet
+    /// meets a table without its rules. It begins without. What the kernel has is not known after an error.
+    pub fn log(&mut self, log: LogDenied) -> Result<Written, Error> {
+        let before = std::mem::replace(&mut self.log, log);
+        // Where it is not known what the kernel has, whoever finds out sees to it.
+        if before == log || self.program.is_none() || !self.exists()? {
+            return Ok(Written::default());
+        }
+        let program = self.program.take();
+        let changed = inner_chains(before).into_iter().zip(inner_chains(log)).filter(|(before, after)| before != after);
+        self.attempt(|table| {
+            for (_, (name, chain)) in changed {
+                table.writer.flush_chain(About::Part(name), name);
+                for rule in &chain.rules {
+                    table.writer.rule(About::Part(name), name, rule);
+                }
+            }
+            table.commit()
+        })?;
+        self.program = program;
         Ok(self.take_written())
     }
 

@@ -139,7 +139,7 @@ impl PolicyTable {
                 rule.hash(hash);
             }
         })?;
-        for (name, chain) in inner_chains().into_iter().chain(base_chains()) {
+        for (name, chain) in inner_chains(self.log).into_iter().chain(base_chains()) {
             match found.remove(name) {
                 Some((is_base, base, hash)) if is_base == chain.base.is_some() && base == chain.base => {
                     out.chain(name, &chain.rules, Some(&hash));

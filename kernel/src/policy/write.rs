@@ -77,7 +77,7 @@ impl PolicyTable {
         for (name, shape) in sets() {
             self.writer.new_set(About::Part(name), name, &shape);
         }
-        self.chains(inner_chains());
+        self.chains(inner_chains(self.log));
         self.end_again()?;
         self.commit()?;
         for object in &change.make {
