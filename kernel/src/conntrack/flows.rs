@@ -18,15 +18,24 @@ use crate::netlink::attributes::Attributes;
 use crate::netlink::{Content, Error, Message, Operation, Protocol, Request, Socket};
 use crate::route;
 
-/// Of how many pods' ways the kernel picks out the connections. It goes through all of them each time: of more, all are
-/// taken at once. By addresses of IPv6 it picks out those that are *not* asked for (`ctnetlink_filter_match_tuple`).
-const fn few(family: Family) -> usize {
-    match family {
-        Family::V4 => 4,
-        Family::V6 => 0,
-    }
-}
+/// Of how many pods' ways the kernel picks out the connections, by addresses of IPv4: by those of IPv6 it picks out what is
+/// *not* asked for (`ctnetlink_filter_match_tuple`).
+const FEW: usize = 4;
+/// To go through the kernel's table once takes as long as to read so many connections, however few there are: it has some
+/// 262,144 places, all of which are looked at (`ctnetlink_dump_table`).
+const A_WALK: u64 = 4096;
+/// `IPCTNL_MSG_CT_GET_STATS`, and of its answer `CTA_STATS_GLOBAL_ENTRIES`.
+const CT_COUNT: u16 = 1 << 8 | 5;
+const ENTRIES: u16 = 1;
+/// `CTA_PROTOINFO`, `CTA_PROTOINFO_TCP`, `CTA_PROTOINFO_TCP_STATE`.
+const PROTOINFO: u16 = 4;
+const PROTOINFO_TCP: u16 = 1;
+const TCP_STATE: u16 = 1;
+/// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE` (`linux/netfilter/nf_conntrack_tcp.h`).
+const OVER: [u8; 2] = [7, 8];
 
+/// `struct nfgenmsg` of no family in particular.
+const EVERY_FAMILY: [u8; HEADER] = [0; HEADER];
 /// How many connections are told of together.
 const PORTION: usize = 512;
 /// The numbers of TCP, UDP and SCTP (IANA): the protocols whose ports policies know.
@@ -39,7 +48,7 @@ pub struct Connection {
     /// The packet that it began with, as rules about pods saw it: its destination is the one that was chosen for it, its
     /// source the one that it had before another was written into it.
     pub packet: Packet,
-    /// Its answers, where it is one of TCP: from where to where.
+    /// Its answers, where it is one of TCP and not over: from where to where.
     pub answers: Option<(SocketAddr, SocketAddr)>,
     /// What names exactly this one.
     name: Box<[u8]>,
@@ -60,33 +69,38 @@ impl Tracker {
     /// Tells of each connection of the suspects that the node itself did not begin, some at a time; of some twice. What is
     /// not told of began behind the call.
     pub fn look(&mut self, suspects: &Suspects, mut tell: impl FnMut(Vec<Connection>)) -> Result<(), Error> {
+        let count = self.count()?;
+        if count == 0 {
+            return Ok(());
+        }
+        let mut routes = Vec::new();
         for family in Family::ALL {
-            let ours: Vec<(IpAddr, Way)> =
-                suspects.iter().filter(|(address, _)| Family::of(*address) == family).copied().collect();
-            if ours.is_empty() {
-                continue;
+            if suspects.iter().any(|(address, _)| Family::of(*address) == family) {
+                routes.extend(route::local_routes(&mut self.routes, family)?);
             }
-            let node = Node::of(route::local_routes(&mut self.routes, family)?.iter().map(|route| route.destination));
-            let requests = if ours.len() <= few(family) {
-                ours.iter().map(|(address, way)| of_pod(*address, *way)).collect()
-            } else {
-                vec![family_header(family)]
-            };
-            for request in requests {
-                self.look_once(
-                    family,
-                    request,
-                    |connection| concerns(suspects, connection) && !node.has(connection.source),
-                    &mut tell,
-                )?;
-            }
+        }
+        let node = Node::of(routes.iter().map(|route| route.destination));
+        for request in requests(suspects, count) {
+            let is_wanted = |packet: &Packet| concerns(suspects, packet) && !node.has(packet.source);
+            self.look_once(request, is_wanted, &mut tell)?;
         }
         Ok(())
     }
 
+    /// How many connections there are.
+    fn count(&mut self) -> Result<u64, Error> {
+        let request = Message { kind: CT_COUNT, body: Attributes::after(&EVERY_FAMILY).into_bytes() };
+        let told = self.socket.get(&request);
+        let told = told.map_err(|cause| Error::new(Operation::List, "the count of connections", cause))?;
+        let entries = told.and_then(|told| {
+            let value = told.content(HEADER).get(ENTRIES)?.value.first_chunk().copied()?;
+            Some(u32::from_be_bytes(value).into())
+        });
+        Ok(entries.unwrap_or(u64::MAX))
+    }
+
     fn look_once(
         &mut self,
-        family: Family,
         request: Attributes,
         is_wanted: impl Fn(&Packet) -> bool,
         tell: &mut impl FnMut(Vec<Connection>),
@@ -96,7 +110,7 @@ impl Tracker {
         let taken = self.socket.dump_once(&request, |message| {
             let flow = message.content(HEADER);
             let Some(packet) = packet(flow).filter(&is_wanted) else { return };
-            some.push(connection(family, packet, flow));
+            some.push(connection(packet, flow));
             if some.len() >= PORTION {
                 tell(std::mem::take(&mut some));
             }
@@ -104,7 +118,7 @@ impl Tracker {
         if !some.is_empty() {
             tell(some);
         }
-        taken.map_err(|cause| Error::new(Operation::List, format!("{family} connections"), cause))
+        taken.map_err(|cause| Error::new(Operation::List, "connections", cause))
     }
 
     /// Forgets exactly these; how many were still there. It goes on behind one that the kernel refuses: the error is of the
@@ -131,6 +145,18 @@ impl Connection {
     }
 }
 
+/// What the kernel is asked for: each pod's connections by themselves, where there are so many others that it is worth going
+/// through the table for each; all of them at once otherwise.
+fn requests(suspects: &Suspects, count: u64) -> Vec<Attributes> {
+    let (four, six): (Vec<_>, Vec<_>) = suspects.iter().partition(|(address, _)| address.is_ipv4());
+    let more = u64::try_from((four.len() + usize::from(!six.is_empty())).saturating_sub(1)).unwrap_or(u64::MAX);
+    if four.len() <= FEW && count >= more.saturating_mul(A_WALK) {
+        let of_six = if six.is_empty() { None } else { Some(family_header(Family::V6)) };
+        return four.iter().map(|(address, way)| of_pod(*address, *way)).chain(of_six).collect();
+    }
+    vec![if six.is_empty() { family_header(Family::V4) } else { Attributes::after(&EVERY_FAMILY) }]
+}
+
 /// The connections of one way of a pod: the destination that was chosen for a connection is where its answers come from.
 fn of_pod(address: IpAddr, way: Way) -> Attributes {
     let (tuple, flags) = match way {
@@ -154,23 +180,29 @@ fn packet(flow: Content<'_>) -> Option<Packet> {
     Some(Packet { source: source(sent)?, destination: source(answered)?, protocol, port })
 }
 
-fn connection(family: Family, packet: Packet, flow: Content<'_>) -> Connection {
+fn connection(packet: Packet, flow: Content<'_>) -> Connection {
     let answers = || {
         let tuple = flow.nested(TUPLE_REPLY)?;
         let proto = tuple.nested(TUPLE_PROTO)?;
         let from = SocketAddr::new(source(tuple)?, port(proto, PROTO_SRC_PORT)?);
         Some((from, SocketAddr::new(destination(tuple)?, port(proto, PROTO_DST_PORT)?)))
     };
-    let mut name = identity(family, flow);
+    let mut name = identity(Family::of(packet.source), flow);
     if let Some(id) = flow.get(ID) {
         // Another one that began in its place meanwhile is none of these.
         name.put(ID, id.value);
     }
     Connection {
         packet,
-        answers: if packet.protocol == TCP { answers() } else { None },
+        answers: if packet.protocol == TCP && !is_over(flow) { answers() } else { None },
         name: name.into_bytes().into_boxed_slice(),
     }
+}
+
+/// Whether both sides have ended it, or one has reset it: nobody goes on with it.
+fn is_over(flow: Content<'_>) -> bool {
+    let state = || flow.nested(PROTOINFO)?.nested(PROTOINFO_TCP)?.get(TCP_STATE)?.value.first().copied();
+    state().is_some_and(|state| OVER.contains(&state))
 }
 
 fn port(proto: Content<'_>, kind: u16) -> Option<u16> {

@@ -27,6 +27,12 @@ use super::Inbox;
 
 /// How often connections are gone through at most. What changes meanwhile is looked at together.
 const PACE: Duration = Duration::from_millis(100);
+/// How many times as long as a look took nothing is looked at behind it: while policies change all the time, looks take a
+/// twentieth of a processor. The kernel goes through all of its table in one piece, and what else that processor has
+/// to do waits.
+const SELDOM: u32 = 20;
+/// What a look counts for at most in that.
+const LONGEST: Duration = Duration::from_millis(50);
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How many portions of connections wait to be judged. The kernel is asked for no more before they are.
@@ -46,8 +52,8 @@ enum Found {
     Connections(Vec<Connection>),
     /// Something failed: connections may go on that are forbidden.
     Failed,
-    /// All was looked at.
-    Done,
+    /// All was looked at, in so long.
+    Done(Duration),
 }
 
 /// What is owed to changes, and the thread that does it. The thread ends with it.
@@ -107,7 +113,10 @@ impl Cutter {
                     self.owed = Suspicion::everyone();
                     self.next = Instant::now() + RETRY;
                 }
-                (Found::Done, _) => self.looking = None,
+                (Found::Done(took), _) => {
+                    self.looking = None;
+                    self.next = self.next.max(Instant::now() + took.min(LONGEST) * SELDOM);
+                }
             }
         }
         None
@@ -167,10 +176,11 @@ impl Work {
     }
 
     fn look(&mut self, suspects: &Suspects) {
+        let begun = Instant::now();
         let Self { tracker, tell, bell, .. } = self;
         let looked = tracker.look(suspects, |connections| say(tell, bell, Found::Connections(connections)));
         self.check(looked.err());
-        say(&self.tell, &self.bell, Found::Done);
+        say(&self.tell, &self.bell, Found::Done(begun.elapsed()));
     }
 
     fn cut(&mut self, connections: &[Connection]) {
