@@ -2,6 +2,7 @@
 package specs
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -12,8 +13,16 @@ import (
 
 	policy "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 	"sigs.k8s.io/network-policy-api/conformance/tests"
+	timeouts "sigs.k8s.io/network-policy-api/conformance/utils/config"
 	"sigs.k8s.io/network-policy-api/conformance/utils/flags"
 	"sigs.k8s.io/network-policy-api/conformance/utils/suite"
+)
+
+// The suite's own times hold where a flag is not given.
+var (
+	requestTimeout = flag.Duration("request-timeout", 0, "How long a connection is waited for")
+	pokeTimeout    = flag.Duration("poke-timeout", 0, "How long it is tried again until it is as it should be")
+	pokeInterval   = flag.Duration("poke-interval", 0, "How long after a try the next one begins")
 )
 
 // TestConformance runs what the flags select, and writes the report that implementations publish.
@@ -25,12 +34,18 @@ func TestConformance(t *testing.T) {
 			SupportedFeatures:          suite.ParseSupportedFeatures(*flags.SupportedFeatures),
 			ExemptFeatures:             suite.ParseSupportedFeatures(*flags.ExemptFeatures),
 			EnableAllSupportedFeatures: *flags.EnableAllSupportedFeatures,
+			TimeoutConfig: timeouts.TimeoutConfig{
+				RequestTimeout: *requestTimeout,
+				PokeTimeout:    *pokeTimeout,
+				PokeInterval:   *pokeInterval,
+			},
 		},
 		ConformanceProfiles: suite.ParseConformanceProfiles(*flags.ConformanceProfiles),
 	}
 	connect(t, &options)
 	implementation, err := suite.ParseImplementation(*flags.ImplementationOrganization, *flags.ImplementationProject,
-		*flags.ImplementationURL, *flags.ImplementationVersion, *flags.ImplementationContact, "")
+		*flags.ImplementationURL, *flags.ImplementationVersion, *flags.ImplementationContact,
+		*flags.ImplementationAdditionalInformation)
 	must(t, "say whose report it is", err)
 	options.Implementation = *implementation
 	all, err := suite.NewConformanceProfileTestSuite(options)
