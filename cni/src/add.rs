@@ -114,6 +114,13 @@ fn complete(
     wire::set_up(node, &held.lease, namespace, links)?;
     shaping::apply(node, &held.lease)?;
     hostports::open(&held.lease)?;
+    if admission.as_ref().is_some_and(Admission::is_anonymous) {
+        let attachment = held.lease.attachment();
+        _ = writeln!(
+            log,
+            "{attachment} is of no pod that the runtime names (K8S_POD_UID): nothing of it passes while there are network policies"
+        );
+    }
     if let Some(mut admission) = admission
         && let Err(missing) = admission.complete()
     {

@@ -112,6 +112,11 @@ impl Admission {
         self.wait(Progress::Known)
     }
 
+    /// Whether nobody can tell the pod's policies, for the runtime did not say which pod it is.
+    pub const fn is_anonymous(&self) -> bool {
+        self.question.is_none()
+    }
+
     /// Whether a pod must not start without.
     pub fn is_strict(&self) -> bool {
         self.startup == Startup::Strict

@@ -1,5 +1,7 @@
 //! CHECK: whether an attachment is as ADD left it. What plugins behind us added is none of our business.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -11,12 +13,14 @@ use towpath_kernel::link::{self, Index, Kind, Link, Mac, port};
 use towpath_kernel::neighbour::{self, Neighbour};
 use towpath_kernel::netlink::{self, Protocol, Socket};
 use towpath_kernel::netns::Namespace;
+use towpath_kernel::nft::Nft;
 use towpath_kernel::route::{self, Route};
 use towpath_kernel::shaping::Direction;
 use towpath_kernel::sysctl::{self, Sysctls};
 use towpath_net::Family;
 use towpath_net::lease::{Lease, Phase};
 use towpath_net::observed::Sysctl;
+use towpath_net::render::sender_elements;
 
 use crate::add::enter;
 use crate::config::Config;
@@ -103,6 +107,9 @@ pub enum Mismatch {
     /// A host port is not open.
     #[error("on the node: an element of set {0} is missing, so a host port does not lead to the pod")]
     HostPort(&'static str),
+    /// Packets of the pod are taken for somebody else's.
+    #[error("on the node: an element of set {0} is missing, so the pod's packets do not pass")]
+    Sender(&'static str),
     /// The pod does not answer on the node's loopback.
     #[error("on the node: setting {0} is not 1, so the host ports on the loopback do not lead to the pod")]
     Loopback(Sysctl),
@@ -147,6 +154,7 @@ pub fn check(place: &Place, config: &Config) -> Result<(), Error> {
     let inside = View::read(Side::Pod, &mut pod, &lease.interface, &lease.interface)?;
     compare(&lease, previous, &[outside, inside], &mut differences);
     compare_settings(&mut node, &lease, &mut differences)?;
+    compare_senders(&lease, &mut differences)?;
     differences.extend(hostports::check(&lease)?);
     differences.extend(bandwidth::check(&mut node, &lease)?);
     if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch(differences)) }
@@ -238,6 +246,21 @@ fn compare_settings(node: &mut Socket, lease: &Lease, differences: &mut Vec<Mism
     }
     if link.port.is_some() && wiring.node.port.is_some() && !port::is_behind(node, link.index, wiring.pod.mac)? {
         differences.push(Mismatch::Behind(name.to_owned(), wiring.pod.mac));
+    }
+    Ok(())
+}
+
+/// A table without such sets lets all packets pass.
+fn compare_senders(lease: &Lease, differences: &mut Vec<Mismatch>) -> Result<(), Error> {
+    let (mut table, mut sets) = (Nft::open()?, BTreeMap::new());
+    for (name, element) in sender_elements(lease) {
+        let set = match sets.entry(name) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(table.read_set(name)?),
+        };
+        if set.as_ref().is_some_and(|set| !set.elements.contains(&element)) {
+            differences.push(Mismatch::Sender(name));
+        }
     }
     Ok(())
 }

@@ -158,7 +158,8 @@ fn without_an_agent_a_pod_that_waits_starts_with_a_word_and_a_strict_one_not_at_
         call("c").succeed();
         // Of a pod that the runtime does not name nobody knows any policies.
         say("Strict");
-        Call::of("ADD", "d", &netns("d")).succeed();
+        let nameless = Call::of("ADD", "d", &netns("d")).succeed();
+        assert!(nameless.stderr.contains("d/eth0 is of no pod that the runtime names"), "{nameless:?}");
     });
 }
 

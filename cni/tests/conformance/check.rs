@@ -89,6 +89,28 @@ fn c26_a_check_without_what_add_returned_or_of_somebody_else_fails() {
 }
 
 #[test]
+fn c26_a_pod_whose_packets_do_not_pass_is_found() {
+    isolated("check::c26_a_pod_whose_packets_do_not_pass_is_found", || {
+        node(&DUAL);
+        table();
+        let result = add("a");
+        let check = Call::of("CHECK", "a", "/run/netns/a").config(&config_after(&result));
+        for set in ["senders-v4", "senders-v6"] {
+            check.succeed();
+            let elements = sh(&format!("nft list set inet towpath {set}"));
+            let elements = elements.split_once("elements = ").unwrap().1.split_once('}').unwrap().0;
+            sh(&format!("nft flush set inet towpath {set}"));
+            let message = check.fail(105);
+            assert!(message.contains(&format!("an element of set {set} is missing")), "{message}");
+            sh(&format!("nft add element inet towpath {set} '{elements}}}'"));
+        }
+        // An agent of before lets all packets pass, and has no such sets.
+        sh("nft delete table inet towpath; nft add table inet towpath");
+        check.succeed();
+    });
+}
+
+#[test]
 fn c26_a_host_port_that_is_closed_is_found() {
     isolated("check::c26_a_host_port_that_is_closed_is_found", || {
         node(&DUAL);

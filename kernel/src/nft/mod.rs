@@ -171,6 +171,21 @@ impl Nft {
         Err(NftError::Unsteady)
     }
 
+    /// Reads one set with its elements; nothing where there is no such set.
+    pub fn read_set(&mut self, name: &str) -> Result<Option<Set>, NftError> {
+        for home in [Home::Inet, Home::Bridge] {
+            if self.flags(home)?.is_none() {
+                continue;
+            }
+            let mut sets = self.list(home, message::GET_SET, "sets", decode::set)?.into_iter();
+            if let Some((_, mut set)) = sets.find(|(found, _)| found == name) {
+                set.elements = self.elements(home, name, &set)?;
+                return Ok(Some(set));
+            }
+        }
+        Ok(None)
+    }
+
     fn read_once(&mut self, flags: u32) -> Result<Table, NftError> {
         let mut table = Table { flags, ..Table::default() };
         self.read_part(Home::Inet, &mut table)?;
