@@ -1,5 +1,7 @@
 //! Health, readiness and metrics over HTTP.
 
+pub mod policies;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -40,6 +42,8 @@ pub struct Told {
     pub strangers: Receiver<Option<Strangers>>,
     /// Pods that waited for their policies.
     pub admissions: Receiver<Admissions>,
+    /// Who keeps policies in force, where somebody does.
+    pub policies: Option<policies::Source>,
 }
 
 /// Serves until it fails.
@@ -87,7 +91,14 @@ async fn readyz(State(told): State<Arc<Told>>) -> (StatusCode, String) {
 
 async fn metrics(State(told): State<Arc<Told>>) -> Result<String, StatusCode> {
     let strangers = told.strangers.borrow().as_ref().map_or(0, |strangers| strangers.total);
-    let registry = registry(*told.counts.borrow(), &told.snapshots.borrow(), strangers, *told.admissions.borrow());
+    let counted = match &told.policies {
+        Some(source) => policies::Counted::now(source).await,
+        None => None,
+    };
+    let mut registry = registry(*told.counts.borrow(), &told.snapshots.borrow(), strangers, *told.admissions.borrow());
+    if let Some(source) = &told.policies {
+        policies::register(&mut registry, &source.tally, counted);
+    }
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(text)
@@ -114,6 +125,7 @@ fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize, admissions: A
     );
     set("pods_admitted", "Pods whose policies were in force before they started, since the start", admissions.known);
     set("pods_not_waited_for", "Pods whose policies were waited for in vain, since the start", admissions.given_up);
+    set("resident_memory_bytes", "Memory of the machine that the agent has", policies::resident_bytes().unwrap_or_default());
     set("foreign_pods", "Pods of this node that are in another network", count(strangers));
     let peers = "Peers on each WireGuard interface, by their last handshake: Recent where there is a session";
     registry.register("wireguard_peers", peers, handshakes(&counts));

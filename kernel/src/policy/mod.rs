@@ -37,7 +37,7 @@ use cut::Ended;
 use encode::Writer;
 
 pub use events::Events;
-pub use read::Count;
+pub use read::{Count, RuleCount};
 pub use repair::Repair;
 
 /// What went wrong with the table of policies.

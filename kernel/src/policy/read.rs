@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use towpath_net::Family;
-use towpath_net::nft::{Base, Rule};
+use towpath_net::nft::{Base, Expr, Rule};
 use towpath_net::policy::chains::Verdict;
 use towpath_net::policy::objects::{TABLE, Way, denied, pods_map};
 use towpath_net::policy::skeleton::Shape;
@@ -67,7 +67,40 @@ pub struct Count {
     pub denied_ingress: u64,
 }
 
+/// How many packets a rule of a `ClusterNetworkPolicy` decided about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleCount {
+    /// The policy, as much of its name as the rule says.
+    pub policy: String,
+    /// Whether it let them through.
+    pub passes: bool,
+    /// How many there were.
+    pub packets: u64,
+}
+
 impl PolicyTable {
+    /// What was counted by rules of a chain, since the chain was made; nothing where there is no such chain.
+    pub fn rule_counts(&mut self, chain: &str) -> Result<Vec<RuleCount>, Error> {
+        let mut counts = Vec::new();
+        self.dump(
+            (TABLE, message::GET_RULE),
+            || format!("rules of {chain}"),
+            |a| _ = a.put_text(2, chain),
+            |content| {
+                let expressions = || content.nested(4).into_iter().flat_map(Content::iter);
+                let counter = expressions().find_map(|one| packets_of(one.content()));
+                if let (Some(packets), Some((of, rule))) = (counter, decode::rule(content))
+                    && of == chain
+                {
+                    // Behind a colon stands whom it is for.
+                    let policy = rule.comment.split(": ").next().unwrap_or_default().to_owned();
+                    counts.push(RuleCount { policy, passes: rule.exprs.last() == Some(&Expr::Return), packets });
+                }
+            },
+        )?;
+        Ok(counts)
+    }
+
     /// What was counted for each known address since it became known.
     pub fn counts(&mut self) -> Result<BTreeMap<IpAddr, Count>, Error> {
         let mut counts: BTreeMap<IpAddr, Count> = BTreeMap::new();
@@ -213,10 +246,17 @@ fn found(element: Content<'_>) -> Found {
         },
     };
     let is_end = element.number_be(3).unwrap_or_default() & n::INTERVAL_END != 0;
-    // `NFTA_SET_ELEM_EXPR`, of it `NFTA_EXPR_DATA`, of that `NFTA_COUNTER_PACKETS`.
-    let counted = element.nested(7).and_then(|expr| expr.nested(2)).and_then(|counter| counter.get(2));
-    let packets = counted.and_then(|packets| packets.value.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    // `NFTA_SET_ELEM_EXPR`.
+    let packets = element.nested(7).and_then(packets_of).unwrap_or_default();
     Found { key, leads, is_end, packets }
+}
+
+/// What an expression counted, where it is a counter: `NFTA_EXPR_DATA`, of that `NFTA_COUNTER_PACKETS`.
+fn packets_of(expr: Content<'_>) -> Option<u64> {
+    if expr.text(1).as_deref() != Some("counter") {
+        return None;
+    }
+    expr.nested(2)?.get(2)?.value.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 fn address(key: &Key) -> Option<IpAddr> {

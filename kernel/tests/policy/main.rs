@@ -14,5 +14,6 @@ mod changes;
 mod cut;
 mod golden;
 mod latch;
+mod log;
 mod node;
 mod packets;

@@ -173,7 +173,7 @@ impl Renderer<'_> {
         } else {
             self.by_port(single, chain)?;
         }
-        let why = policies(&isolation.policies);
+        let why = names(&isolation.policies);
         self.rules.push(self.end(RuleBuilder::either(why), &End::Deny));
         Ok(())
     }
@@ -287,7 +287,7 @@ fn join(all: &mut Peers, more: &Peers) {
 }
 
 /// The names of as many policies as fit a comment, and how many more there are.
-fn policies(all: &[Key]) -> String {
+pub fn names(all: &[Key]) -> String {
     let mut text = String::new();
     for (at, Key { namespace, name }) in all.iter().enumerate() {
         if at > 0 && text.len() + namespace.len() + name.len() > COMMENT {

@@ -39,8 +39,15 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
         tokio::spawn(StatusWriter::new(client, node).follow(worker.snapshots.clone(), strangers.clone()));
     }
     let mut removal = Removal::watch(client.as_ref(), &args.pod);
-    let told =
-        health::Told { snapshots: worker.snapshots.clone(), counts: worker.counts.clone(), strangers, admissions };
+    let told = health::Told {
+        snapshots: worker.snapshots.clone(),
+        counts: worker.counts.clone(),
+        strangers,
+        admissions,
+        policies: policies
+            .as_ref()
+            .map(|worker| health::policies::Source { inbox: worker.inbox.clone(), tally: worker.tally.clone() }),
+    };
     let mut served = tokio::spawn(health::serve(args.listen, told));
     let mut followed = tokio::spawn(hand_on(source, worker.inbox.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Signals)?;

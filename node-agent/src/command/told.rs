@@ -52,6 +52,7 @@ pub async fn follow(args: &Run, paths: &Paths) -> Result<Followed, CommandError>
     let last = Journal::default().read(paths).ok().flatten();
     if let Some(last) = &last {
         policies.inbox.established(last.state.spec.policy.established);
+        policies.inbox.log(last.state.spec.policy.log);
     }
     let remembered = last.map(|last| Remembered { peers: last.state.peers, is_all_known: paths.is_node_known() });
     let source = ControlSource::new(client.clone(), node, (stream, handle), policies.inbox.clone(), remembered);

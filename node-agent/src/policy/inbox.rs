@@ -8,9 +8,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 use towpath_net::policy::bundle::Delta;
 use towpath_net::policy::digest::Digests;
-use towpath_net::policy::settings::Established;
+use towpath_net::policy::settings::{Established, FlowLog};
 
-use super::Receipt;
+use super::{Receipt, Survey};
 use crate::worker::End;
 
 /// What there is to know since it was last asked, in order: what was asked counts behind the deltas.
@@ -24,6 +24,10 @@ pub struct News {
     pub known: Vec<String>,
     /// What becomes of connections that a change forbids.
     pub established: Option<Established>,
+    /// What is to be written of flows that are denied.
+    pub log: Option<FlowLog>,
+    /// Who wants to know what there is of policies.
+    pub surveys: Vec<oneshot::Sender<Survey>>,
     /// How the thread is to end.
     pub end: Option<End>,
 }
@@ -68,6 +72,20 @@ impl Inbox {
     pub fn established(&self, established: Established) {
         self.news().established = Some(established);
         self.ring();
+    }
+
+    /// What is to be written of flows that are denied.
+    pub fn log(&self, log: FlowLog) {
+        self.news().log = Some(log);
+        self.ring();
+    }
+
+    /// What there is of policies.
+    pub async fn survey(&self) -> Option<Survey> {
+        let (asked, answer) = oneshot::channel();
+        self.news().surveys.push(asked);
+        self.ring();
+        answer.await.ok()
     }
 
     /// Makes the thread end. The first word on how holds.

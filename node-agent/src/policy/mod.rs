@@ -11,12 +11,15 @@
 //! thousands of routes.
 
 mod cut;
+mod denied;
+mod explain;
 mod gate;
 mod in_force;
 mod inbox;
 mod lasting;
 mod policies;
 mod receipt;
+mod survey;
 mod watch;
 
 use std::path::Path;
@@ -30,6 +33,7 @@ use towpath_control::client::Handle;
 use towpath_control::snapshot;
 use towpath_kernel::policy::PolicyTable;
 use towpath_net::policy::bundle::Bundle;
+use towpath_net::policy::settings::FlowLog;
 
 use crate::paths::Paths;
 use crate::worker::End;
@@ -38,8 +42,10 @@ pub use gate::{Admissions, Gate, GateError};
 pub use in_force::{InForce, Standing};
 pub use inbox::{Inbox, News};
 pub use receipt::Receipt;
+pub use survey::{Survey, Surveyed, Tally};
 
 use cut::Cutter;
+use denied::Denials;
 use lasting::Lasting;
 use policies::{Policies, Recall};
 use watch::Watch;
@@ -81,6 +87,8 @@ pub struct Worker {
     pub inbox: Inbox,
     /// Which pods have their policies in the kernel.
     pub in_force: Receiver<Arc<InForce>>,
+    /// What was done.
+    pub tally: Tally,
 }
 
 impl Worker {
@@ -94,12 +102,13 @@ impl Worker {
             Cutter::start(inbox.clone()).map_err(|source| PolicyError::Wait { what: "connections", source })?;
         let lasting = Lasting::start(paths).map_err(|source| PolicyError::Wait { what: "a disk", source })?;
         let policies = Policies::new(table, cutter, (handle, lasting), paths, remembered);
-        let mut work = Loop { watch, inbox: inbox.clone(), policies, tell };
+        let tally = policies.tally();
+        let mut work = Loop { watch, inbox: inbox.clone(), policies, denials: Denials::default(), tell };
         let thread = thread::Builder::new()
             .name("policy".to_owned())
             .spawn(move || work.run())
             .map_err(|source| PolicyError::Wait { what: "a thread", source })?;
-        Ok(Self { thread, inbox, in_force })
+        Ok(Self { thread, inbox, in_force, tally })
     }
 
     /// Waits until the thread has ended.
@@ -134,6 +143,7 @@ struct Loop {
     watch: Watch,
     inbox: Inbox,
     policies: Policies,
+    denials: Denials,
     tell: Sender<Arc<InForce>>,
 }
 
@@ -141,7 +151,7 @@ impl Loop {
     fn run(&mut self) -> Result<(), PolicyError> {
         let mut due = Instant::now();
         loop {
-            let News { deltas, asked, known, established, end } = self.inbox.take();
+            let News { deltas, asked, known, established, log, surveys, end } = self.inbox.take();
             if let Some(end) = end {
                 match end {
                     End::Leave => self.policies.leave(),
@@ -150,6 +160,7 @@ impl Loop {
                 return Ok(());
             }
             self.policies.want(established);
+            self.listen(log);
             let recalled = self.policies.recall();
             if recalled == Recall::Now {
                 due = Instant::now();
@@ -167,17 +178,32 @@ impl Loop {
                 // Whoever asked may have gone.
                 _ = asked.send(self.policies.digests());
             }
+            for asked in surveys {
+                _ = asked.send(self.policies.survey());
+            }
             self.tell();
             let more = [self.policies.keep(), self.policies.cut(), recalled.at()];
             let until = more.into_iter().flatten().fold(due, Instant::min);
-            let woken = self.watch.wait(&self.inbox, until)?;
+            let woken = self.watch.wait(&self.inbox, self.denials.fd(), until)?;
             if woken.is_altered {
                 due = Instant::now();
             }
             if woken.leases {
                 self.policies.look_at_leases();
             }
+            if woken.denied {
+                self.denials.take().iter().for_each(|denied| self.policies.tell_denied(denied));
+            }
         }
+    }
+
+    /// The kernel tells of what is denied for as long as somebody listens.
+    fn listen(&mut self, wanted: Option<FlowLog>) {
+        if let Some(wanted) = wanted {
+            self.denials.want(wanted);
+        }
+        let log = self.denials.listen();
+        self.policies.log(log);
     }
 
     fn tell(&self) {

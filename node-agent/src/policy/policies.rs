@@ -21,34 +21,36 @@ use towpath_net::policy::digest::Digests;
 use towpath_net::policy::flows::{Suspects, is_forbidden};
 use towpath_net::policy::input::Key;
 use towpath_net::policy::program::{self, Program};
-use towpath_net::policy::settings::Established;
+use towpath_net::policy::settings::{Established, LogDenied};
 use tracing::{info, warn};
 
 use super::cut::Cutter;
 use super::lasting::Lasting;
+use super::survey::Tally;
 use super::{InForce, Receipt, Remembered, Standing};
 use crate::paths::Paths;
 
 /// The policies of the node.
 pub struct Policies {
-    table: PolicyTable,
+    pub(super) table: PolicyTable,
     cutter: Cutter,
     handle: Handle,
     store: Store,
     file: PathBuf,
     lasting: Lasting,
     pace: snapshot::Pace,
-    bundle: Bundle,
+    pub(super) bundle: Bundle,
     /// Whether an operator ever told anything: before that nothing is known, and nothing is done.
     is_told: bool,
     /// What an operator told an earlier agent, and when it is used unless one tells something by then.
     remembered: Option<(Bundle, Instant)>,
-    leases: BTreeMap<String, Leased>,
+    pub(super) leases: BTreeMap<String, Leased>,
     known: BTreeSet<String>,
     in_force: Arc<InForce>,
     /// Receipts of what is not in the kernel yet.
     owed: Vec<Arc<Receipt>>,
     is_settled: bool,
+    tally: Tally,
 }
 
 impl Policies {
@@ -77,6 +79,7 @@ impl Policies {
             in_force: Arc::default(),
             owed: Vec::new(),
             is_settled: true,
+            tally: Tally::default(),
         };
         let leases = policies.read_leases();
         for (uid, pod) in &leases {
@@ -125,6 +128,7 @@ impl Policies {
             Ok(Repair::Nothing) => {}
             Ok(repair) => {
                 info!(?repair, "policies put right");
+                self.tally.repaired();
                 // Meanwhile anybody may have begun anything.
                 self.cutter.suspect_everyone();
             }
@@ -232,6 +236,7 @@ impl Policies {
         _ = self.bundle.apply(effect);
         match changed {
             Ok(written) if written.transactions > 0 => {
+                self.tally.changed(begun.elapsed(), &written);
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 info!(transactions = written.transactions, operations = written.operations, micros, "policies changed");
                 self.settle(true);
@@ -286,6 +291,19 @@ impl Policies {
             None => Progress::Bound,
             Some(pod) if pod.is_policed && !self.known.contains(uid) => Progress::InForce,
             Some(_) => Progress::Known,
+        }
+    }
+
+    /// What was done, counted from now on by who is told of it.
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+
+    /// Has the kernel tell of packets that are denied, or not.
+    pub fn log(&mut self, log: LogDenied) {
+        if let Err(error) = self.table.log(log) {
+            warn!(%error, "the log of denied flows could not be changed: all policies are compared");
+            self.compare();
         }
     }
 
@@ -399,9 +417,9 @@ impl Recall {
 
 /// A pod of this node that has addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Leased {
-    key: Key,
-    addresses: Vec<IpAddr>,
+pub(super) struct Leased {
+    pub(super) key: Key,
+    pub(super) addresses: Vec<IpAddr>,
     /// Whether its ADD is under way.
     is_joining: bool,
 }

@@ -1,7 +1,7 @@
 //! Waiting for anything that concerns policies.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use inotify::{Inotify, WatchMask};
@@ -20,6 +20,8 @@ pub struct Woken {
     pub leases: bool,
     /// Somebody else altered the table.
     pub is_altered: bool,
+    /// The kernel told of packets that are denied.
+    pub denied: bool,
 }
 
 /// The kernel's events about the table, and the folder of leases.
@@ -41,24 +43,30 @@ impl Watch {
         Ok(Self { events, leases })
     }
 
-    /// Waits for anything until a moment.
-    pub fn wait(&mut self, inbox: &Inbox, until: Instant) -> Result<Woken, PolicyError> {
+    /// Waits for anything until a moment; also for packets that are denied, where the kernel tells of them.
+    pub fn wait(
+        &mut self,
+        inbox: &Inbox,
+        denied: Option<BorrowedFd<'_>>,
+        until: Instant,
+    ) -> Result<Woken, PolicyError> {
         let failed = |source| PolicyError::Wait { what: "events", source };
         let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).map_err(|error| failed(io::Error::other(error)))?;
-        let mut fds = [inbox.fd(), self.events.as_fd(), self.leases.as_fd()]
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        // What is there already wakes for the same again.
+        let all = [inbox.fd(), self.events.as_fd(), self.leases.as_fd(), denied.unwrap_or_else(|| inbox.fd())];
+        let mut fds = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(failed(error.into())),
         }
-        let [news, kernel, leases] = fds.map(|fd| !fd.revents().is_empty());
+        let [news, kernel, leases, told] = fds.map(|fd| !fd.revents().is_empty());
         if news {
             inbox.silence();
         }
         let is_altered = kernel && self.events.drain().map_err(failed)?;
         let leases = leases && self.drain_leases().map_err(failed)?;
-        Ok(Woken { leases, is_altered })
+        Ok(Woken { leases, is_altered, denied: told && denied.is_some() })
     }
 
     fn drain_leases(&mut self) -> io::Result<bool> {

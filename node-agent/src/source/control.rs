@@ -100,6 +100,7 @@ impl ControlSource {
                     Ok(Some(event)) => {
                         let Some(own) = own_of(event) else { continue };
                         policies.established(own.spec.policy.established);
+                        policies.log(own.spec.policy.log);
                         match gathered {
                             Some(_) => last = Some(own),
                             None => each(Update::Own(Box::new(own))),
