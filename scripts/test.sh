@@ -21,7 +21,7 @@ scripts/image.sh
 step "what a lab is made of"
 cargo build --quiet --locked -p towpath-e2e --bin lab
 "$lab" prepare --specs
-for tool in cnitool crictl ocicni; do "$lab" binary "$tool" >/dev/null; done
+for tool in cnitool crictl ocicni policy.test; do "$lab" binary "$tool" >/dev/null; done
 "$lab" snapshot >"$before"
 
 step "units, properties and namespaces"

@@ -33,6 +33,10 @@ pub struct Programs {
 /// Builds the agent, the CNI binary and the tests of other crates.
 pub fn programs() -> Result<Programs, RunError> {
     let [agent, cni] = node_programs()?;
+    // Where some are chosen, they are of this program.
+    if env::var_os(ONLY).is_some() {
+        return Ok(Programs { agent, cni, tests: Vec::new() });
+    }
     let mut arguments = vec!["test", "--no-run", "-p", "towpath-kernel"];
     arguments.extend(TESTS.iter().flat_map(|test| ["--test", test]));
     Ok(Programs { agent, cni, tests: built(&arguments)? })
@@ -77,8 +81,7 @@ impl Programs {
         let mut lines = format!(
             "export TOWPATH_AGENT={agent} TOWPATH_CNI={cni} TOWPATH_KINDS={KINDS}\nset -e\nmodprobe -a {MODULES}\n"
         );
-        // Where some are chosen, they are of this program.
-        for test in self.tests.iter().filter(|_| env::var_os(ONLY).is_none()) {
+        for test in &self.tests {
             lines = lines + &shown(test) + " --test-threads=1\n";
         }
         lines + &format!("exec {} --ignored --nocapture --test-threads=1 {}\n", shown(own), only())
@@ -89,4 +92,10 @@ impl Programs {
 pub fn count_inside(own: &Path) -> usize {
     let listed = run(Command::new(own).args(["--list", "--ignored", &only()])).unwrap();
     String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.ends_with(": test")).count()
+}
+
+/// Whether `own` has a test of this name for the guest.
+pub fn has(own: &Path, test: &str) -> bool {
+    let listed = run(Command::new(own).args(["--list", "--ignored", "--exact", test])).unwrap();
+    String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == format!("{test}: test"))
 }

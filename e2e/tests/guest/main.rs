@@ -17,6 +17,7 @@ mod network;
 mod node;
 mod probe;
 mod profile;
+mod sctp;
 mod uplinks;
 mod wireguard;
 
@@ -67,6 +68,14 @@ fn what_every_kernel_has_carries_whole_packets_in_every_cell() {
 #[test]
 fn each_packet_leaves_by_the_uplink_that_leads_to_its_peer() {
     here::run("apart::each_packet_leaves_by_the_uplink_that_leads_to_its_peer");
+}
+
+#[test]
+fn whatever_is_left_out_of_upstreams_suites_is_done_in_the_guest() {
+    crate::sctp::everything_left_out_is_done_here();
+    for group in sctp::GROUPS {
+        assert!(build::has(&env::current_exe().unwrap(), group.test), "there is no test {}", group.test);
+    }
 }
 
 /// Run in namespaces of their own on this kernel, by the tests above.
@@ -125,5 +134,41 @@ mod inside {
     #[ignore = "runs in the guest"]
     fn keys_change_under_traffic_and_no_packet_is_lost() {
         crate::wireguard::keys_change_without_loss();
+    }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn cluster_policies_of_egress_hold_for_sctp() {
+        crate::sctp::EGRESS.run();
+    }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn cluster_policies_of_ingress_hold_for_sctp() {
+        crate::sctp::INGRESS.run();
+    }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn cluster_policies_of_both_ways_hold_for_sctp_udp_and_tcp() {
+        crate::sctp::BOTH.run();
+    }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn addresses_and_nodes_as_peers_hold_for_sctp() {
+        crate::sctp::PEERS.run();
+    }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn ports_of_sctp_are_those_of_no_other_protocol() {
+        crate::sctp::PORTS.run();
+    }
+
+    #[test]
+    #[ignore = "runs in the guest"]
+    fn network_policies_hold_for_sctp() {
+        crate::sctp::NAMESPACED.run();
     }
 }
