@@ -84,7 +84,7 @@ async fn readyz(State(told): State<Arc<Told>>) -> (StatusCode, String) {
     }
     let why = match snapshot.obstacles.first().or(snapshot.failures.first()) {
         Some(why) => why.clone(),
-        None => "waiting for this node's NodeNetwork".to_owned(),
+        None => "waiting for this node's NodeNetwork, or for the operator to tell which policies there are".to_owned(),
     };
     (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
 }

@@ -16,13 +16,13 @@ mod explain;
 mod gate;
 mod in_force;
 mod inbox;
+mod kept;
 mod lasting;
 mod policies;
 mod receipt;
 mod survey;
 mod watch;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,9 +30,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::watch::{Receiver, Sender, channel};
 use towpath_control::client::Handle;
-use towpath_control::snapshot;
 use towpath_kernel::policy::PolicyTable;
-use towpath_net::policy::bundle::Bundle;
 use towpath_net::policy::settings::FlowLog;
 
 use crate::paths::Paths;
@@ -41,12 +39,13 @@ use crate::worker::End;
 pub use gate::{Admissions, Gate, GateError};
 pub use in_force::{InForce, Standing};
 pub use inbox::{Inbox, News};
+pub use kept::{Remembered, remembered};
 pub use receipt::Receipt;
 pub use survey::{Survey, Surveyed, Tally};
 
 use cut::Cutter;
 use denied::Denials;
-use lasting::Lasting;
+use kept::Kept;
 use policies::{Policies, Recall};
 use watch::Watch;
 
@@ -54,9 +53,6 @@ use watch::Watch;
 const COMPARE: Duration = Duration::from_mins(5);
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long the operator is waited for after a start of the node, before what it told earlier is used: no pod runs yet, and
-/// much may have changed since.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why policies cannot be kept in force.
 #[derive(Debug, Error)]
@@ -100,8 +96,8 @@ impl Worker {
         let (tell, in_force) = channel(Arc::default());
         let cutter =
             Cutter::start(inbox.clone()).map_err(|source| PolicyError::Wait { what: "connections", source })?;
-        let lasting = Lasting::start(paths).map_err(|source| PolicyError::Wait { what: "a disk", source })?;
-        let policies = Policies::new(table, cutter, (handle, lasting), paths, remembered);
+        let kept = Kept::start(paths).map_err(|source| PolicyError::Wait { what: "a disk", source })?;
+        let policies = Policies::new(table, cutter, (handle, kept), paths, remembered);
         let tally = policies.tally();
         let mut work = Loop { watch, inbox: inbox.clone(), policies, denials: Denials::default(), tell };
         let thread = thread::Builder::new()
@@ -115,28 +111,6 @@ impl Worker {
     pub fn join(self) -> Result<(), PolicyError> {
         self.thread.join().unwrap_or(Err(PolicyError::Panicked))
     }
-}
-
-/// What an operator told an earlier agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered {
-    /// The policies.
-    pub bundle: Bundle,
-    /// How long an operator is waited for before they are used.
-    pub patience: Duration,
-}
-
-/// What the operator told last, where it is known. What was told before the node started is older than what the kernel may
-/// have since, and used only where that is nothing.
-pub fn remembered(paths: &Paths) -> Option<Remembered> {
-    let load = |file: &Path, patience| {
-        snapshot::load(file).map(|snapshot| Remembered { bundle: snapshot.state.policy, patience })
-    };
-    let of_this_start = load(&paths.policies(), Duration::ZERO);
-    of_this_start.or_else(|| {
-        let is_fresh = !paths.is_node_known() && paths.policies() != paths.lasting_policies();
-        is_fresh.then(|| load(&paths.lasting_policies(), PATIENCE)).flatten()
-    })
 }
 
 struct Loop {

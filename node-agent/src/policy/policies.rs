@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use towpath_control::client::Handle;
 use towpath_control::message::Attached;
-use towpath_control::snapshot;
-use towpath_control::update::State;
 use towpath_kernel::conntrack::Connection;
 use towpath_kernel::leases::Store;
 use towpath_kernel::policy::{Error, PolicyTable, Repair, Written};
@@ -25,7 +22,7 @@ use towpath_net::policy::settings::{Established, LogDenied};
 use tracing::{info, warn};
 
 use super::cut::Cutter;
-use super::lasting::Lasting;
+use super::kept::Kept;
 use super::survey::Tally;
 use super::{InForce, Receipt, Remembered, Standing};
 use crate::paths::Paths;
@@ -36,9 +33,7 @@ pub struct Policies {
     cutter: Cutter,
     handle: Handle,
     store: Store,
-    file: PathBuf,
-    lasting: Lasting,
-    pace: snapshot::Pace,
+    kept: Kept,
     pub(super) bundle: Bundle,
     /// Whether an operator ever told anything: before that nothing is known, and nothing is done.
     is_told: bool,
@@ -58,7 +53,7 @@ impl Policies {
     pub fn new(
         table: PolicyTable,
         cutter: Cutter,
-        (handle, lasting): (Handle, Lasting),
+        (handle, kept): (Handle, Kept),
         paths: &Paths,
         remembered: Option<Remembered>,
     ) -> Self {
@@ -69,9 +64,7 @@ impl Policies {
             handle,
             known: BTreeSet::new(),
             store: Store::below(&paths.state),
-            file: paths.policies(),
-            lasting,
-            pace: snapshot::Pace::default(),
+            kept,
             is_told: false,
             bundle: Bundle::default(),
             remembered: remembered.map(|Remembered { bundle, patience }| (bundle, now + patience)),
@@ -231,7 +224,7 @@ impl Policies {
         }
         self.is_told = true;
         self.owed.extend(receipts);
-        self.pace.change();
+        self.kept.change();
         // It fits: it was previewed.
         _ = self.bundle.apply(effect);
         match changed {
@@ -342,30 +335,12 @@ impl Policies {
 
     /// Keeps what was told for the next start; tells when that is due, where there is something to keep.
     pub fn keep(&mut self) -> Option<Instant> {
-        let now = Instant::now();
-        let left = self.pace.due(now)?;
-        if !left.is_zero() {
-            return Some(now + left);
-        }
-        self.save();
-        self.pace.written(now);
-        None
+        self.kept.keep(&mut self.bundle)
     }
 
     /// Keeps what was told, as the last thing that is done.
     pub fn keep_now(&mut self) {
-        if self.pace.due(Instant::now()).is_some() {
-            self.save();
-        }
-    }
-
-    fn save(&mut self) {
-        let state = State { peers: BTreeMap::new(), policy: std::mem::take(&mut self.bundle) };
-        match snapshot::save(&self.file, &[], &state) {
-            Ok(()) => self.lasting.owe(),
-            Err(error) => warn!(%error, "cannot keep the policies for the next start"),
-        }
-        self.bundle = state.policy;
+        self.kept.keep_now(&mut self.bundle);
     }
 
     /// The addresses of pods, whether their interfaces are complete or not: a pod is judged before it can send.

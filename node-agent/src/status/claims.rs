@@ -51,7 +51,8 @@ fn cni(snapshot: &Snapshot) -> Claim {
     if snapshot.cni_installed {
         Claim::new(about, true, "Installed", "the runtime's configuration file is in place")
     } else {
-        Claim::new(about, false, "Waiting", "the configuration file is written once the kernel is as declared")
+        let message = "the configuration file is written once the kernel is as declared, and the operator told which policies there are";
+        Claim::new(about, false, "Waiting", message)
     }
 }
 

@@ -12,7 +12,7 @@ use towpath_node_agent::worker::{End, Worker};
 use super::node::{Node, everything, run, wait_for};
 use super::pair::SOON;
 
-fn assignment() -> Assignment {
+pub fn assignment() -> Assignment {
     let addresses = |last: u8| vec![[172, 16, 30, last].into(), format!("fd00:30::{last}").parse().unwrap()];
     let cidrs =
         |n: u8| vec![format!("10.244.{n}.0/24").parse().unwrap(), format!("fd00:244:0:{n}::/64").parse().unwrap()];

@@ -6,6 +6,7 @@ mod keys;
 mod leaving;
 mod node;
 mod pair;
+mod starting;
 mod tunnels;
 
 use std::fs;

@@ -1,0 +1,87 @@
+//! What is kept of policies for the next start: of the agent, and of the node.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use towpath_control::snapshot::{self, Pace};
+use towpath_control::update::State;
+use towpath_net::policy::bundle::Bundle;
+use tracing::warn;
+
+use super::lasting::Lasting;
+use crate::paths::Paths;
+
+/// How long the operator is waited for after a start of the node, before what it told earlier is used: no pod runs yet, and
+/// much may have changed since.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What an operator told an earlier agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The policies.
+    pub bundle: Bundle,
+    /// How long an operator is waited for before they are used.
+    pub patience: Duration,
+}
+
+/// What the operator told last, where it is known. What was told before the node started is older than what the kernel may
+/// have since, and used only where that is nothing.
+pub fn remembered(paths: &Paths) -> Option<Remembered> {
+    let load = |file: &Path, patience| {
+        snapshot::load(file).map(|snapshot| Remembered { bundle: snapshot.state.policy, patience })
+    };
+    let of_this_start = load(&paths.policies(), Duration::ZERO);
+    of_this_start.or_else(|| {
+        let is_fresh = !paths.is_node_known() && paths.policies() != paths.lasting_policies();
+        is_fresh.then(|| load(&paths.lasting_policies(), PATIENCE)).flatten()
+    })
+}
+
+/// Where they are kept.
+pub struct Kept {
+    file: PathBuf,
+    pace: Pace,
+    lasting: Lasting,
+}
+
+impl Kept {
+    /// Starts what brings them to the disk.
+    pub fn start(paths: &Paths) -> io::Result<Self> {
+        Ok(Self { file: paths.policies(), pace: Pace::default(), lasting: Lasting::start(paths)? })
+    }
+
+    /// They are others now.
+    pub fn change(&mut self) {
+        self.pace.change();
+    }
+
+    /// Keeps them, where it is time; tells when it will be, where they are not kept.
+    pub fn keep(&mut self, bundle: &mut Bundle) -> Option<Instant> {
+        let now = Instant::now();
+        let left = self.pace.due(now)?;
+        if !left.is_zero() {
+            return Some(now + left);
+        }
+        self.save(bundle);
+        self.pace.written(now);
+        None
+    }
+
+    /// Keeps them, as the last thing that is done.
+    pub fn keep_now(&mut self, bundle: &mut Bundle) {
+        if self.pace.due(Instant::now()).is_some() {
+            self.save(bundle);
+        }
+    }
+
+    fn save(&self, bundle: &mut Bundle) {
+        let state = State { peers: BTreeMap::new(), policy: std::mem::take(bundle) };
+        match snapshot::save(&self.file, &[], &state) {
+            Ok(()) => self.lasting.owe(),
+            Err(error) => warn!(%error, "cannot keep the policies for the next start"),
+        }
+        *bundle = state.policy;
+    }
+}

@@ -1,0 +1,68 @@
+//! What an agent goes on from when it starts, and when its node did.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use towpath_kernel::testing::isolated;
+use towpath_node_agent::paths::Paths;
+use towpath_node_agent::policy::Receipt;
+use towpath_node_agent::snapshot::Update;
+use towpath_node_agent::worker::{End, Worker};
+
+use super::leaving::assignment;
+use super::node::{Node, wait_for};
+use super::pair::SOON;
+
+fn stop(worker: Worker) {
+    worker.inbox.end(End::Stop);
+    worker.join().unwrap();
+}
+
+/// The worker has gone once through all that it does.
+fn done_once(worker: &Worker) {
+    for _ in 0..2 {
+        let (tell, told) = channel();
+        worker.inbox.put(Update::Receipt(Arc::new(Receipt::telling(move |answer| tell.send(answer).unwrap()))));
+        told.recv_timeout(SOON).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn pods_start_when_policies_are_known_and_a_node_that_starts_waits_for_its_own_part() {
+    let name = "starting::pods_start_when_policies_are_known_and_a_node_that_starts_waits_for_its_own_part";
+    isolated(name, || {
+        let node = Node::make();
+        let paths = Paths {
+            state: node.path("towpath-state").into(),
+            lasting: node.path("lasting").into(),
+            state_on_node: node.path("towpath-state").into(),
+            cni_conf: node.path("net.d").into(),
+            cni_bin: node.path("bin").into(),
+            cni_binary: node.path("towpath").into(),
+            sysctls: "/proc/sys".into(),
+        };
+        let worker = Worker::start(paths.clone()).unwrap();
+        worker.inbox.put(Update::State(Box::new(assignment())));
+        wait_for("all but files", SOON, || worker.snapshots.borrow().programmed);
+        assert!(!paths.node_file().exists() && !paths.conflist().exists());
+        worker.inbox.put(Update::Enforced(true));
+        wait_for("files", SOON, || worker.snapshots.borrow().cni_installed);
+        assert!(fs::read_to_string(paths.node_file()).unwrap().contains("\"startup\": \"Wait\""));
+        stop(worker);
+        // The agent alone starts again.
+        let worker = Worker::start(paths.clone()).unwrap();
+        wait_for("all of it", SOON, || worker.snapshots.borrow().cni_installed);
+        stop(worker);
+        // The node does: what is in memory is gone, and its ranges may be another node's.
+        fs::remove_dir_all(&paths.state).unwrap();
+        let worker = Worker::start(paths.clone()).unwrap();
+        worker.inbox.put(Update::Enforced(true));
+        done_once(&worker);
+        assert_eq!(worker.counts.borrow().turns, 0);
+        assert!(paths.last_state().exists() && !paths.node_file().exists());
+        worker.inbox.put(Update::State(Box::new(assignment())));
+        wait_for("all of it again", SOON, || worker.snapshots.borrow().cni_installed);
+        stop(worker);
+    });
+}
