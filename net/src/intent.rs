@@ -20,7 +20,7 @@ pub use cidr::{Taken, abridge, join, overlap, parse, reserved};
 pub use exceptions::{
     AddressMode, DraftException, DraftNodeAddress, Exception, MOST_EXCEPTIONS, MOST_PLACES, is_interface_pattern,
 };
-pub use finding::{CrossingProblem, Finding, Problem};
+pub use finding::{CrossingProblem, Finding, Problem, Remedy};
 pub use pools::{
     BlockPool, DEFAULT_GRACE, LONGEST_GRACE, MOST_POOLS, MOST_RESERVED, Operator, Requirement, Selector, is_dns_label,
     is_label_key, is_label_value, seconds,

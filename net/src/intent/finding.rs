@@ -2,6 +2,7 @@
 
 mod crossing;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use ipnet::IpNet;
@@ -10,15 +11,21 @@ use crate::family::Family;
 use crate::state::NodeName;
 pub use crossing::CrossingProblem;
 
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Finding {
+/// Something wrong that can be put right.
+pub trait Remedy: fmt::Display {
+    /// What to do about it.
+    fn remedy(&self) -> Cow<'static, str>;
+}
+
+/// One thing that is wrong, of the kinds that there are in declarations or elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Finding<P = Problem> {
     /// The path of the field, as in `spec.ipam.podCIDRs[0]` or `Node.spec.podCIDRs`.
     pub field: String,
     /// What it holds; empty where it holds nothing.
     pub value: String,
     /// What is wrong with that.
-    pub problem: Problem,
+    pub problem: P,
 }
 
 impl Finding {
@@ -33,7 +40,7 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Finding {
+impl<P: Remedy> fmt::Display for Finding<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.field)?;
         if !self.value.is_empty() {
@@ -237,6 +244,12 @@ pub enum Problem {
         /// The range.
         range: IpNet,
     },
+}
+
+impl Remedy for Problem {
+    fn remedy(&self) -> Cow<'static, str> {
+        Self::remedy(self).into()
+    }
 }
 
 impl Problem {

@@ -1,27 +1,12 @@
 //! What of a policy cannot be honoured: where, what, and what to do about it.
 
+use std::borrow::Cow;
 use std::fmt;
 
-/// One thing that cannot be honoured.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Finding {
-    /// The path of the field, as in `spec.ingress[0].from[1]`.
-    pub field: String,
-    /// What it holds; empty where that says nothing.
-    pub value: String,
-    /// Why that cannot be honoured.
-    pub problem: Problem,
-}
+use towpath_net::intent::{self, Remedy};
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.field)?;
-        if !self.value.is_empty() {
-            write!(f, " {:?}", self.value)?;
-        }
-        write!(f, ": {}; {}", self.problem, self.problem.remedy())
-    }
-}
+/// One thing that cannot be honoured.
+pub type Finding = intent::Finding<Problem>;
 
 /// Why something cannot be honoured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
@@ -85,10 +70,9 @@ pub enum Problem {
     NamedElsewhere,
 }
 
-impl Problem {
-    /// What to do about it.
-    pub const fn remedy(self) -> &'static str {
-        match self {
+impl Remedy for Problem {
+    fn remedy(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::PolicyType => "write Ingress or Egress",
             Self::Operator => "write In, NotIn, Exists or DoesNotExist",
             Self::NoValues => "list values, or write Exists or DoesNotExist",
@@ -106,7 +90,7 @@ impl Problem {
             Self::NotUnderstood | Self::Field => "write what policy.networking.k8s.io/v1alpha2 of v0.2.0 has",
             Self::DomainNames => "list networks instead",
             Self::NamedElsewhere => "give the port by its number, or give pods a rule of their own",
-        }
+        })
     }
 }
 
