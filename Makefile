@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
-.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni bench-peers bench-throughput bench-healing bench-policy bench-control bench-policy-compile test-policy
+.PHONY: help demo test check fuzz setup image generate clean-demo bench-lab bench-cni bench-peers bench-throughput bench-healing bench-policy bench-control bench-policy-compile bench-convergence test-policy
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -44,6 +44,9 @@ bench-control: setup ## Measure what agents cost an operator: updates there and 
 
 bench-policy-compile: setup ## Compile the policies of whole clusters, cold and change by change, against the bars
 	@scripts/bench-policy-compile.sh
+
+bench-convergence: setup ## Measure how long a written policy takes until packets meet it, against nft -f
+	@scripts/bench-convergence.sh
 
 fuzz: setup ## Fuzz everything that reads input from outside; TOWPATH_FUZZ_SECONDS says how long each
 	@scripts/fuzz.sh

@@ -58,10 +58,15 @@ pub fn print(report: &Report) -> bool {
         println!("{:<52}{wall:>10.2}{least_wall:>10.2}{cpu:>10.2}{least_cpu:>10.2}{rate:>9.0}", row.what);
     }
     println!();
-    for verdict in &report.verdicts {
+    judge(&report.verdicts)
+}
+
+/// Prints the bars; tells whether all of them are met.
+pub fn judge(verdicts: &[Verdict]) -> bool {
+    for verdict in verdicts {
         let outcome = if verdict.met() { "met   " } else { "MISSED" };
         let Verdict { what, figure, bar, unit } = verdict;
         println!("{outcome}  {what}: {figure:.3}{unit}, the bar is {bar}{unit}");
     }
-    report.verdicts.iter().all(Verdict::met)
+    verdicts.iter().all(Verdict::met)
 }
