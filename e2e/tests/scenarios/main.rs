@@ -10,6 +10,7 @@ mod connectivity;
 mod crowd;
 mod drift;
 mod encrypted;
+mod flood;
 mod live;
 mod node_address;
 mod netpol;

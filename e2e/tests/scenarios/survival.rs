@@ -48,6 +48,14 @@ impl Stream {
         self.ping.try_wait().unwrap().is_none()
     }
 
+    /// The same, at once.
+    pub fn end(mut self) -> (u32, u32) {
+        assert!(self.is_running(), "the stream ended by itself");
+        let pid = self.ping.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        self.finish()
+    }
+
     /// How many were sent, and how many answers came.
     pub fn finish(self) -> (u32, u32) {
         let output = self.ping.wait_with_output().unwrap();
@@ -123,7 +131,8 @@ fn an_agent_pod_that_is_deleted_by_force_leaves_the_network_as_it_is() {
     assert_eq!(cluster.on("n1", "ip route show proto 117"), routes);
 }
 
-fn wait_for_agent(cluster: &Cluster, node: &str) -> u32 {
+/// The process of a node's agent, as soon as there is one.
+pub fn wait_for_agent(cluster: &Cluster, node: &str) -> u32 {
     let mut found = None;
     cluster.wait_for(&format!("the agent of {node}"), Duration::from_secs(30), || {
         found = cluster.agent_pid(node);
