@@ -16,6 +16,7 @@ mod naive;
 mod node;
 mod search;
 mod shrink;
+mod story;
 mod tables;
 mod text;
 mod world;
