@@ -216,11 +216,7 @@ fn known(name: &str, a: Content<'_>) -> Option<Expr> {
         }),
         "counter" => Some(Expr::Count),
         "limit" => limit(a),
-        "log" => Some(Expr::Log {
-            group: a.get(1)?.value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))?,
-            prefix: a.text(2)?,
-            length: a.number_be(3)?,
-        }),
+        "log" => log(a),
         "fib" => {
             let plain = a.number_be(2)? == n::FIB_ADDRESS_TYPE && a.number_be(3)? == n::FIB_DESTINATION;
             plain.then_some(Expr::DestinationType { to: register(a, 1)? })
@@ -264,6 +260,11 @@ fn bitwise(a: Content<'_>) -> Option<Expr> {
     }
     let sets = mask.len() == xor.len() && mask.iter().zip(&xor).all(|(mask, bits)| *mask == !bits);
     sets.then_some(Expr::SetBits { from, to, bits: xor })
+}
+
+fn log(a: Content<'_>) -> Option<Expr> {
+    let group = a.get(1)?.value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))?;
+    Some(Expr::Log { group, prefix: a.text(2)?, length: a.number_be(3)? })
 }
 
 fn limit(a: Content<'_>) -> Option<Expr> {
