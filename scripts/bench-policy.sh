@@ -11,3 +11,10 @@ rounds=${1:-5}
 
 step "rounds: $rounds"
 cargo bench --quiet --locked -p towpath-kernel --bench policy -- "$rounds"
+
+target=$(rustc -vV | sed -n 's/^host: //p')
+step "the agent, as it is shipped"
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$target" -p towpath-node-agent
+step "the agent's memory"
+cargo bench --quiet --locked --profile dev -p towpath-node-agent --bench policy_memory -- \
+  "$CARGO_TARGET_DIR/$target/release/towpath-agent"
