@@ -114,10 +114,10 @@ impl PolicyTable {
         if self.written.transactions > 0 {
             self.commit()?;
         }
-        change.members.iter().try_for_each(|set| self.remove_members(view, *set))?;
+        change.members.iter().try_for_each(|set| self.move_members(view, *set, Moving::Out))?;
         self.unbind(&change.unbind);
         self.bind(&change.bind);
-        change.members.iter().try_for_each(|set| self.add_to_members(view, *set))?;
+        change.members.iter().try_for_each(|set| self.move_members(view, *set, Moving::In))?;
         for (object, entry) in &change.drop {
             self.drop(view, *object, entry)?;
         }
@@ -184,35 +184,25 @@ impl PolicyTable {
         Ok(())
     }
 
-    /// Who goes from sets that packets are looked up in.
-    fn remove_members(&mut self, view: View<'_>, object: Object) -> Result<(), Error> {
+    /// Who goes from sets that packets are looked up in, or who comes to them.
+    fn move_members(&mut self, view: View<'_>, object: Object, moving: Moving) -> Result<(), Error> {
         let Object::Set { id, kind, family } = object else { return Ok(()) };
         let before = view.before(id);
-        let going = match view.delta.sets.get(&id) {
-            Some(SetDelta::Change { remove, .. }) => elements(id, remove, Wanted::In(before), family),
-            Some(SetDelta::New(after)) => elements(id, before, Wanted::But(after), family),
-            Some(SetDelta::Gone) | None => return Ok(()),
+        let (members, wanted) = match (view.delta.sets.get(&id), moving) {
+            (Some(SetDelta::Change { remove, .. }), Moving::Out) => (remove, Wanted::In(before)),
+            (Some(SetDelta::Change { add, .. }), Moving::In) => (add, Wanted::But(before)),
+            (Some(SetDelta::New(after)), Moving::Out) => (before, Wanted::But(after)),
+            (Some(SetDelta::New(after)), Moving::In) => (after, Wanted::But(before)),
+            (Some(SetDelta::Gone) | None, _) => return Ok(()),
         };
-        let (about, name, mut going) = (About::Object(object), set_name(id, kind, family), going.peekable());
-        while going.peek().is_some() {
-            self.writer.remove(about, &name, going.by_ref().take(PORTION));
-            self.roll(LONG)?;
-        }
-        Ok(())
-    }
-
-    /// Who comes to sets that packets are looked up in.
-    fn add_to_members(&mut self, view: View<'_>, object: Object) -> Result<(), Error> {
-        let Object::Set { id, kind, family } = object else { return Ok(()) };
-        let before = view.before(id);
-        let coming = match view.delta.sets.get(&id) {
-            Some(SetDelta::Change { add, .. }) => elements(id, add, Wanted::But(before), family),
-            Some(SetDelta::New(after)) => elements(id, after, Wanted::But(before), family),
-            Some(SetDelta::Gone) | None => return Ok(()),
-        };
-        let (about, name, mut coming) = (About::Object(object), set_name(id, kind, family), coming.peekable());
-        while coming.peek().is_some() {
-            self.writer.add(about, &name, coming.by_ref().take(PORTION));
+        let (about, name) = (About::Object(object), set_name(id, kind, family));
+        let mut all = elements(id, members, wanted, family).peekable();
+        while all.peek().is_some() {
+            let portion = all.by_ref().take(PORTION);
+            match moving {
+                Moving::Out => self.writer.remove(about, &name, portion),
+                Moving::In => self.writer.add(about, &name, portion),
+            }
             self.roll(LONG)?;
         }
         Ok(())
@@ -313,6 +303,13 @@ fn elements<'a>(
 pub(super) fn borders(range: &Range) -> impl Iterator<Item = Element> + use<> {
     let end = behind(range).map(|end| Element { is_end: true, ..Key::of(end).into() });
     std::iter::once(Key::of(range.first).into()).chain(end)
+}
+
+/// Whether members go or come.
+#[derive(Clone, Copy)]
+enum Moving {
+    Out,
+    In,
 }
 
 /// Which members are meant.
