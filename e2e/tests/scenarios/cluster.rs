@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use towpath_e2e::wait::Look;
 use towpath_e2e::{Lab, LabConfig, Wire};
+use towpath_kernel::netns::Namespace;
 
 /// What upstream's specs run in pods; it has a shell, ping and curl around it.
 const POD_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
@@ -159,6 +160,21 @@ impl Cluster {
         found.unwrap_or_else(|error| panic!("{error}\n{}", self.state()));
     }
 
+    /// Where the runtime of a node keeps the namespaces of its pods, from the moment on when it made them.
+    pub fn namespaces_on(&self, node: &str) -> Vec<PathBuf> {
+        let folder = self.pid_of(node, "containerd").and_then(|pid| namespaces_of(pid).read_dir().ok());
+        folder.into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    }
+
+    /// The namespace of a pod: the one on its node that has its address. Other labs have pods of the same addresses.
+    #[track_caller]
+    pub fn namespace(&self, pod: &Pod) -> Namespace {
+        let address = pod.addresses[0].to_string();
+        let has = |namespace: &Namespace| addresses_in(namespace).contains(&address);
+        let mut all = self.namespaces_on(&pod.node).into_iter().filter_map(|path| Namespace::open(path).ok());
+        all.find(has).unwrap_or_else(|| panic!("nobody on {} has {address}, which {} has", pod.node, pod.name))
+    }
+
     /// The process ids of the agents' containers, with their nodes.
     pub fn agent_pid(&self, node: &str) -> Option<u32> {
         self.pid_of(node, "towpath-agent")
@@ -177,6 +193,22 @@ impl Cluster {
                 && there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()))
         })
     }
+}
+
+/// Where a runtime that is this process keeps the namespaces of pods.
+pub fn namespaces_of(runtime: u32) -> PathBuf {
+    format!("/proc/{runtime}/root/run/netns").into()
+}
+
+/// The addresses of IPv4 that a namespace has, but for the loopback's.
+pub fn addresses_in(namespace: &Namespace) -> Vec<String> {
+    let table = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/fib_trie").unwrap_or_default());
+    let table = table.unwrap_or_default();
+    let lines: Vec<&str> = table.lines().map(str::trim).collect();
+    let local = lines.windows(2).filter(|pair| pair[1] == "/32 host LOCAL");
+    let mut all: Vec<String> = local.filter_map(|pair| pair[0].strip_prefix("|-- ")).map(str::to_owned).collect();
+    all.retain(|address| !address.starts_with("127."));
+    all
 }
 
 /// Ends a process that this test knows by its id.

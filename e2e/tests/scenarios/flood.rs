@@ -6,7 +6,6 @@
 mod arrived;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,10 +16,10 @@ use ipnet::IpNet;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use towpath_kernel::netns::Namespace;
 
-use crate::cluster::{Cluster, Pod, eventually, kill};
+use crate::cluster::{Cluster, Pod, addresses_in, eventually, kill, namespaces_of};
 use crate::crowd::Crowd;
 use crate::survival::{Stream, wait_for_agent};
-use arrived::{Arrived, namespaces};
+use arrived::Arrived;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// Where packets go: nobody listens there.
@@ -43,12 +42,6 @@ const POLICIES: &str = "
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: mute}, spec: {podSelector: {matchLabels: {mute: 'yes'}},
  policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {closed: 'yes'}}}]}]}}
 ";
-
-#[track_caller]
-fn namespace_of(pod: &Pod) -> Namespace {
-    let address = pod.addresses[0].to_string();
-    namespaces().remove(&address).unwrap_or_else(|| panic!("nobody has {address}, which {} has", pod.name))
-}
 
 /// Sends datagrams, and beginnings of connections, to all destinations again and again from inside a namespace.
 fn flood(namespace: &Namespace, to: &[IpAddr], signals: &Signals) {
@@ -99,20 +92,21 @@ struct Flooders<'scope, 'env> {
 
 impl Flooders<'_, '_> {
     fn from(self, pod: &Pod, to: Vec<IpAddr>) {
-        let namespace = namespace_of(pod);
+        let namespace = self.cluster.namespace(pod);
         self.scope.spawn(move || flood(&namespace, &to, self.signals));
     }
 
     /// Floods from every pod that comes to a node, as soon as there is a namespace for it, which is before its ADD.
     fn from_whoever_comes(self, node: &'static str, to: Vec<IpAddr>) {
-        let mut known: BTreeSet<PathBuf> = listing(self.cluster.pid_of(node, "containerd")).into_iter().collect();
+        let mut known: BTreeSet<PathBuf> = self.cluster.namespaces_on(node).into_iter().collect();
         self.scope.spawn(move || {
             let mut runtime = None;
             while !self.signals.end.load(Ordering::Relaxed) {
                 runtime = runtime
-                    .filter(|pid: &u32| fs::exists(format!("/proc/{pid}/root/run/netns")).unwrap_or(false))
+                    .filter(|pid: &u32| namespaces_of(*pid).exists())
                     .or_else(|| self.cluster.pid_of(node, "containerd"));
-                for path in listing(runtime) {
+                let found = runtime.and_then(|pid| namespaces_of(pid).read_dir().ok()).into_iter().flatten().flatten();
+                for path in found.map(|entry| entry.path()) {
                     // The file is there a moment before the namespace is.
                     if !known.contains(&path)
                         && let Ok(namespace) = Namespace::open(&path)
@@ -126,12 +120,6 @@ impl Flooders<'_, '_> {
             }
         });
     }
-}
-
-/// The namespaces that a runtime has made for pods.
-fn listing(runtime: Option<u32>) -> Vec<PathBuf> {
-    let folder = runtime.and_then(|pid| fs::read_dir(format!("/proc/{pid}/root/run/netns")).ok());
-    folder.into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// All addresses that pods of these nodes can have.
@@ -230,11 +218,18 @@ impl Scene<'_> {
         });
     }
 
+    /// The namespaces of all pods, by their addresses of IPv4.
+    fn namespaces(&self) -> BTreeMap<String, Namespace> {
+        let paths = NODES.iter().flat_map(|node| self.cluster.namespaces_on(node));
+        let all = paths.filter_map(|path| Namespace::open(path).ok());
+        all.filter_map(|namespace| Some((addresses_in(&namespace).pop()?, namespace))).collect()
+    }
+
     /// Many pods that anybody reaches, and behind them as many, with addresses of these, that nobody reaches.
     fn pods_come_and_go(&self) {
         let (open, took) = Crowd::start(self.cluster, "open", 100, &NODES);
         let before: BTreeSet<String> = open.addresses().into_iter().collect();
-        let all = namespaces();
+        let all = self.namespaces();
         let pods: Vec<&Namespace> = before.iter().filter_map(|address| all.get(address)).collect();
         // One of them may have the address of a receiver that has gone, which nobody but mute ones send to.
         let reached = eventually("packets for open pods", Duration::from_secs(20), || {
@@ -245,7 +240,7 @@ impl Scene<'_> {
         let (closed, took_again) = Crowd::start(self.cluster, "closed", 100, &NODES);
         let after: BTreeSet<String> = closed.addresses().into_iter().collect();
         let again = after.intersection(&before).count();
-        let all = namespaces();
+        let all = self.namespaces();
         let arrived: Vec<_> = after.iter().filter_map(|a| Some((a, Arrived::read(all.get(a)?)))).collect();
         let hit: Vec<_> = arrived.iter().filter(|(_, arrived)| *arrived != Arrived::default()).collect();
         println!("100 open pods within {took:?}, {reached} of them reached");
@@ -277,7 +272,7 @@ fn nothing_that_is_forbidden_gets_through_whatever_happens() {
         flooders.from_whoever_comes("n1", there.addresses.clone());
         let closed = start(&cluster, "closed", "n1", "closed: 'yes', mute: 'yes'");
         let receivers = [("here", &here), ("there", &there), ("closed", &closed)];
-        let receivers = receivers.map(|(name, pod)| (name, namespace_of(pod))).into();
+        let receivers = receivers.map(|(name, pod)| (name, cluster.namespace(pod))).into();
         let mut scene = Scene { cluster: &cluster, signals: &signals, receivers };
         scene.assert_nothing("ADD");
         scene.programs_are_killed();
@@ -303,7 +298,7 @@ fn the_node_boots(scene: &mut Scene<'_>) {
         });
     }
     cluster.wait_ready();
-    let closed = namespace_of(&ready(cluster, "closed"));
+    let closed = cluster.namespace(&ready(cluster, "closed"));
     assert!(!closed.is_same_as(&scene.receivers["closed"]));
     scene.receivers.insert("closed", closed);
     scene.assert_nothing("start of a node");

@@ -18,14 +18,12 @@ pub struct Stream {
 impl Stream {
     /// Starts in the pod's own namespaces, so that no API server is needed on the way.
     pub fn start(cluster: &Cluster, from: &Pod, to: &Pod, seconds: u32) -> Self {
-        let pid = pod_process(cluster, from);
+        let namespace = cluster.namespace(from);
         let count = (seconds * RATE).to_string();
         let address = to.addresses[0].to_string();
         let ping = std::process::Command::new("nsenter")
             .args([
-                "--target",
-                &pid.to_string(),
-                "--net",
+                &format!("--net={}", namespace.path().display()),
                 "--",
                 "ping",
                 "-q",
@@ -64,25 +62,6 @@ impl Stream {
         let numbers: Vec<u32> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         (numbers[0], numbers[1])
     }
-}
-
-/// A process in the pod's network namespace: the one that holds its address.
-fn pod_process(cluster: &Cluster, pod: &Pod) -> u32 {
-    let address = pod.addresses[0].to_string();
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let agnhost = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "agnhost")
-    });
-    let holds = |pid: &u32| {
-        let table = std::fs::read_to_string(format!("/proc/{pid}/net/fib_trie")).unwrap_or_default();
-        table.contains(&format!("|-- {address}\n"))
-    };
-    let _ = cluster;
-    // A node routes the address, but only the pod has it as its own: its table is the smallest.
-    agnhost
-        .filter(holds)
-        .min_by_key(|pid| std::fs::read_to_string(format!("/proc/{pid}/net/fib_trie")).unwrap_or_default().len())
-        .unwrap_or_else(|| panic!("no process has {address}"))
 }
 
 #[test]

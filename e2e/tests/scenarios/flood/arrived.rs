@@ -1,9 +1,6 @@
 //! What arrives in the namespaces of pods.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
 use towpath_kernel::netns::Namespace;
 
@@ -39,29 +36,4 @@ impl Arrived {
     pub fn has_all(self) -> bool {
         self.udp4 > 0 && self.udp6 > 0 && self.tcp > 0
     }
-}
-
-/// The namespaces of all pods by their addresses of IPv4.
-pub fn namespaces() -> BTreeMap<String, Namespace> {
-    let mut seen = BTreeSet::new();
-    let mut found: BTreeMap<String, (usize, PathBuf)> = BTreeMap::new();
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if !seen.insert(metadata.ino()) {
-            continue;
-        }
-        let table = fs::read_to_string(format!("/proc/{pid}/net/fib_trie")).unwrap_or_default();
-        let lines: Vec<&str> = table.lines().map(str::trim).collect();
-        for pair in lines.windows(2).filter(|pair| pair[1] == "/32 host LOCAL") {
-            let Some(address) = pair[0].strip_prefix("|-- ") else { continue };
-            // A node has gateways of pods, and more besides: a pod's table is the smallest.
-            match found.get(address) {
-                Some((size, _)) if *size <= table.len() => {}
-                _ => _ = found.insert(address.to_owned(), (table.len(), path.clone())),
-            }
-        }
-    }
-    found.into_iter().filter_map(|(address, (_, path))| Some((address, Namespace::open(path).ok()?))).collect()
 }
