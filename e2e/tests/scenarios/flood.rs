@@ -25,7 +25,7 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// Where packets go: nobody listens there.
 const PORT: u16 = 9;
 /// How long a flooder waits before it sends to all of its destinations again.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(50);
 /// Small blocks, so that pods soon have the addresses of others that have gone.
 const NETWORK: &str = "{apiVersion: towpath.dev/v1alpha1, kind: ClusterNetwork, metadata: {name: default}, spec: {ipam: \
     {mode: NodeCIDR, allocation: Allocate, podCIDRs: [10.244.0.0/16, 'fd00:10:244::/112'], nodeMaskSize: {ipv4: 26, \
