@@ -6,6 +6,7 @@
 mod arrived;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -91,13 +92,13 @@ struct Flooders<'scope, 'env> {
 }
 
 impl Flooders<'_, '_> {
-    fn from(self, pod: &Pod, to: Vec<IpAddr>) {
+    fn begin(self, pod: &Pod, to: Vec<IpAddr>) {
         let namespace = self.cluster.namespace(pod);
         self.scope.spawn(move || flood(&namespace, &to, self.signals));
     }
 
     /// Floods from every pod that comes to a node, as soon as there is a namespace for it, which is before its ADD.
-    fn from_whoever_comes(self, node: &'static str, to: Vec<IpAddr>) {
+    fn whoever_comes(self, node: &'static str, to: Vec<IpAddr>) {
         let mut known: BTreeSet<PathBuf> = self.cluster.namespaces_on(node).into_iter().collect();
         self.scope.spawn(move || {
             let mut runtime = None;
@@ -267,9 +268,9 @@ fn nothing_that_is_forbidden_gets_through_whatever_happens() {
         let everyone = ranges(&cluster, &NODES);
         let open: Vec<IpAddr> = here.addresses.iter().chain(&there.addresses).copied().collect();
         let others: Vec<IpAddr> = everyone.iter().filter(|address| !open.contains(address)).copied().collect();
-        flooders.from(&near, everyone.clone());
-        flooders.from(&far, others);
-        flooders.from_whoever_comes("n1", there.addresses.clone());
+        flooders.begin(&near, everyone.clone());
+        flooders.begin(&far, others);
+        flooders.whoever_comes("n1", there.addresses.clone());
         let closed = start(&cluster, "closed", "n1", "closed: 'yes', mute: 'yes'");
         let receivers = [("here", &here), ("there", &there), ("closed", &closed)];
         let receivers = receivers.map(|(name, pod)| (name, cluster.namespace(pod))).into();
@@ -279,7 +280,7 @@ fn nothing_that_is_forbidden_gets_through_whatever_happens() {
         scene.programs_are_replaced();
         scene.tables_are_deleted();
         the_node_boots(&mut scene);
-        flooders.from(&ready(&cluster, "near"), everyone);
+        flooders.begin(&ready(&cluster, "near"), everyone);
         scene.pods_come_and_go();
         what_is_allowed_arrives(&scene, flooders);
     });
@@ -308,7 +309,7 @@ fn the_node_boots(scene: &mut Scene<'_>) {
 fn what_is_allowed_arrives(scene: &Scene<'_>, flooders: Flooders<'_, '_>) {
     let friend = start(scene.cluster, "friend", "n2", "friend: 'yes'");
     let closed = scene.cluster.pod_seen("closed");
-    flooders.from(&friend, closed.addresses);
+    flooders.begin(&friend, closed.addresses);
     let arrives = |name: &str, why: &str| {
         eventually(&format!("{name}: {why}"), Duration::from_secs(20), || {
             let arrived = Arrived::read(&scene.receivers[name]);
@@ -360,11 +361,13 @@ fn change_a_thousand_times(cluster: &Cluster, changed: &AtomicU64) {
     let mut policies = String::new();
     for number in 0..50 {
         let app = ["e", "f"][number % 2];
-        policies += &format!(
+        write!(
+            policies,
             "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: other-{number}, labels: {{other: \
              'yes'}}}}, spec: {{podSelector: {{matchLabels: {{app: {app}}}}}, ingress: [{{from: [{{ipBlock: {{cidr: \
              10.9.{number}.0/24}}}}, {{podSelector: {{}}}}], ports: [{{port: {number}1}}]}}]}}}}\n"
-        );
+        )
+        .unwrap();
     }
     for _ in 0..10 {
         cluster.apply(&policies);
