@@ -45,6 +45,37 @@ impl Drop for Held {
     }
 }
 
+/// How large things were.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    counts: [AtomicU64; Self::BOUNDS.len() + 1],
+    sum: AtomicU64,
+}
+
+impl Sizes {
+    /// The largest that each class but the last holds, in bytes.
+    pub const BOUNDS: [u64; 6] = [256, 2048, 16_384, 131_072, 1_048_576, 8_388_608];
+
+    /// One more, of so many bytes.
+    pub fn add(&self, bytes: u64) {
+        let class = Self::BOUNDS.iter().take_while(|bound| **bound < bytes).count();
+        if let Some(count) = self.counts.get(class) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How many there are of each class; the last one is without bound.
+    pub fn counts(&self) -> [u64; Self::BOUNDS.len() + 1] {
+        std::array::from_fn(|class| self.counts.get(class).map_or(0, |count| count.load(Ordering::Relaxed)))
+    }
+
+    /// All bytes together.
+    pub fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Relaxed)
+    }
+}
+
 /// Why somebody was not, or is no longer, served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refusal {
@@ -131,6 +162,8 @@ pub struct ServerMetrics {
     pub accepted: Counter,
     /// Updates that were sent.
     pub updates: Counter,
+    /// How large they were, before encryption.
+    pub update_bytes: Sizes,
     /// Updates that agents have in their kernels.
     pub acknowledged: Counter,
     /// Updates that agents refused.
@@ -181,4 +214,16 @@ pub struct ClientMetrics {
     pub received_bytes: Counter,
     /// Bytes of messages to the operator, before encryption.
     pub sent_bytes: Counter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_counted_by_the_smallest_bound_that_holds_them() {
+        let sizes = Sizes::default();
+        [0, 256, 257, 8_388_609].map(|bytes| sizes.add(bytes));
+        assert_eq!((sizes.counts(), sizes.sum()), ([2, 1, 0, 0, 0, 0, 1], 8_389_122));
+    }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::ipam::Ipam;
 use crate::node_transport::Encryption;
 use crate::policy_spec::PolicySpec;
+use crate::policy_status::PolicyCounts;
 use crate::transport::{Exception, NodeAddress, Transport};
 use crate::{rules, schema};
 
@@ -34,6 +35,7 @@ use crate::{rules, schema};
     printcolumn(name = "MTU", type_ = "integer", json_path = ".status.mtu", description = "The lowest MTU of pods in effect, in bytes."),
     printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes.readyOfDesired", description = "Ready nodes of all nodes."),
     printcolumn(name = "Updated", type_ = "string", json_path = ".status.nodes.updatedOfDesired", description = "Nodes on the current revision of all nodes."),
+    printcolumn(name = "Policies", type_ = "string", json_path = ".status.policies.inForceOfCount", description = "Network policies in force of all."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Encryption", type_ = "string", json_path = ".status.encryption", priority = 1, description = "Whether packets between nodes are encrypted, in effect."),
     printcolumn(name = "Pod-CIDRs", type_ = "string", json_path = ".status.podCIDRs", priority = 1, description = "The ranges of pods in effect."),
@@ -258,6 +260,10 @@ pub struct ClusterNetworkStatus {
     /// How many nodes there are, and how many of them have what is declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeCounts>,
+
+    /// How many network policies there are, and how many of them are in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<PolicyCounts>,
 }
 
 /// What became of a pool.

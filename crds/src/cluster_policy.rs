@@ -1,4 +1,5 @@
-//! `policy.networking.k8s.io/v1alpha2` `ClusterNetworkPolicy`, as the network policy API v0.2.0 has it: read, never written.
+//! `policy.networking.k8s.io/v1alpha2` `ClusterNetworkPolicy`, as the network policy API v0.2.0 has it: read, and of what is
+//! written only conditions.
 //!
 //! A definition that is newer or older than that may hold what is not known here. So each part is read by itself
 //! ([`Part`]), and no field is passed over: what is not understood can be told apart from what is not there.
@@ -7,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::ClusterResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, ObjectMeta};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -41,6 +42,26 @@ pub struct ClusterNetworkPolicy {
     pub metadata: ObjectMeta,
     /// What it says.
     pub spec: Part<ClusterPolicySpec>,
+    /// What came of it.
+    pub status: Option<Part<ClusterPolicyStatus>>,
+}
+
+/// What came of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct ClusterPolicyStatus {
+    /// What implementations say, each under types of its own.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+impl ClusterNetworkPolicy {
+    /// What was said of it.
+    pub fn conditions(&self) -> &[Condition] {
+        match &self.status {
+            Some(Part::Understood(status)) => &status.conditions,
+            Some(Part::NotUnderstood(_)) | None => &[],
+        }
+    }
 }
 
 impl kube::Resource for ClusterNetworkPolicy {

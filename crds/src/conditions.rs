@@ -13,13 +13,13 @@ pub const LONGEST_MESSAGE: usize = 1024;
 /// What a condition is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionType {
-    /// Both kinds: the sum of the others.
+    /// All kinds: the sum of the others.
     Ready,
     /// Both kinds: on the way, nobody has to do anything.
     Reconciling,
     /// Both kinds: somebody has to do something.
     Stalled,
-    /// `ClusterNetwork`: the spec makes sense in this cluster.
+    /// `ClusterNetwork`: the spec makes sense in this cluster. `ClusterNetworkPolicy`: all of it is understood.
     Accepted,
     /// `ClusterNetwork`: every node has pod CIDRs and an address.
     CIDRsAllocated,
@@ -35,6 +35,8 @@ pub enum ConditionType {
     PoliciesHonoured,
     /// `ClusterNetwork`: every network policy is in the kernels of the nodes that have pods of it.
     PoliciesInForce,
+    /// `ClusterNetworkPolicy`: it is in the kernels of the nodes that have pods of it.
+    InForce,
 }
 
 impl fmt::Display for ConditionType {

@@ -3,7 +3,7 @@
 //! ```text
 //! ClusterNetwork.spec --Draft--> net::intent::validate        (written by users; status by the operator)
 //! NodeNetwork.spec <--> net::state::NodeSpec                   (written by the operator; status by the node's agent)
-//! cluster_policy::ClusterNetworkPolicy                         (another project's kind, read only)
+//! cluster_policy::ClusterNetworkPolicy                         (another project's kind: read; status by the operator)
 //! ```
 //!
 //! The rules that can be judged by looking at one object alone are in its schema ([`rules`]); what needs the
@@ -18,6 +18,7 @@ mod ipam;
 mod node_network;
 mod node_transport;
 mod policy_spec;
+mod policy_status;
 pub mod rules;
 mod schema;
 mod transport;
@@ -35,6 +36,7 @@ pub use node_network::{
 };
 pub use node_transport::{Encryption, NodeAddressRule, NodeTransport, NodeTunnel, NodeTunnels, NodeWireGuard, Path};
 pub use policy_spec::{PolicyEstablished, PolicyLog, PolicyLogDenied, PolicySpec, PolicyStartup};
+pub use policy_status::PolicyCounts;
 pub use transport::{
     Exception, ExceptionTransport, GeneveOptions, NodeAddress, NodeAddressMode, Transport, TransportMode, VxlanOptions,
     WireGuardOptions,

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::time::timeout;
+use towpath_crds::cluster_policy::ClusterNetworkPolicy;
 use towpath_crds::{CLUSTER_NETWORK, ClusterNetwork, ClusterNetworkStatus, NodeNetwork, NodeNetworkSpec, OPERATOR};
 
 use crate::lease::Leadership;
 use crate::metrics::{Kind, Metrics, Verb};
+use crate::policy::report::PolicyKind;
 
 /// How long one request may take. An API server gives up after a minute by itself (`--request-timeout`).
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -79,6 +83,11 @@ impl Error {
         }
     }
 
+    /// Whether there is no such object, or it is another one by now.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.code(), Some(404 | 409))
+    }
+
     /// Whether somebody else wrote at the same time; then the caches will soon say what.
     pub fn is_conflict(&self) -> bool {
         match self {
@@ -104,6 +113,7 @@ pub struct Cluster {
     nodes: Api<Node>,
     node_networks: Api<NodeNetwork>,
     networks: Api<ClusterNetwork>,
+    global_policies: Api<ClusterNetworkPolicy>,
     locks: Api<ConfigMap>,
     leadership: Leadership,
     metrics: Arc<Metrics>,
@@ -116,6 +126,7 @@ impl Cluster {
             nodes: Api::all(client.clone()),
             node_networks: Api::all(client.clone()),
             networks: Api::all(client.clone()),
+            global_policies: Api::all(client.clone()),
             locks: Api::namespaced(client.clone(), namespace),
             leadership,
             metrics,
@@ -206,6 +217,42 @@ impl Cluster {
         let request = self.networks.patch_status(CLUSTER_NETWORK, &params, &patch);
         ask("apply status of ClusterNetwork", CLUSTER_NETWORK, request).await?;
         self.metrics.wrote(Kind::ClusterNetworkStatus, Verb::Apply);
+        Ok(())
+    }
+
+    /// The uid of a `NetworkPolicy`, as the API server has it now; nothing where there is none.
+    pub async fn network_policy_uid(&self, namespace: &str, name: &str) -> Result<Option<String>, Error> {
+        let policies = Api::<NetworkPolicy>::namespaced(self.locks.clone().into_client(), namespace);
+        let policy = ask("get NetworkPolicy", name, policies.get_metadata_opt(name)).await?;
+        Ok(policy.and_then(|policy| policy.metadata.uid))
+    }
+
+    /// What was said of a `ClusterNetworkPolicy`, as the API server has it now; nothing where there is none of this uid.
+    pub async fn cluster_policy_conditions(&self, name: &str, uid: &str) -> Result<Option<Vec<Condition>>, Error> {
+        let policy = ask("get ClusterNetworkPolicy", name, self.global_policies.get_opt(name)).await?;
+        let policy = policy.filter(|policy| policy.metadata.uid.as_deref() == Some(uid));
+        Ok(policy.map(|policy| policy.conditions().to_vec()))
+    }
+
+    /// Writes conditions of the `ClusterNetworkPolicy` of this uid; those of others stay.
+    pub async fn apply_cluster_policy_status(
+        &self,
+        name: &str,
+        uid: &str,
+        conditions: &[Condition],
+    ) -> Result<(), Error> {
+        let operation = "apply status of ClusterNetworkPolicy";
+        self.must_lead(operation, name)?;
+        let object = json!({
+            "apiVersion": PolicyKind::ClusterNetworkPolicy.api_version(),
+            "kind": "ClusterNetworkPolicy",
+            "metadata": {"name": name, "uid": uid},
+            "status": {"conditions": conditions},
+        });
+        let patch = Patch::Apply(&object);
+        let params = by_us();
+        ask(operation, name, self.global_policies.patch_status(name, &params, &patch)).await?;
+        self.metrics.wrote(Kind::ClusterNetworkPolicyStatus, Verb::Apply);
         Ok(())
     }
 

@@ -1,8 +1,14 @@
 //! Events: what a person should know, when it changes and not before.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, PostParams};
 use kube::{Client, Resource};
+use tokio::time::timeout;
 use towpath_crds::conditions::{ConditionType, find, is_true};
 use towpath_crds::{ClusterNetwork, ClusterNetworkStatus, OPERATOR};
 
@@ -10,6 +16,9 @@ use crate::status::NODES_NOT_READY;
 
 /// The longest note that the API takes is 1 kB.
 const LONGEST_NOTE: usize = 1000;
+
+/// How long one may take to be written.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// One thing to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,10 +68,11 @@ pub fn kept() -> News {
     }
 }
 
-/// Writes events.
+/// Writes events, each as one of its own: those of the same reason that say something else are not the same.
 #[derive(Clone)]
 pub struct Herald {
-    recorder: Recorder,
+    client: Client,
+    identity: String,
 }
 
 impl std::fmt::Debug for Herald {
@@ -74,21 +84,34 @@ impl std::fmt::Debug for Herald {
 impl Herald {
     /// Events come from this replica.
     pub fn new(client: Client, identity: &str) -> Self {
-        let reporter = Reporter { controller: OPERATOR.to_owned(), instance: Some(identity.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter) }
+        Self { client, identity: identity.to_owned() }
     }
 
     /// Tells news about an object. That the API server does not take them holds nothing up.
     pub async fn tell(&self, about: &ObjectReference, news: News) {
-        let event = Event {
-            type_: if news.bad { EventType::Warning } else { EventType::Normal },
-            reason: news.reason,
+        let namespace = about.namespace.as_deref().unwrap_or("default");
+        let events = Api::<Event>::namespaced(self.client.clone(), namespace);
+        let event = self.event(about, namespace, news, Timestamp::now());
+        match timeout(DEADLINE, events.create(&PostParams::default(), &event)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(reason = event.reason, %error, "event not written"),
+            Err(_) => tracing::warn!(reason = event.reason, "event not written, there was no answer"),
+        }
+    }
+
+    fn event(&self, about: &ObjectReference, namespace: &str, news: News, now: Timestamp) -> Event {
+        let name = format!("{}.{:x}", about.name.as_deref().unwrap_or(OPERATOR), now.as_nanosecond());
+        Event {
+            metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+            type_: Some(if news.bad { "Warning" } else { "Normal" }.to_owned()),
+            reason: Some(news.reason),
             note: Some(cut(news.note)),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, about).await {
-            tracing::warn!(reason = event.reason, %error, "event not written");
+            action: Some("Reconcile".to_owned()),
+            event_time: Some(MicroTime(now)),
+            regarding: Some(about.clone()),
+            reporting_controller: Some(OPERATOR.to_owned()),
+            reporting_instance: Some(self.identity.clone()),
+            ..Event::default()
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum Kind {
     NodeNetwork,
     /// The status of the `ClusterNetwork`.
     ClusterNetworkStatus,
+    /// The status of a `ClusterNetworkPolicy`.
+    ClusterNetworkPolicyStatus,
     /// The allocation lock.
     AllocationLock,
 }

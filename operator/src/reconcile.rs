@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use tokio::sync::watch;
-use towpath_crds::conditions::{Claim, set};
-use towpath_crds::{CLUSTER_NETWORK, ClusterNetwork, ClusterNetworkStatus, NodeNetwork};
+use towpath_crds::conditions::{ConditionType, find, set};
+use towpath_crds::{CLUSTER_NETWORK, ClusterNetwork, ClusterNetworkStatus, NodeNetwork, PolicyCounts};
 use towpath_net::allocate::allocate;
 use towpath_net::facts::Facts;
 use towpath_net::intent::{Draft, Finding, Intent, Problem, validate};
@@ -29,6 +29,9 @@ use crate::status::{Judgement, assess};
 
 /// How often mere counts are written: while many nodes come up, each changes them.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
+
+/// The same where policies come, go and change.
+const BETWEEN_POLICY_COUNTS: Duration = Duration::from_secs(5);
 
 /// For how long a Node may lack what others fill in.
 const YOUNG: SignedDuration = SignedDuration::from_secs(30);
@@ -110,10 +113,7 @@ pub async fn reconcile(context: &Context, memory: &mut Memory) -> Result<Next, E
     };
     let mut status = assess(&network, &judgement, &seen, now); //                      assess;   client: no
     let standing = control.core().standing();
-    let claims = say(&policies.borrow(), &standing);
-    for claim in &claims {
-        set(&mut status.conditions, claim, network.metadata.generation, now);
-    }
+    say(&mut status, (&policies.borrow(), &standing), network.metadata.generation, now);
     measure(cluster, &judgement, &status);
     let next = report(context, memory, &network, status).await; //                     status;   client: yes
     let next = if standing.pending > 0 { next.map(|next| next.within(LATE)) } else { next };
@@ -207,8 +207,21 @@ fn measure(cluster: &Cluster, judgement: &Judgement, status: &ClusterNetworkStat
 }
 
 /// How it is with policies; nothing before all of them were read: what was said before stays until then.
-fn say(policies: &Report, standing: &Standing) -> Vec<Claim> {
-    if policies.is_whole() { vec![policies.claim(), standing.claim()] } else { Vec::new() }
+fn say(
+    status: &mut ClusterNetworkStatus,
+    (policies, standing): (&Report, &Standing),
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    if !policies.is_whole() {
+        return;
+    }
+    for claim in [policies.claim(), standing.claim()] {
+        set(&mut status.conditions, &claim, generation, now);
+    }
+    let since = find(&status.conditions, ConditionType::PoliciesInForce).map(|said| said.last_transition_time.clone());
+    let in_force = standing.in_force(policies.complaints().map(|(id, _)| id));
+    status.policies = Some(PolicyCounts::new(standing.policies, in_force, policies.complaints().len(), since));
 }
 
 /// Tells of policies that cannot be honoured in full, each on itself.
@@ -238,10 +251,11 @@ async fn report(
         return Ok(Next::Wait);
     }
     let since = memory.written.map(|written| written.elapsed());
-    if let Some(since) = since.filter(|since| *since < BETWEEN_COUNTS)
+    let between = if is_of_policies(before, &status) { BETWEEN_POLICY_COUNTS } else { BETWEEN_COUNTS };
+    if let Some(since) = since.filter(|since| *since < between)
         && !verdict_changed(before, &status)
     {
-        return Ok(Next::Again(BETWEEN_COUNTS.saturating_sub(since)));
+        return Ok(Next::Again(between.saturating_sub(since)));
     }
     context.cluster.apply_status(&status).await?;
     memory.written = Some(Instant::now());
@@ -250,6 +264,11 @@ async fn report(
         context.herald.tell(&reference(network), news).await;
     }
     Ok(Next::Wait)
+}
+
+/// Whether nothing is new but counts of policies.
+fn is_of_policies(before: Option<&ClusterNetworkStatus>, after: &ClusterNetworkStatus) -> bool {
+    before.is_some_and(|before| *after == ClusterNetworkStatus { policies: after.policies.clone(), ..before.clone() })
 }
 
 /// Whether anything but counts and words is new.

@@ -22,6 +22,7 @@ use crate::lease::{Candidate, Leadership};
 use crate::metrics::{Metrics, Outcome};
 use crate::policy::feed::feed;
 use crate::policy::report::Report;
+use crate::policy::teller::Teller;
 use crate::reconcile::{Context, Memory, Next, reconcile};
 
 /// How long after a change a pass begins, for changes come in bursts; at least four times as long as the last pass
@@ -134,11 +135,16 @@ async fn operate(client: Client, args: Args, listeners: Listeners, ended: watch:
     };
     if filled {
         let campaign = tokio::spawn(candidate.campaign(standing));
+        let teller =
+            Teller::new(cluster.clone(), herald.clone(), Arc::clone(&shared), policies.clone(), Arc::clone(&changed));
+        let telling = tokio::spawn(teller.follow());
         let context = Context { caches, cluster, herald, policies, control: shared };
         tokio::select! {
             () = work(&context, &leadership, &changed, &health, ended.clone()) => {}
             () = grace(ended) => {}
         }
+        telling.abort();
+        let _ = telling.await;
         // Only now, with nothing under way, may another replica lead.
         stop_standing.send_replace(true);
         let _ = campaign.await;

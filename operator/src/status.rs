@@ -295,6 +295,7 @@ pub fn assess(network: &ClusterNetwork, judgement: &Judgement, seen: &Seen, now:
         pod_cidrs,
         pools,
         nodes: Some(NodeCounts::new(census.desired, census.current.len(), census.ready)),
+        policies: before.policies,
     }
 }
 

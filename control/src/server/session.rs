@@ -261,6 +261,8 @@ impl<B: Backend, J: Judge> Session<B, J> {
     fn tell(&mut self, version: Version, buckets: Bytes, peers: Vec<Bytes>, policy: Vec<Bytes>) {
         self.nonce += 1;
         let nonce = Nonce(self.nonce);
+        let bytes: usize = buckets.len() + peers.iter().chain(&policy).map(Bytes::len).sum::<usize>();
+        self.server.metrics.update_bytes.add(bytes as u64);
         for part in parts(nonce, buckets, peers, policy) {
             self.queue(wire::OperatorSays::Part(part));
         }

@@ -1,12 +1,12 @@
 //! All that agents are told, and how far each has come.
 
+mod policies;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use towpath_control::message::Attached;
 use towpath_control::peers::{PeerChange, PeerTable};
@@ -17,10 +17,10 @@ use towpath_net::policy::compile::{Change, Compiler, Sizes};
 use towpath_net::policy::digest::Digest;
 use towpath_net::state::{NodeName, Peer};
 
+use super::away::Away;
 use super::claims::Claims;
 use super::force::Force;
 use super::lacks::Behind;
-use super::standing::Standing;
 use super::waits::{PodOf, Waits};
 
 /// An agent that is followed.
@@ -41,13 +41,6 @@ struct Reporter {
     settled: Option<Digest>,
 }
 
-/// How many nodes that follow other replicas are looked at behind a change of policies, and when somebody asks: what each
-/// must know of its pods is computed for that, in some 50 us.
-const LOOKED_AT: (usize, usize) = (16, 256);
-
-/// Stands for what another replica told.
-const ELSEWHERE: Version = Version(u64::MAX);
-
 /// What a replica knows and tells.
 #[derive(Debug, Default)]
 pub struct Core {
@@ -56,6 +49,7 @@ pub struct Core {
     claims: Claims,
     waits: Waits,
     force: Force,
+    away: Away,
     sessions: BTreeMap<NodeName, Session>,
     /// Where agents that follow another replica are told that pods are known.
     reporters: BTreeMap<NodeName, Reporter>,
@@ -63,6 +57,8 @@ pub struct Core {
     looked: Option<NodeName>,
     version: Version,
     are_policies_known: bool,
+    /// Whether those that were known at the beginning were looked at.
+    are_policies_judged: bool,
     are_peers_known: bool,
 }
 
@@ -105,6 +101,7 @@ impl Core {
             session.told = self.version;
         }
         self.claims.of_node(name).iter().for_each(|pod| self.bind(pod));
+        self.mind(name);
         self.tell();
     }
 
@@ -139,54 +136,6 @@ impl Core {
             (session.acknowledged < session.told).then_some((node, session.told))
         };
         nodes.into_iter().filter_map(lacks).collect()
-    }
-
-    /// Policies that changed: which nodes have to acknowledge them is known now.
-    fn judge_policies(&mut self) {
-        let changed = self.force.take_changed();
-        let is_changed = !changed.is_empty();
-        for id in changed {
-            let mut nodes: Vec<NodeName> = self.compiler.nodes_of_policy(id.name()).collect();
-            nodes.retain(|node| self.is_heard(node));
-            let elsewhere: Vec<NodeName> =
-                nodes.iter().filter(|node| !self.sessions.contains_key(*node)).cloned().collect();
-            let count = nodes.len();
-            let mut behind = self.behind(nodes);
-            behind.extend(elsewhere.into_iter().map(|node| (node, ELSEWHERE)));
-            self.force.put(id, count, behind, Instant::now());
-        }
-        if is_changed {
-            self.look_elsewhere(LOOKED_AT.0);
-        }
-    }
-
-    /// Looks at some of the nodes that follow another replica and lack policies, as far as is known: they may have said
-    /// before what is expected of them only now. The next look is at the next ones.
-    fn look_elsewhere(&mut self, most: usize) {
-        let last = self.looked.take();
-        let is_next = |node: &&NodeName| last.as_ref() < Some(*node) && !self.sessions.contains_key(*node);
-        let nodes: Vec<NodeName> = self.force.nodes().filter(is_next).take(most).cloned().collect();
-        for node in &nodes {
-            self.look_at(node);
-        }
-        self.looked = nodes.into_iter().last();
-    }
-
-    fn look_at(&mut self, node: &NodeName) {
-        let Some(Reporter { settled: Some(settled), .. }) = self.reporters.get(node) else { return };
-        if self.compiler.digest_of_pods(node) == *settled {
-            self.force.left(node);
-        }
-    }
-
-    /// This is in the kernel of a node that follows another replica.
-    pub fn settled(&mut self, node: &NodeName, pods: Digest) {
-        if let Some(reporter) = self.reporters.get_mut(node) {
-            reporter.settled = Some(pods);
-        }
-        if self.force.concerns(node) && !self.sessions.contains_key(node) {
-            self.look_at(node);
-        }
     }
 
     /// Pods that wait and are known now: who has to acknowledge them is known too.
@@ -234,6 +183,7 @@ impl Core {
         if let Some(before) = self.reporters.insert(node.clone(), reporter) {
             before.outbox.close();
         }
+        self.mind(node);
     }
 
     /// The agent of a node came.
@@ -251,6 +201,7 @@ impl Core {
         {
             before.outbox.close();
         }
+        self.mind(node);
         // Its pods that waited while nobody could be told.
         self.judge_waits();
         let peers = self.peers.difference(&holdings.peers, node);
@@ -320,8 +271,6 @@ impl Core {
         if self.sessions.get(node).is_some_and(|session| Arc::ptr_eq(&session.outbox, outbox)) {
             self.sessions.remove(node);
             self.compiler.unsubscribe(node);
-            // It is told everything when it comes back, to whichever replica.
-            self.force.left(node);
             self.waits.left(node).into_iter().for_each(|pod| self.tell_known(pod));
         }
         if self.reporters.get(node).is_some_and(|reporter| Arc::ptr_eq(&reporter.outbox, outbox)) {
@@ -329,8 +278,8 @@ impl Core {
         }
         if !self.is_heard(node) {
             self.waits.end_of(node);
-            self.force.left(node);
         }
+        self.mind(node);
     }
 
     /// How much policies are compiled from, and to.
@@ -342,12 +291,6 @@ impl Core {
     pub fn agents(&self) -> (usize, usize) {
         let behind = self.sessions.values().filter(|session| session.acknowledged < session.told).count();
         (self.sessions.len(), behind)
-    }
-
-    /// Where policies are in force, of the nodes whose agents are connected to any replica.
-    pub fn standing(&mut self) -> Standing {
-        self.look_elsewhere(LOOKED_AT.1);
-        self.force.standing(Instant::now())
     }
 }
 

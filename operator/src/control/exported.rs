@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
-use towpath_control::metrics::{Refusal, ServerMetrics};
-use towpath_net::policy::compile::Sizes;
+use towpath_control::metrics::{Refusal, ServerMetrics, Sizes};
+use towpath_net::policy::compile::Sizes as Compiled;
 
 use super::serve::Shared;
 use super::standing::Standing;
@@ -49,14 +49,18 @@ struct PolicyNodes {
 
 impl Collector for Exported {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (sizes, agents, standing) = {
+        let (sizes, agents, standing, took) = {
             let mut core = self.shared.core();
-            (core.sizes(), core.agents(), core.standing())
+            (core.sizes(), core.agents(), core.standing(), core.took())
         };
         self.streams(&mut encoder, agents)?;
         self.traffic(&mut encoder)?;
         compiled(&mut encoder, sizes)?;
-        in_force(&mut encoder, sizes.policies, &standing)
+        in_force(&mut encoder, &standing)?;
+        let help = "How long it took until policies that changed were in the kernels of all nodes that had to be told";
+        let name = "policy_in_force";
+        took.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?)?;
+        resident(&mut encoder)
     }
 }
 
@@ -99,12 +103,34 @@ impl Exported {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(counter.get()).encode(metric)?;
         }
-        Ok(())
+        let help = "How large updates to agents were";
+        let metric = encoder.encode_descriptor("agent_update", help, Some(&Unit::Bytes), MetricType::Histogram)?;
+        sizes(metric, &server.update_bytes)
     }
 }
 
-fn compiled(encoder: &mut DescriptorEncoder<'_>, sizes: Sizes) -> fmt::Result {
-    let Sizes { pods, classes, policies, selectors, profiles, sets } = sizes;
+/// Classes are told by what they hold, the last one by infinity.
+#[allow(clippy::cast_precision_loss, reason = "bounds are small, and of a sum nobody reads the last digits")]
+fn sizes(mut metric: MetricEncoder<'_>, sizes: &Sizes) -> fmt::Result {
+    let counts = sizes.counts();
+    let bounds = Sizes::BOUNDS.iter().map(|bound| *bound as f64).chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+    metric.encode_histogram::<NoLabelSet>(sizes.sum() as f64, counts.iter().sum(), &buckets, None)
+}
+
+/// What the process has of the machine's memory (`VmRSS` of proc(5), in kB).
+fn resident(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes: Option<i64> =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+    let Some(kilobytes) = kilobytes else { return Ok(()) };
+    let help = "Memory of this process that is in the machine's";
+    let metric = encoder.encode_descriptor("resident_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+    ConstGauge::new(kilobytes.saturating_mul(1024)).encode(metric)
+}
+
+fn compiled(encoder: &mut DescriptorEncoder<'_>, sizes: Compiled) -> fmt::Result {
+    let Compiled { pods, classes, policies, selectors, profiles, sets } = sizes;
     let all = [
         ("Pod", pods),
         ("PodClass", classes),
@@ -118,10 +144,10 @@ fn compiled(encoder: &mut DescriptorEncoder<'_>, sizes: Sizes) -> fmt::Result {
 }
 
 /// Only of policies that are not in force everywhere, and not of all of them where they are many.
-fn in_force(encoder: &mut DescriptorEncoder<'_>, policies: usize, standing: &Standing) -> fmt::Result {
+fn in_force(encoder: &mut DescriptorEncoder<'_>, standing: &Standing) -> fmt::Result {
     let help = "Policies, by whether every connected node with pods of them has them as they are now";
     let values = [
-        (State { state: "InForce" }, number(policies.saturating_sub(standing.pending))),
+        (State { state: "InForce" }, number(standing.policies.saturating_sub(standing.pending))),
         (State { state: "Pending" }, number(standing.pending)),
     ];
     gauges(encoder, "policies", help, values)?;
@@ -129,7 +155,7 @@ fn in_force(encoder: &mut DescriptorEncoder<'_>, policies: usize, standing: &Sta
     let metric = encoder.encode_descriptor("policies_oldest_pending", help, Some(&Unit::Seconds), MetricType::Gauge)?;
     ConstGauge::new(standing.oldest.as_secs_f64()).encode(metric)?;
     let help = "Connected nodes with pods of a policy that is pending, by whether they have it as it is now";
-    let nodes = standing.policies.iter().flat_map(|policy| {
+    let nodes = standing.first.iter().flat_map(|policy| {
         let of = |state| PolicyNodes {
             kind: format!("{:?}", policy.id.kind),
             namespace: policy.id.key.namespace.clone(),

@@ -3,30 +3,100 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use prometheus_client::metrics::histogram::Histogram;
 use towpath_control::server::Version;
-use towpath_net::policy::compile::{Change, PolicyName};
+use towpath_net::policy::compile::Change;
 use towpath_net::policy::input::Key;
 use towpath_net::state::NodeName;
 
 use super::lacks::{Behind, Lacks};
-use super::standing::{Pending, Standing};
-pub use crate::policy::report::PolicyId;
-use crate::policy::report::PolicyKind;
+use super::standing::{ClusterStanding, LATE, News, Pending, Settled, Standing};
+use crate::policy::report::{PolicyId, PolicyKind, Written};
 
 /// How many policies are told of by name.
 const MOST: usize = 100;
+/// How long it takes until a policy is in force everywhere, in seconds.
+const SECONDS: [f64; 9] = [0.002, 0.004, 0.008, 0.015, 0.05, 0.2, 1.0, 5.0, 30.0];
 
-/// The policies that some node lacks as they are now. Those that no node lacks cost nothing.
-#[derive(Debug, Default)]
+/// The policies that some node lacks as they are now. Those that no node lacks cost nothing, but for those of the cluster.
+#[derive(Debug)]
 pub struct Force {
     /// Those that changed since agents were last told.
     changed: BTreeSet<PolicyId>,
     lacks: Lacks<PolicyId>,
     /// Of those, when the oldest change was told that a node still lacks, and how many nodes were told the last.
     since: BTreeMap<PolicyId, (Instant, usize)>,
+    /// All of the cluster.
+    cluster: BTreeMap<String, OfCluster>,
+    news: News,
+    /// Whether what was there at the beginning was told: before that nothing is news.
+    is_begun: bool,
+    took: Histogram,
+}
+
+/// A policy of the cluster.
+#[derive(Debug)]
+struct OfCluster {
+    written: Written,
+    /// On how many nodes it had to be when it was changed last.
+    nodes: usize,
+}
+
+impl Default for Force {
+    fn default() -> Self {
+        Self {
+            changed: BTreeSet::new(),
+            lacks: Lacks::default(),
+            since: BTreeMap::new(),
+            cluster: BTreeMap::new(),
+            news: News::default(),
+            is_begun: false,
+            took: Histogram::new(SECONDS),
+        }
+    }
 }
 
 impl Force {
+    /// What was there at the beginning was told.
+    pub const fn begin(&mut self) {
+        self.is_begun = true;
+    }
+
+    /// How long it took until policies were in force everywhere that had to be told to somebody.
+    pub fn took(&self) -> Histogram {
+        self.took.clone()
+    }
+
+    /// How a policy of the cluster is written; it was noted before as what that means.
+    pub fn written(&mut self, name: String, written: Written) {
+        let nodes = self.cluster.get(&name).map_or(0, |of| of.nodes);
+        self.news.cluster.insert(name.clone());
+        self.cluster.insert(name, OfCluster { written, nodes });
+    }
+
+    /// Where a policy of the cluster is in force.
+    pub fn of_cluster(&self, name: &str, now: Instant) -> Option<ClusterStanding> {
+        let of = self.cluster.get(name)?;
+        let id = PolicyId::of_cluster(name);
+        let pending = self.since.get(&id).map(|(since, nodes)| self.pending(&id, *since, *nodes, now));
+        Some(ClusterStanding { written: of.written.clone(), nodes: of.nodes, pending })
+    }
+
+    /// The names of all policies of the cluster.
+    pub fn all_of_cluster(&self) -> impl Iterator<Item = &String> {
+        self.cluster.keys()
+    }
+
+    /// What became of policies since this was last asked.
+    pub fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Whether anything became of them.
+    pub fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
     /// Notes a policy that changes.
     pub fn note(&mut self, change: &Change) {
         let id = |kind, namespace: &str, name: &str| PolicyId {
@@ -54,18 +124,47 @@ impl Force {
 
     /// Of so many nodes, these lack a policy as it is now.
     pub fn put(&mut self, id: PolicyId, nodes: usize, behind: Behind, now: Instant) {
-        if behind.is_empty() {
-            self.since.remove(&id);
-        } else {
-            self.since.entry(id.clone()).or_insert((now, nodes)).1 = nodes;
+        self.news.is_counted = true;
+        if let Some(of) = self.cluster.get_mut(&id.key.name).filter(|_| id.key.namespace.is_empty()) {
+            of.nodes = nodes;
         }
-        self.lacks.put(id, behind);
+        self.lacks.put(id.clone(), behind);
+        if self.lacks.of(&id).is_some() {
+            self.since.entry(id).or_insert((now, nodes)).1 = nodes;
+        } else {
+            self.since.remove(&id);
+            self.settled(Settled { id, nodes, took: None });
+        }
+    }
+
+    /// A policy is in force everywhere.
+    fn settle(&mut self, id: PolicyId, now: Instant) {
+        let Some((since, nodes)) = self.since.remove(&id) else { return };
+        let took = now.saturating_duration_since(since);
+        if self.is_begun {
+            self.took.observe(took.as_secs_f64());
+        }
+        self.settled(Settled { id, nodes, took: Some(took) });
+    }
+
+    fn settled(&mut self, settled: Settled) {
+        match settled.id.kind {
+            PolicyKind::ClusterNetworkPolicy => _ = self.news.cluster.insert(settled.id.key.name),
+            PolicyKind::NetworkPolicy if self.is_begun && self.news.settled.len() < MOST => {
+                self.news.settled.push(settled);
+            }
+            PolicyKind::NetworkPolicy => {}
+        }
     }
 
     fn gone(&mut self, id: &PolicyId) {
+        self.news.is_counted = true;
         self.changed.remove(id);
         self.since.remove(id);
         self.lacks.end(id);
+        if id.kind == PolicyKind::ClusterNetworkPolicy {
+            self.cluster.remove(&id.key.name);
+        }
     }
 
     /// Whether a node lacks any policy.
@@ -80,48 +179,69 @@ impl Force {
 
     /// A node has everything up to this version.
     pub fn acknowledged(&mut self, node: &NodeName, version: Version) {
-        for id in self.lacks.acknowledged(node, version) {
-            self.since.remove(&id);
+        let (settled, now) = (self.lacks.acknowledged(node, version), Instant::now());
+        for id in settled {
+            self.settle(id, now);
         }
     }
 
-    /// A node has everything, or is not told anything any more.
+    /// A node has everything, or is no more.
     pub fn left(&mut self, node: &NodeName) {
-        for id in self.lacks.left(node) {
-            self.since.remove(&id);
+        let (settled, now) = (self.lacks.left(node), Instant::now());
+        for id in settled {
+            self.settle(id, now);
         }
     }
 
-    /// Where policies are in force.
-    pub fn standing(&self, now: Instant) -> Standing {
+    /// The oldest policies that are late, and no more than so many.
+    pub fn late(&self, now: Instant, most: usize) -> Vec<PolicyId> {
+        let mut late: Vec<(Instant, &PolicyId)> = self.since.iter().map(|(id, (since, _))| (*since, id)).collect();
+        late.retain(|(since, _)| now.saturating_duration_since(*since) >= LATE);
+        late.sort_unstable();
+        late.into_iter().take(most).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// Of the nodes that lack a policy, only these have pods of it still.
+    pub fn keep(&mut self, id: &PolicyId, nodes: &BTreeSet<NodeName>) {
+        let Some(behind) = self.lacks.of(id) else { return };
+        if behind.keys().all(|node| nodes.contains(node)) {
+            return;
+        }
+        let behind: Behind = behind.clone().into_iter().filter(|(node, _)| nodes.contains(node)).collect();
+        let is_settled = behind.is_empty();
+        if let Some((_, told)) = self.since.get_mut(id) {
+            *told = nodes.len();
+        }
+        self.lacks.put(id.clone(), behind);
+        if is_settled {
+            self.settle(id.clone(), Instant::now());
+        }
+    }
+
+    /// Where policies are in force, of so many; agents of these nodes are away.
+    pub fn standing(&self, compiled: usize, away: Vec<NodeName>, now: Instant) -> Standing {
         let mut all: Vec<(&Instant, &PolicyId, usize)> =
             self.since.iter().map(|(id, (since, nodes))| (since, id, *nodes)).collect();
         all.sort_unstable();
         let age = |since: Instant| now.saturating_duration_since(since);
-        let pending = |(since, id, nodes): &(&Instant, &PolicyId, usize)| {
-            let behind = self.lacks.of(id);
-            Pending {
-                id: PolicyId::clone(id),
-                nodes: *nodes,
-                lacking: behind.map_or(0, BTreeMap::len),
-                first: behind.and_then(|behind| behind.keys().next()).cloned(),
-                age: age(**since),
-            }
-        };
         Standing {
+            policies: compiled + self.cluster.values().filter(|of| of.written.is_for_nobody).count(),
             pending: all.len(),
+            late: all.iter().take_while(|(since, ..)| age(**since) >= LATE).count(),
             oldest: all.first().map(|(since, ..)| age(**since)).unwrap_or_default(),
-            policies: all.iter().take(MOST).map(pending).collect(),
+            first: all.iter().take(MOST).map(|(since, id, nodes)| self.pending(id, **since, *nodes, now)).collect(),
+            away,
         }
     }
-}
 
-impl PolicyId {
-    /// How the compiler names it.
-    pub const fn name(&self) -> PolicyName<'_> {
-        match self.kind {
-            PolicyKind::NetworkPolicy => PolicyName::Namespaced(&self.key),
-            PolicyKind::ClusterNetworkPolicy => PolicyName::Cluster(self.key.name.as_str()),
+    fn pending(&self, id: &PolicyId, since: Instant, nodes: usize, now: Instant) -> Pending {
+        let behind = self.lacks.of(id);
+        Pending {
+            id: id.clone(),
+            nodes,
+            lacking: behind.map_or(0, BTreeMap::len),
+            first: behind.and_then(|behind| behind.keys().next()).cloned(),
+            age: now.saturating_duration_since(since),
         }
     }
 }

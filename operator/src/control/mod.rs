@@ -10,6 +10,7 @@
 //! Every replica does this from its own watches: it needs no leader, and writes nothing. An agent follows one replica, and
 //! tells all of them which pods have addresses, so that those who follow another learn it as early.
 
+mod away;
 mod claims;
 mod core;
 mod exported;
@@ -24,4 +25,4 @@ pub use core::Core;
 pub use exported::Exported;
 pub use peers::follow_peers;
 pub use serve::{Serving, Shared, serve, take_changes};
-pub use standing::{LATE, Pending, Standing};
+pub use standing::{ClusterStanding, LATE, News, Pending, Settled, Standing};

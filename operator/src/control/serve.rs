@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use kube::Client;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use towpath_control::auth::{Authenticator, KubeJudge};
 use towpath_control::authority::{Certificates, IssueError, Keeper, KubeStore, server_config};
 use towpath_control::message::Attached;
@@ -28,12 +28,32 @@ const TOGETHER: usize = 1024;
 
 /// What all tasks share. Nobody holds it for longer than a change takes.
 #[derive(Debug, Default)]
-pub struct Shared(Mutex<Core>);
+pub struct Shared {
+    core: Mutex<Core>,
+    news: Notify,
+}
 
 impl Shared {
     /// What is known and told.
     pub fn core(&self) -> MutexGuard<'_, Core> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns once something became of policies.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Does something, and lets know where something became of policies by it.
+    fn with<T>(&self, act: impl FnOnce(&mut Core) -> T) -> T {
+        let mut core = self.core();
+        let done = act(&mut core);
+        let has_news = core.has_news();
+        drop(core);
+        if has_news {
+            self.news.notify_one();
+        }
+        done
     }
 }
 
@@ -59,11 +79,11 @@ impl Backend for Shared {
     }
 
     fn settled(&self, node: &NodeName, pods: Digest) {
-        self.core().settled(node, pods);
+        self.with(|core| core.settled(node, pods));
     }
 
     fn acknowledged(&self, node: &NodeName, version: Version) {
-        self.core().acknowledged(node, version);
+        self.with(|core| core.acknowledged(node, version));
     }
 
     fn refused(&self, node: &NodeName, version: Version, reason: &str) {
@@ -79,14 +99,17 @@ impl Backend for Shared {
 pub async fn take_changes(mut changes: mpsc::Receiver<Fed>, shared: Arc<Shared>, metrics: Arc<Metrics>) {
     let mut batch = Vec::with_capacity(TOGETHER);
     while changes.recv_many(&mut batch, TOGETHER).await > 0 {
-        let (mut core, begun, count) = (shared.core(), Instant::now(), batch.len());
-        for fed in batch.drain(..) {
-            match fed {
-                Fed::Change(change) => core.change(change),
-                Fed::Whole => core.know_policies(),
+        let (begun, count) = (Instant::now(), batch.len());
+        shared.with(|core| {
+            for fed in batch.drain(..) {
+                match fed {
+                    Fed::Change(change) => core.change(change),
+                    Fed::Written(name, written) => core.written(name, written),
+                    Fed::Whole => core.know_policies(),
+                }
             }
-        }
-        core.tell();
+            core.tell();
+        });
         metrics.compiled(count, begun.elapsed());
     }
 }

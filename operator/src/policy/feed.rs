@@ -23,7 +23,7 @@ use towpath_net::policy::compile::Change;
 
 use self::memory::Memory;
 use self::sources::{Item, Kind, Step, Steps};
-use super::report::{Complaint, PolicyId, Report};
+use super::report::{Complaint, PolicyId, Report, Written};
 
 /// How many changes wait for the receiver.
 const WAITING: usize = 1024;
@@ -33,6 +33,8 @@ const WAITING: usize = 1024;
 pub enum Fed {
     /// Something came, went, or is other than before.
     Change(Change),
+    /// A `ClusterNetworkPolicy` of this name is written so; what it means was told before.
+    Written(String, Written),
     /// From now on, all that there is was told. It is said once.
     Whole,
 }
@@ -71,6 +73,8 @@ impl<T> From<mpsc::error::SendError<T>> for Closed {
 struct Feeder {
     /// What was told of each kind.
     memories: BTreeMap<Kind, Memory>,
+    /// `metadata.uid` and `metadata.generation` of each policy of the cluster, as they were told.
+    written: BTreeMap<Box<str>, (String, i64)>,
     /// The kinds that were not listed in full yet.
     unlisted: BTreeSet<Kind>,
     out: mpsc::Sender<Fed>,
@@ -79,7 +83,7 @@ struct Feeder {
 
 impl Feeder {
     fn new(out: mpsc::Sender<Fed>, reporter: watch::Sender<Report>) -> Self {
-        Self { memories: BTreeMap::new(), unlisted: Kind::ALL.into(), out, reporter }
+        Self { memories: BTreeMap::new(), written: BTreeMap::new(), unlisted: Kind::ALL.into(), out, reporter }
     }
 
     async fn run(mut self, client: &Client) -> Result<(), Closed> {
@@ -139,19 +143,49 @@ impl Feeder {
     }
 
     async fn is(&mut self, kind: Kind, item: Item) -> Result<(), Closed> {
-        if let Some((id, complaint)) = item.policy {
+        let Item { name, print, generation, change, policy } = item;
+        let written =
+            policy.as_ref().and_then(|(_, complaint)| self.written(kind, &name, generation, complaint, &change));
+        if let Some((id, complaint)) = policy {
             self.complain(id, Some(complaint));
         }
         let memory = self.memories.entry(kind).or_default();
-        if memory.note(item.name, item.print) {
-            self.out.send(Fed::Change(item.change)).await?;
+        if memory.note(name, print) {
+            self.out.send(Fed::Change(change)).await?;
+        }
+        if let Some(written) = written {
+            self.out.send(written).await?;
         }
         Ok(())
+    }
+
+    /// How a policy of the cluster is written, where that was not told.
+    fn written(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        generation: i64,
+        complaint: &Complaint,
+        change: &Change,
+    ) -> Option<Fed> {
+        let now = (complaint.uid.clone(), generation);
+        if kind != Kind::ClusterNetworkPolicy || self.written.get(name) == Some(&now) {
+            return None;
+        }
+        self.written.insert(name.into(), now);
+        let written = Written {
+            uid: complaint.uid.clone(),
+            generation,
+            findings: complaint.findings.clone(),
+            is_for_nobody: matches!(change, Change::ClusterPolicyGone(_)),
+        };
+        Some(Fed::Written(name.to_owned(), written))
     }
 
     async fn gone(&mut self, kind: Kind, name: &str) -> Result<(), Closed> {
         if let Some(id) = kind.policy_id(name) {
             self.complain(id, None);
+            self.written.remove(name);
         }
         self.out.send(Fed::Change(kind.gone(name))).await?;
         Ok(())

@@ -4,6 +4,7 @@
 //! Pod, Namespace, Node, NetworkPolicy, ClusterNetworkPolicy --watch--> read --Change--> compiler      (every replica)
 //!                                                                       |
 //!                                                                    Findings --> condition, events   (the leader)
+//! what agents acknowledge --News--> Teller --> conditions, events of policies                            (the leader)
 //! ```
 //!
 //! Reading is total: whatever an object holds, it is known what is in force because of it. What is not understood is never
@@ -16,5 +17,6 @@ pub mod network_policy;
 pub mod objects;
 mod parts;
 pub mod report;
+pub mod teller;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use towpath_crds::conditions::{Claim, ConditionType};
+use towpath_net::policy::compile::PolicyName;
 use towpath_net::policy::input::Key;
 
 use super::finding::Finding;
@@ -59,6 +60,47 @@ impl fmt::Display for PolicyId {
         }
         f.write_str(&self.key.name)
     }
+}
+
+impl PolicyId {
+    /// A `ClusterNetworkPolicy`.
+    pub fn of_cluster(name: &str) -> Self {
+        let key = Key { namespace: String::new(), name: name.to_owned() };
+        Self { kind: PolicyKind::ClusterNetworkPolicy, key }
+    }
+
+    /// How the compiler names it.
+    pub const fn name(&self) -> PolicyName<'_> {
+        match self.kind {
+            PolicyKind::NetworkPolicy => PolicyName::Namespaced(&self.key),
+            PolicyKind::ClusterNetworkPolicy => PolicyName::Cluster(self.key.name.as_str()),
+        }
+    }
+
+    /// How events name it, with its `metadata.uid`.
+    pub fn reference(&self, uid: &str) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(self.kind.api_version().to_owned()),
+            kind: Some(format!("{:?}", self.kind)),
+            namespace: Some(self.key.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+            name: Some(self.key.name.clone()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+/// How a policy of the cluster is written: what its status is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// What of it cannot be honoured.
+    pub findings: Vec<Finding>,
+    /// Whether nobody can say whom it is for: then it is not compiled at all.
+    pub is_for_nobody: bool,
 }
 
 /// What of a policy cannot be honoured.
@@ -132,24 +174,18 @@ impl Told {
         self.0.retain(|id, told| report.complaints.get(id) == Some(told));
         let new = report.complaints.iter().filter(|(id, _)| !self.0.contains_key(id)).take(MOST_EVENTS);
         let new: Vec<(PolicyId, Complaint)> = new.map(|(id, complaint)| (id.clone(), complaint.clone())).collect();
-        let news = new.iter().map(|(id, complaint)| (reference(id, complaint), news(complaint))).collect();
+        let news = new.iter().map(|(id, complaint)| (id.reference(&complaint.uid), news(complaint))).collect();
         self.0.extend(new);
         news
     }
 }
 
-fn reference(id: &PolicyId, complaint: &Complaint) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(id.kind.api_version().to_owned()),
-        kind: Some(format!("{:?}", id.kind)),
-        namespace: Some(id.key.namespace.clone()).filter(|namespace| !namespace.is_empty()),
-        name: Some(id.key.name.clone()),
-        uid: Some(complaint.uid.clone()),
-        ..ObjectReference::default()
-    }
+/// All that is found in a policy, in one text.
+pub fn said(findings: &[Finding]) -> String {
+    let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    format!("{CLOSED}: {}", said.join(". "))
 }
 
 fn news(complaint: &Complaint) -> News {
-    let said: Vec<String> = complaint.findings.iter().map(ToString::to_string).collect();
-    News { bad: true, reason: NOT_HONOURED.to_owned(), note: format!("{CLOSED}: {}", said.join(". ")) }
+    News { bad: true, reason: NOT_HONOURED.to_owned(), note: said(&complaint.findings) }
 }

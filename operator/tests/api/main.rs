@@ -6,6 +6,7 @@ mod agent;
 mod crash;
 mod harness;
 mod policy;
+mod policy_status;
 mod pools;
 mod transport;
 
@@ -54,9 +55,12 @@ fn every_node_gets_its_part_and_a_restart_writes_nothing() {
         let words = |line: Option<&str>| line.unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(
             words(table.lines().next()),
-            ["NAME", "READY", "TRANSPORT", "ATTACHMENT", "MTU", "NODES", "UPDATED", "AGE"]
+            ["NAME", "READY", "TRANSPORT", "ATTACHMENT", "MTU", "NODES", "UPDATED", "POLICIES", "AGE"]
         );
-        assert_eq!(words(table.lines().nth(1))[..7], ["default", "True", "Direct", "Routed", "1500", "3/3", "3/3"]);
+        assert_eq!(
+            words(table.lines().nth(1))[..8],
+            ["default", "True", "Direct", "Routed", "1500", "3/3", "3/3", "0/0"]
+        );
         let table = cluster.kubectl(&["get", "nnet"]);
         assert_eq!(words(table.lines().next()), ["NAME", "READY", "POD-CIDRS", "TRANSPORT", "MTU", "REVISION", "AGE"]);
         assert!(table.contains("10.244.0.0/24,fd00:10:244::/64"), "{table}");

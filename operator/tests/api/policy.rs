@@ -26,8 +26,14 @@ impl Listener {
         Self { feed: feed(&cluster.operator_client().await, &mut tasks), _tasks: tasks }
     }
 
+    /// What comes next but for how policies of the cluster are written.
     async fn next(&mut self) -> Fed {
-        timeout(SOON, self.feed.changes.recv()).await.unwrap().unwrap()
+        loop {
+            match timeout(SOON, self.feed.changes.recv()).await.unwrap().unwrap() {
+                Fed::Written(..) => {}
+                fed => return fed,
+            }
+        }
     }
 
     /// What is told in short, until that is all that there is.
@@ -37,6 +43,7 @@ impl Listener {
             match self.next().await {
                 Fed::Change(change) => assert!(all.insert(short(&change)), "{change:?} was told twice"),
                 Fed::Whole => return all,
+                Fed::Written(..) => {}
             }
         }
     }
@@ -46,6 +53,7 @@ impl Listener {
         match self.next().await {
             Fed::Change(change) => short(&change),
             Fed::Whole => "Whole".to_owned(),
+            Fed::Written(name, _) => format!("Written {name}"),
         }
     }
 }
@@ -71,7 +79,7 @@ fn apply(cluster: &Cluster, object: &Value) {
     cluster.server_side_apply("admin", object, "").unwrap();
 }
 
-fn namespace(cluster: &Cluster, name: &str) {
+pub fn namespace(cluster: &Cluster, name: &str) {
     apply(cluster, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
     let account =
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}});
@@ -89,7 +97,7 @@ fn pod(cluster: &Cluster, name: &str, label: &str) {
     );
 }
 
-fn policy(cluster: &Cluster, name: &str, rules: &Value) {
+pub fn policy(cluster: &Cluster, name: &str, rules: &Value) {
     apply(
         cluster,
         &json!({
@@ -99,9 +107,18 @@ fn policy(cluster: &Cluster, name: &str, rules: &Value) {
     );
 }
 
-/// Defines the kind, without a schema: what is not understood is let in as well.
-fn define(cluster: &Cluster) {
-    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+/// Defines the kind, with a status and without a schema: what is not understood is let in as well.
+pub fn define(cluster: &Cluster) {
+    let each = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "required": ["type"], "properties": {
+        "type": {"type": "string"},
+    }});
+    let conditions = json!({
+        "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"], "items": each,
+    });
+    let schema = json!({"openAPIV3Schema": {
+        "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {"status": {"type": "object", "properties": {"conditions": conditions}}},
+    }});
     let names = json!({"kind": "ClusterNetworkPolicy", "plural": "clusternetworkpolicies"});
     apply(
         cluster,
@@ -110,14 +127,16 @@ fn define(cluster: &Cluster) {
             "metadata": {"name": DEFINITION, "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}},
             "spec": {
                 "group": "policy.networking.k8s.io", "scope": "Cluster", "names": names,
-                "versions": [{"name": "v1alpha2", "served": true, "storage": true, "schema": schema}],
+                "versions": [{
+                    "name": "v1alpha2", "served": true, "storage": true, "schema": schema, "subresources": {"status": {}},
+                }],
             },
         }),
     );
     cluster.kubectl(&["wait", "--for=condition=Established", &format!("crd/{DEFINITION}")]);
 }
 
-fn cluster_policy(cluster: &Cluster, name: &str, priority: i32, subject: &Value) {
+pub fn cluster_policy(cluster: &Cluster, name: &str, priority: i32, subject: &Value) {
     apply(
         cluster,
         &json!({

@@ -319,7 +319,7 @@ fn a_replica_that_does_not_know_the_cluster_holds_up_nobody() {
 fn a_policy_is_pending_until_every_agent_with_pods_of_it_has_it() {
     let mut core = core();
     let _agents = ["n1", "n2", "n3"].map(|node| follow(&mut core, node));
-    assert_eq!(core.standing(), Standing::default());
+    assert_eq!((core.standing().policies, core.standing().pending), (1, 0));
     core.change(policy("q"));
     // The same policy over again is told to nobody.
     core.change(isolation("r", "a"));
@@ -359,5 +359,38 @@ fn a_policy_is_pending_until_agents_that_follow_another_replica_say_that_they_ha
     core.change(isolation("r", "b"));
     core.tell();
     core.closed(&"n2".into(), &reports);
-    assert_eq!(core.standing().pending, 0, "nobody speaks for the node");
+    assert_eq!(core.standing().pending, 1, "nobody speaks for the node");
+    core.peer(&"n2".into(), None);
+    assert_eq!(core.standing().pending, 0, "there is no such node");
+}
+
+#[test]
+fn a_policy_that_changes_while_an_agent_is_away_is_missing_on_its_node_until_it_is_back() {
+    let mut core = core();
+    let (_one, other) = (follow(&mut core, "n1"), follow(&mut core, "n2"));
+    core.closed(&"n2".into(), &other);
+    assert!(!core.is_heard_of_all());
+    assert_eq!(core.standing().pending, 0, "what it has was told before");
+    core.take_news();
+    core.change(isolation("r", "b"));
+    core.tell();
+    let missing = |core: &mut Core| core.standing().first.first().map(ToString::to_string);
+    assert_eq!(missing(&mut core).as_deref(), Some("on 0 of 1 nodes, missing on n2"));
+    assert!(core.take_news().settled.is_empty());
+    let again = Arc::new(Outbox::default());
+    let version = core.open(&"n2".into(), &Holdings::default(), &again).unwrap().version;
+    assert!(missing(&mut core).is_some(), "it was only told");
+    core.acknowledged(&"n2".into(), version);
+    assert_eq!(missing(&mut core), None);
+    let settled = core.take_news().settled;
+    assert_eq!((settled.len(), settled[0].id.to_string(), settled[0].nodes), (1, "NetworkPolicy web/r".to_owned(), 1));
+}
+
+#[test]
+fn what_there_was_at_the_beginning_is_no_news_and_is_not_held_against_agents_that_come_later() {
+    let mut core = core();
+    assert_eq!(core.standing().pending, 0);
+    let news = core.take_news();
+    assert!(news.settled.is_empty() && news.is_counted);
+    assert!(!core.has_news());
 }

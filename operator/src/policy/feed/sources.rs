@@ -65,6 +65,8 @@ pub(super) struct Item {
     pub name: Box<str>,
     /// A hash of what it says.
     pub print: u64,
+    /// `metadata.generation`.
+    pub generation: i64,
     /// What it says.
     pub change: Change,
     /// What of it cannot be honoured, where it is a policy.
@@ -161,10 +163,10 @@ where
 {
     let hasher = RandomState::new();
     let item = move |object: K| {
-        let name = name(object.meta());
+        let (name, generation) = (name(object.meta()), object.meta().generation.unwrap_or_default());
         let (print, change, complaint) = read(object, &hasher);
         let policy = kind.policy_id(&name).zip(complaint);
-        Item { name, print, change, policy }
+        Item { name, print, generation, change, policy }
     };
     let step = move |event| match event {
         Event::Init => Step::Begun,

@@ -11,7 +11,8 @@ fn feeder() -> (Feeder, Feed) {
 }
 
 fn item(kind: Kind, name: &str, print: u64) -> Step {
-    Step::Is(Item { name: name.into(), print, change: kind.gone("stands for what it says"), policy: None })
+    let change = kind.gone("stands for what it says");
+    Step::Is(Item { name: name.into(), print, generation: 1, change, policy: None })
 }
 
 async fn steps(feeder: &mut Feeder, kind: Kind, steps: impl IntoIterator<Item = Step>) {
@@ -61,9 +62,14 @@ async fn policies_of_a_kind_that_is_not_defined_any_more_are_gone_and_not_report
     let finding = Finding { field: "spec".to_owned(), value: String::new(), problem: Problem::Field };
     let complaint = Complaint { uid: "u".to_owned(), findings: vec![finding] };
     let policy = kind.policy_id("p").map(|id| (id, complaint));
-    let item = Item { name: "p".into(), print: 1, change: kind.gone("stands for what it says"), policy };
-    steps(&mut feeder, kind, [Step::Begun, Step::Is(item), Step::Listed]).await;
-    assert_eq!((told(&mut feed).len(), feed.report.borrow().complaints().len()), (1, 1));
+    let change = kind.gone("stands for what it says");
+    let item = || Item { name: "p".into(), print: 1, generation: 3, change: change.clone(), policy: policy.clone() };
+    steps(&mut feeder, kind, [Step::Begun, Step::Is(item()), Step::Listed]).await;
+    let [Fed::Change(_), Fed::Written(name, written)] = &told(&mut feed)[..] else { panic!("the change comes first") };
+    assert_eq!((name.as_str(), written.generation, written.is_for_nobody), ("p", 3, true));
+    assert_eq!(feed.report.borrow().complaints().len(), 1);
+    steps(&mut feeder, kind, [Step::Is(item()), Step::Is(Item { generation: 4, ..item() })]).await;
+    assert!(matches!(&told(&mut feed)[..], [Fed::Written(_, written)] if written.generation == 4));
     assert!(feeder.undefined(kind).await.is_ok());
     assert_eq!(told(&mut feed), [Fed::Change(Change::ClusterPolicyGone("p".to_owned()))]);
     assert_eq!(feed.report.borrow().complaints().len(), 0);

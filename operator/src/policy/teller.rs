@@ -1,0 +1,251 @@
+//! What the leader says of policies on the policies themselves: conditions where their kind has a status
+//! (`ClusterNetworkPolicy`), events where it has none (`NetworkPolicy`).
+
+mod claims;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+use self::claims::{Said, after};
+use super::report::{PolicyId, PolicyKind, Report};
+use crate::cluster::{Cluster, Error};
+use crate::control::{LATE, Settled, Shared, Standing};
+use crate::events::{Herald, News};
+
+/// How long after something became of a policy it is told, for changes come in bursts.
+const GATHER: Duration = Duration::from_millis(200);
+/// How far two rounds are apart at least.
+const APART: Duration = Duration::from_secs(1);
+/// How many statuses are looked at in a round.
+const MOST_STATUSES: usize = 50;
+/// How many events may be told at once, and how many a second after that: policies may be many, and change often.
+const EVENTS: (f64, f64) = (20.0, 1.0);
+/// For how long a new leader says nothing while agents come back, of which it does not know yet what they have.
+const BEGINNING: Duration = Duration::from_secs(30);
+
+/// Says it.
+#[derive(Debug)]
+pub struct Teller {
+    cluster: Cluster,
+    herald: Herald,
+    control: Arc<Shared>,
+    policies: watch::Receiver<Report>,
+    /// Notified when the status of the network may have to say something else.
+    changed: Arc<Notify>,
+    /// When this replica began to lead.
+    leads: Option<Instant>,
+    is_begun: bool,
+    /// Policies of the cluster of which something else may have to be said.
+    due: BTreeSet<String>,
+    /// What was said of each.
+    said: BTreeMap<String, Said>,
+    /// Policies of which it was told that they are late.
+    late: BTreeSet<PolicyId>,
+    /// How many there are, how many of them are late, and how many agents are away, as the network was told.
+    counted: (usize, usize, usize),
+    events: Budget,
+}
+
+impl Teller {
+    /// Says it by these, of what this replica knows.
+    pub fn new(
+        cluster: Cluster,
+        herald: Herald,
+        control: Arc<Shared>,
+        policies: watch::Receiver<Report>,
+        changed: Arc<Notify>,
+    ) -> Self {
+        Self {
+            cluster,
+            herald,
+            control,
+            policies,
+            changed,
+            leads: None,
+            is_begun: false,
+            due: BTreeSet::new(),
+            said: BTreeMap::new(),
+            late: BTreeSet::new(),
+            counted: (0, 0, 0),
+            events: Budget::new(EVENTS, Instant::now()),
+        }
+    }
+
+    /// Says what there is to be said while this replica leads, for ever.
+    pub async fn follow(mut self) {
+        loop {
+            tokio::select! {
+                () = self.control.news() => sleep(GATHER).await,
+                // That a policy is late comes by time alone.
+                () = sleep(LATE) => {}
+            }
+            self.round().await;
+            sleep(APART).await;
+        }
+    }
+
+    async fn round(&mut self) {
+        let news = self.control.core().take_news();
+        if !self.cluster.leads() {
+            (self.leads, self.is_begun) = (None, false);
+            return;
+        }
+        if self.leads.is_none() {
+            self.leads = Some(Instant::now());
+            (self.said, self.late) = (BTreeMap::new(), BTreeSet::new());
+            self.due.extend(self.control.core().all_of_cluster());
+        }
+        self.due.extend(news.cluster);
+        if !self.policies.borrow().is_whole() {
+            return;
+        }
+        let standing = self.control.core().standing();
+        self.count(&standing);
+        if self.begins() {
+            self.statuses(&standing).await;
+        }
+        self.events(&standing, news.settled).await;
+    }
+
+    /// Has the network tell what is new about all of them together.
+    fn count(&mut self, standing: &Standing) {
+        let counted = (standing.policies, standing.late, standing.away.len());
+        if std::mem::replace(&mut self.counted, counted) != counted {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether what agents have is known, as far as it will be.
+    fn begins(&mut self) -> bool {
+        let is_late = self.leads.is_none_or(|since| since.elapsed() >= BEGINNING);
+        self.is_begun = self.is_begun || is_late || self.control.core().is_heard_of_all();
+        self.is_begun
+    }
+
+    async fn statuses(&mut self, standing: &Standing) {
+        let late = standing.late().filter(|policy| policy.id.kind == PolicyKind::ClusterNetworkPolicy);
+        self.due.extend(late.map(|policy| policy.id.key.name.clone()));
+        for _ in 0..MOST_STATUSES {
+            let Some(name) = self.due.pop_first() else { return };
+            if let Err(error) = self.status(&name).await
+                && !error.is_gone()
+            {
+                tracing::warn!(policy = name, %error, "status not written, it is tried again");
+                self.due.insert(name);
+                return;
+            }
+        }
+    }
+
+    /// Says what there is to be said of a policy of the cluster, where that is new.
+    async fn status(&mut self, name: &str) -> Result<(), Error> {
+        let Some(standing) = self.control.core().of_cluster(name) else {
+            self.said.remove(name);
+            return Ok(());
+        };
+        let uid = &standing.written.uid;
+        let before = match self.said.remove(name).filter(|said| said.uid == *uid) {
+            Some(said) => said.conditions,
+            None => match self.cluster.cluster_policy_conditions(name, uid).await? {
+                Some(conditions) => claims::ours(conditions),
+                None => return Ok(()),
+            },
+        };
+        let away = if claims::is_of(&before, standing.written.generation) {
+            Vec::new()
+        } else {
+            self.control.core().away_of(&PolicyId::of_cluster(name))
+        };
+        let conditions: Vec<Condition> = after(&before, &standing, &away, Timestamp::now());
+        if !away.is_empty() {
+            self.due.insert(name.to_owned());
+        }
+        if conditions != before {
+            self.cluster.apply_cluster_policy_status(name, uid, &conditions).await?;
+        }
+        self.said.insert(name.to_owned(), Said { uid: uid.clone(), conditions });
+        Ok(())
+    }
+
+    async fn events(&mut self, standing: &Standing, settled: Vec<Settled>) {
+        let late = standing.late().filter(|policy| policy.id.kind == PolicyKind::NetworkPolicy);
+        let late: BTreeMap<PolicyId, String> =
+            late.map(|policy| (policy.id.clone(), format!("in force {policy} that have pods of it"))).collect();
+        for Settled { id, nodes, took } in settled {
+            let is_owed = self.late.remove(&id);
+            let after = took.map(|took| format!(", {} ms after it was read", took.as_millis())).unwrap_or_default();
+            let note = match nodes {
+                0 => "no node has pods of it; pods that start have it in force first".to_owned(),
+                nodes => format!("in force on {nodes} of {nodes} nodes that have pods of it{after}"),
+            };
+            self.event(&id, News { bad: false, reason: "InForce".to_owned(), note }, is_owed).await;
+        }
+        for (id, note) in late {
+            if !self.late.contains(&id)
+                && self.event(&id, News { bad: true, reason: "NotInForce".to_owned(), note }, false).await
+            {
+                self.late.insert(id);
+            }
+        }
+    }
+
+    /// Tells it, where it is owed or there is room for it. Answers whether there was.
+    async fn event(&mut self, id: &PolicyId, news: News, is_owed: bool) -> bool {
+        if !self.events.take(Instant::now()) && !is_owed {
+            return false;
+        }
+        match self.cluster.network_policy_uid(&id.key.namespace, &id.key.name).await {
+            Ok(Some(uid)) => self.herald.tell(&id.reference(&uid), news).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "event not written"),
+        }
+        true
+    }
+}
+
+/// So many at once, and so many a second after that.
+#[derive(Debug)]
+struct Budget {
+    most: f64,
+    each_second: f64,
+    left: f64,
+    last: Instant,
+}
+
+impl Budget {
+    const fn new((most, each_second): (f64, f64), now: Instant) -> Self {
+        Self { most, each_second, left: most, last: now }
+    }
+
+    /// Whether there is room for one more.
+    fn take(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.last).as_secs_f64();
+        self.left = passed.mul_add(self.each_second, self.left).min(self.most);
+        self.last = now;
+        let has_room = self.left >= 1.0;
+        if has_room {
+            self.left -= 1.0;
+        }
+        has_room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_often_is_told_as_often_as_there_is_room() {
+        let now = Instant::now();
+        let mut budget = Budget::new((2.0, 0.5), now);
+        let took = |budget: &mut Budget, second| budget.take(now + Duration::from_secs(second));
+        assert_eq!([0, 0, 0, 1, 2].map(|second| took(&mut budget, second)), [true, true, false, false, true]);
+        assert_eq!([100, 100, 100].map(|second| took(&mut budget, second)), [true, true, false]);
+    }
+}
