@@ -223,7 +223,9 @@ mod tests {
     #[test]
     fn sizes_are_counted_by_the_smallest_bound_that_holds_them() {
         let sizes = Sizes::default();
-        [0, 256, 257, 8_388_609].map(|bytes| sizes.add(bytes));
+        for bytes in [0, 256, 257, 8_388_609] {
+            sizes.add(bytes);
+        }
         assert_eq!((sizes.counts(), sizes.sum()), ([2, 1, 0, 0, 0, 0, 1], 8_389_122));
     }
 }

@@ -8,7 +8,8 @@ use towpath_control::message::Attached;
 use towpath_control::server::Version;
 use towpath_net::policy::bundle::{Delta, Members, PodPolicy, SetDelta, SetId};
 
-use crate::harness::{Agent, Heard, Map, Operator, Said, Start, attached, key, peer, until};
+use crate::harness::agent::Heard;
+use crate::harness::{Agent, Map, Operator, Said, Start, attached, key, peer, until};
 
 fn address(number: u32) -> IpAddr {
     std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into()

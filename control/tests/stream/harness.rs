@@ -1,7 +1,7 @@
 //! An operator and agents on the loopback: real TLS, real HTTP/2, a judge that believes what tokens say.
 
 #[path = "harness/agent.rs"]
-mod agent;
+pub mod agent;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ use towpath_net::state::{NodeName, Peer};
 use towpath_net::transport::Transport;
 use tracing_subscriber::EnvFilter;
 
-pub use agent::{Agent, Heard, Map, Start};
+pub use agent::{Agent, Map, Start};
 
 /// The agents' service account.
 pub const AGENT: &str = "system:serviceaccount:towpath-system:towpath-agent";

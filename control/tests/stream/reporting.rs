@@ -9,7 +9,8 @@ use towpath_control::server::{Limits, Version};
 use towpath_net::policy::bundle::{Delta, PodPolicy};
 use towpath_net::policy::digest::Digest;
 
-use crate::harness::{AGENT, Agent, Heard, Map, Operator, Said, Start, attached, good_token, key, token, until};
+use crate::harness::agent::Heard;
+use crate::harness::{AGENT, Agent, Map, Operator, Said, Start, attached, good_token, key, token, until};
 
 /// Another replica of the same operator.
 async fn beside(one: &Operator) -> Operator {

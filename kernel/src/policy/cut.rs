@@ -55,7 +55,9 @@ impl PolicyTable {
             for family in Family::ALL {
                 let ours = answers.iter().filter(|(from, _)| Family::of(from.ip()) == family);
                 let keys: Vec<Key> = ours.map(|(from, to)| Key::of_packets(*from, *to)).collect();
-                keys.iter().for_each(|key| table.ended.insert(family, *key, now));
+                for key in &keys {
+                    table.ended.insert(family, *key, now);
+                }
                 let elements: Vec<Element> = keys.into_iter().map(Element::from).collect();
                 table.writer.add(About::Part(cut_set(family)), cut_set(family), elements);
             }
@@ -77,7 +79,9 @@ impl PolicyTable {
                 Err(Error::Netlink(error)) if error.is_missing() => {}
                 other => other?,
             }
-            found.into_iter().for_each(|key| self.ended.insert(family, key, now));
+            for key in found {
+                self.ended.insert(family, key, now);
+            }
         }
         self.ended.is_complete = true;
         Ok(())

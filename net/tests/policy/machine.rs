@@ -123,8 +123,6 @@ impl Machine {
                 registers.put(*to, &meta(*key, frame)?);
                 goes_on(true)
             }
-            // Nothing in this table asks for it.
-            Expr::SetMeta { key: Meta::Mark, .. } => goes_on(true),
             Expr::SetBits { from, to, bits } => {
                 let set: Vec<u8> =
                     registers.get(*from, bits.len()).iter().zip(bits).map(|(value, bits)| value | bits).collect();
@@ -166,7 +164,10 @@ impl Machine {
                 registers.put(*to, &frame.state.to_ne_bytes());
                 goes_on(true)
             }
-            Expr::Count | Expr::Limit { .. } | Expr::Log { .. } => goes_on(true),
+            // Nothing in this table asks for the mark.
+            Expr::SetMeta { key: Meta::Mark, .. } | Expr::Count | Expr::Limit { .. } | Expr::Log { .. } => {
+                goes_on(true)
+            }
             Expr::Accept => Some(Outcome::Accept),
             Expr::Drop => Some(Outcome::Drop),
             Expr::Return => Some(Outcome::Return),

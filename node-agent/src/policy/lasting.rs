@@ -86,10 +86,13 @@ impl Work {
 
     /// Copies what is kept now; tells for how long to rest.
     fn copy(&self) -> Duration {
-        self.try_copy().map(rest).unwrap_or_else(|error| {
-            warn!(%error, "the policies will not outlive a start of the node");
-            PERIOD
-        })
+        self.try_copy().map_or_else(
+            |error| {
+                warn!(%error, "the policies will not outlive a start of the node");
+                PERIOD
+            },
+            rest,
+        )
     }
 
     /// How many bytes were written.
