@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use towpath_operator::control::{Exported, Shared};
-use towpath_operator::metrics::Metrics;
+use towpath_operator::metrics::{Kind, Metrics, NodeState, Outcome, Verb};
 
 const DOCUMENTED: &str = include_str!("../../docs/conditions.md");
 const PREFIX: &str = "towpath_operator_";
@@ -21,7 +22,12 @@ fn documented() -> BTreeSet<String> {
 /// The names as they are exported, counters with their ending.
 fn exported() -> BTreeSet<String> {
     let exported = Exported { shared: Arc::new(Shared::default()), server: Arc::default() };
-    let text = Metrics::default().collecting(Box::new(exported)).text();
+    let metrics = Metrics::default().collecting(Box::new(exported));
+    // Those with labels are there once something was counted.
+    metrics.wrote(Kind::NodeNetwork, Verb::Apply);
+    metrics.passed(Outcome::Done, Duration::ZERO);
+    metrics.count(NodeState::Desired, 1);
+    let text = metrics.text();
     let described = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     described.map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() }).collect()
 }
