@@ -92,7 +92,9 @@ impl Events {
             self.links = Links::read().map_err(io::Error::other)?;
         }
         let nftables = drain(&mut self.nftables, |datagram| {
-            datagram.is_none_or(|datagram| (author(datagram) != ours_too || ours_too == 0) && nft::concerns(datagram, TABLE))
+            datagram.is_none_or(|datagram| {
+                (author(datagram) != ours_too || ours_too == 0) && nft::concerns(datagram, TABLE)
+            })
         })?;
         Ok(routes || nftables)
     }

@@ -11,8 +11,8 @@ use thiserror::Error;
 use crate::args::Action;
 use crate::health::HealthError;
 use crate::memory::MemoryError;
-use crate::source::SourceError;
 use crate::policy::{GateError, PolicyError};
+use crate::source::SourceError;
 use crate::worker::WorkerError;
 
 /// Why a subcommand ended in failure.

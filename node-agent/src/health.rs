@@ -125,7 +125,11 @@ fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize, admissions: A
     );
     set("pods_admitted", "Pods whose policies were in force before they started, since the start", admissions.known);
     set("pods_not_waited_for", "Pods whose policies were waited for in vain, since the start", admissions.given_up);
-    set("resident_memory_bytes", "Memory of the machine that the agent has", policies::resident_bytes().unwrap_or_default());
+    set(
+        "resident_memory_bytes",
+        "Memory of the machine that the agent has",
+        policies::resident_bytes().unwrap_or_default(),
+    );
     set("foreign_pods", "Pods of this node that are in another network", count(strangers));
     let peers = "Peers on each WireGuard interface, by their last handshake: Recent where there is a session";
     registry.register("wireguard_peers", peers, handshakes(&counts));

@@ -256,9 +256,6 @@ fn apply_to_map<K: Ord + Clone, V: Clone>(map: &mut BTreeMap<K, V>, effect: &BTr
 }
 
 /// What of a change is not so already.
-fn effect_on_map<K: Ord, V: PartialEq>(
-    map: &BTreeMap<K, V>,
-    change: BTreeMap<K, Option<V>>,
-) -> BTreeMap<K, Option<V>> {
+fn effect_on_map<K: Ord, V: PartialEq>(map: &BTreeMap<K, V>, change: BTreeMap<K, Option<V>>) -> BTreeMap<K, Option<V>> {
     change.into_iter().filter(|(key, value)| map.get(key) != value.as_ref()).collect()
 }
