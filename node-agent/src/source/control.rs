@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::TryStreamExt;
@@ -53,6 +54,8 @@ struct Listener {
     peers: Mutex<State>,
     policies: PolicyInbox,
     news: UnboundedSender<News>,
+    /// Whether the worker was told of other nodes, were it that there are none.
+    is_told: AtomicBool,
 }
 
 impl ControlSource {
@@ -72,7 +75,8 @@ impl ControlSource {
             None => (BTreeMap::new(), Some(BTreeMap::new())),
         };
         let peers = State { peers, ..State::default() };
-        let follower = Listener { handle, peers: Mutex::new(peers), policies, news: tell };
+        let follower =
+            Listener { handle, peers: Mutex::new(peers), policies, news: tell, is_told: AtomicBool::new(false) };
         Self { client, node, stream, follower, news, gathered, is_told }
     }
 
@@ -183,8 +187,13 @@ impl Follower for Listener {
         let Told { buckets, peers, policy } = told;
         let of_peers = Told { buckets, peers, policy: Delta::default() };
         match self.peers().apply(of_peers) {
-            // The worker ends before this does.
-            Ok(effect) => _ = self.news.send((effect.peers, Arc::clone(&receipt))),
+            // Nothing for the worker to do: an update of policies alone does not wait for what it is doing.
+            Ok(effect) if effect.peers.is_empty() && self.is_told.load(Ordering::Relaxed) => {}
+            Ok(effect) => {
+                self.is_told.store(true, Ordering::Relaxed);
+                // The worker ends before this does.
+                _ = self.news.send((effect.peers, Arc::clone(&receipt)));
+            }
             Err(misfit) => receipt.refuse(misfit.to_string()),
         }
         self.policies.put(policy, receipt);
