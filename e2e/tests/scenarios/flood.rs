@@ -31,8 +31,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const NETWORK: &str = "{apiVersion: towpath.dev/v1alpha1, kind: ClusterNetwork, metadata: {name: default}, spec: {ipam: \
     {mode: NodeCIDR, allocation: Allocate, podCIDRs: [10.244.0.0/16, 'fd00:10:244::/112'], nodeMaskSize: {ipv4: 26, \
     ipv6: 122}}, attachment: {mode: Routed}, transport: {mode: Direct}, masquerade: {mode: LeavingCluster}}}";
-/// Pods of the label `closed`, or of that crowd, get packets of friends alone; those of the label `mute` send to these and
-/// to friends alone.
+/// Pods of the label `closed`, or of that crowd, get packets of friends alone; those of the label `mute` send to the closed
+/// ones alone, and those of crowds to nobody.
 const POLICIES: &str = "
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: closed}, spec: {podSelector: {matchLabels: {closed: 'yes'}},
  policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {friend: 'yes'}}}]}]}}
@@ -42,6 +42,9 @@ const POLICIES: &str = "
 ---
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: mute}, spec: {podSelector: {matchLabels: {mute: 'yes'}},
  policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {closed: 'yes'}}}]}]}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: mute-crowds}, spec: {podSelector: {matchExpressions:
+ [{key: crowd, operator: Exists}]}, policyTypes: [Egress]}}
 ";
 
 /// Sends datagrams, and beginnings of connections, to all destinations again and again from inside a namespace.
