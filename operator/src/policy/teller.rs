@@ -43,6 +43,8 @@ pub struct Teller {
     is_begun: bool,
     /// Policies of the cluster of which something else may have to be said.
     due: BTreeSet<String>,
+    /// Those that are to be looked at again, behind all others.
+    again: BTreeSet<String>,
     /// What was said of each.
     said: BTreeMap<String, Said>,
     /// Policies of which it was told that they are late.
@@ -70,6 +72,7 @@ impl Teller {
             leads: None,
             is_begun: false,
             due: BTreeSet::new(),
+            again: BTreeSet::new(),
             said: BTreeMap::new(),
             late: BTreeSet::new(),
             counted: (0, 0, 0),
@@ -130,14 +133,19 @@ impl Teller {
 
     async fn statuses(&mut self, standing: &Standing) {
         let late = standing.late().filter(|policy| policy.id.kind == PolicyKind::ClusterNetworkPolicy);
-        self.due.extend(late.map(|policy| policy.id.key.name.clone()));
+        self.again.extend(late.map(|policy| policy.id.key.name.clone()));
+        let mut is_taken = false;
         for _ in 0..MOST_STATUSES {
+            // Not before all others had their turn, and once in a round: those that stay are not to keep others from it.
+            if self.due.is_empty() && !std::mem::replace(&mut is_taken, true) {
+                self.due.append(&mut self.again);
+            }
             let Some(name) = self.due.pop_first() else { return };
             if let Err(error) = self.status(&name).await
                 && !error.is_gone()
             {
                 tracing::warn!(policy = name, %error, "status not written, it is tried again");
-                self.due.insert(name);
+                self.again.insert(name);
                 return;
             }
         }
@@ -164,7 +172,7 @@ impl Teller {
         };
         let conditions: Vec<Condition> = after(&before, &standing, &away, Timestamp::now());
         if !away.is_empty() {
-            self.due.insert(name.to_owned());
+            self.again.insert(name.to_owned());
         }
         if conditions != before {
             self.cluster.apply_cluster_policy_status(name, uid, &conditions).await?;
