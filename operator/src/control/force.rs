@@ -69,7 +69,12 @@ impl Force {
 
     /// How a policy of the cluster is written; it was noted before as what that means.
     pub fn written(&mut self, name: String, written: Written) {
-        let nodes = self.cluster.get(&name).map_or(0, |of| of.nodes);
+        let before = self.cluster.get(&name).map(|of| of.nodes);
+        if before.is_none() {
+            // It may have been looked at before this was told: on how many nodes it has to be is found out again.
+            self.changed.insert(PolicyId::of_cluster(&name));
+        }
+        let nodes = before.unwrap_or_default();
         self.news.cluster.insert(name.clone());
         self.cluster.insert(name, OfCluster { written, nodes });
     }
@@ -150,7 +155,11 @@ impl Force {
     fn settled(&mut self, settled: Settled) {
         match settled.id.kind {
             PolicyKind::ClusterNetworkPolicy => _ = self.news.cluster.insert(settled.id.key.name),
-            PolicyKind::NetworkPolicy if self.is_begun && self.news.settled.len() < MOST => {
+            // What was late may have been told to be so, and then it is told that it is not any more.
+            PolicyKind::NetworkPolicy
+                if self.is_begun
+                    && (self.news.settled.len() < MOST || settled.took.is_some_and(|took| took >= LATE)) =>
+            {
                 self.news.settled.push(settled);
             }
             PolicyKind::NetworkPolicy => {}

@@ -76,7 +76,7 @@ pub struct Settled {
 /// What became of policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// Those that are in force everywhere and were not, at most a hundred.
+    /// Those that are in force everywhere and were not: a hundred, and all that were late.
     pub settled: Vec<Settled>,
     /// Those of the cluster of which something else is to be said, by name.
     pub cluster: BTreeSet<String>,

@@ -25,6 +25,10 @@ const UNTOLD: Version = Version(u64::MAX);
 impl Core {
     /// Policies that changed: which nodes have to acknowledge them is known now.
     pub(super) fn judge_policies(&mut self) {
+        // Before all pods are known nobody can tell which nodes have some of a policy.
+        if !self.are_policies_known {
+            return;
+        }
         let changed = self.force.take_changed();
         let is_changed = !changed.is_empty();
         for id in changed {
@@ -38,7 +42,7 @@ impl Core {
             behind.extend(untold.into_iter().filter(is_owed).map(|node| (node, UNTOLD)));
             self.force.put(id, count, behind, now);
         }
-        if self.are_policies_known && !std::mem::replace(&mut self.are_policies_judged, true) {
+        if !std::mem::replace(&mut self.are_policies_judged, true) {
             self.force.begin();
         }
         if is_changed {
@@ -134,9 +138,9 @@ impl Core {
         away
     }
 
-    /// Whether every agent is connected to some replica, and has what this one told it.
+    /// Whether every agent is connected to some replica, and has what this one told it; not before all nodes are known.
     pub fn is_heard_of_all(&self) -> bool {
-        self.away.is_empty() && self.agents().1 == 0
+        self.is_ready() && self.away.is_empty() && self.agents().1 == 0
     }
 
     /// How long it took until policies were in force everywhere.
