@@ -27,7 +27,10 @@ pub async fn follow_peers(client: Client, shared: Arc<Shared>) {
         match events.try_next().await {
             Ok(Some(Event::Init)) => listed.clear(),
             Ok(Some(Event::InitApply(object))) => {
-                listed.insert(NodeName(object.name_any()));
+                let name = NodeName(object.name_any());
+                // Should the list break off, and the node be gone by the next one, it is missed all the same.
+                known.insert(name.clone());
+                listed.insert(name);
                 tell(&shared, &object);
             }
             Ok(Some(Event::InitDone)) => {
