@@ -127,6 +127,9 @@ impl Loop {
         loop {
             let News { deltas, asked, known, established, log, surveys, end } = self.inbox.take();
             if let Some(end) = end {
+                for (_, receipt) in &deltas {
+                    receipt.forget();
+                }
                 match end {
                     End::Leave => self.policies.leave(),
                     End::Stop => self.policies.keep_now(),

@@ -369,6 +369,15 @@ impl Policies {
     }
 }
 
+impl Drop for Policies {
+    /// What is not in the kernel is not acknowledged by that nobody brings it there any more.
+    fn drop(&mut self) {
+        for receipt in &self.owed {
+            receipt.forget();
+        }
+    }
+}
+
 /// Whether it goes on from what was told earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recall {

@@ -34,6 +34,11 @@ impl Receipt {
     pub fn refuse(&self, reason: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).refused.get_or_insert(reason);
     }
+
+    /// Nothing is answered: whoever had to do something for the update ends before that is done.
+    pub fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).answer = None;
+    }
 }
 
 impl Drop for Receipt {
