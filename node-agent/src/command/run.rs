@@ -53,12 +53,14 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::Signals)?;
     let mut counts = worker.counts.clone();
+    let in_force = policies.as_ref().map(|worker| worker.in_force.clone());
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         ended = &mut served => flatten(ended.map(|r| r.map_err(CommandError::from))),
         ended = &mut followed => flatten(ended.map(|r| r.map_err(CommandError::from))),
         () = closed(&mut counts) => Ok(()),
+        () = without_policies(in_force) => Ok(()),
     };
     let how = if outcome.is_ok() && !worker.is_finished() {
         let leaves = match &mut removal {
@@ -108,9 +110,17 @@ fn end(inbox: &Inbox, policies: Option<&PolicyWorker>, how: End) {
     }
 }
 
-/// Ends when the worker has.
-async fn closed(counts: &mut tokio::sync::watch::Receiver<crate::worker::Counts>) {
-    while counts.changed().await.is_ok() {}
+/// Ends when the thread that tells has.
+async fn closed<T: Send + Sync>(told: &mut Receiver<T>) {
+    while told.changed().await.is_ok() {}
+}
+
+/// Ends when the thread of policies has, where there is one.
+async fn without_policies(in_force: Option<Receiver<Arc<InForce>>>) {
+    match in_force {
+        Some(mut in_force) => closed(&mut in_force).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn flatten(ended: Result<Result<(), CommandError>, tokio::task::JoinError>) -> Result<(), CommandError> {
