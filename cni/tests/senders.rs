@@ -35,8 +35,6 @@ fn make(mode: Attachment) -> NodeState {
     let state = node_state_of(mode, &DUAL);
     converge_to(&state);
     sh("ip netns add outside; ip link add eth0 type veth peer name eth0 netns outside");
-    // Without addresses that the kernel makes by itself, whose state changes while a test looks.
-    sh("ip link set eth0 addrgenmode none; ip -n outside link set eth0 addrgenmode none");
     sh("ip link set eth0 up; ip -n outside link set eth0 up");
     for ((node, outside), length) in NODE.into_iter().zip(OUTSIDE).zip([24, 64]) {
         sh(&format!(

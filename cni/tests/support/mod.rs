@@ -183,7 +183,12 @@ pub fn traces() -> String {
     let links = sh("ip -o link | sed 's/.*: \\(.*\\): <.*/\\1/'");
     // The kernel takes note in its own time that a bridge has lost its last port.
     let rest = sh("ip route show table all; ip -6 route show table all; ip -o addr; ip rule").replace(" linkdown", "");
-    let table = sh("nft list ruleset");
+    // And in a second that an address which it gave a link of the node is nobody else's, and only then has routes for it.
+    let of_a_pod = |line: &str| line.contains(" tow") && !line.contains(" towbr0 ");
+    let unsettled = |line: &&str| line.contains("cast fe80:: ") || line.starts_with("local fe80::") && !of_a_pod(line);
+    let rest: Vec<&str> = rest.lines().filter(|line| !unsettled(line)).collect();
+    let rest = rest.join("\n").replace(" tentative", "");
+    let table = sh("nft --stateless list ruleset");
     let leases = sh(&format!("find {STATE} -mindepth 3 -not -path '*/freed/*' 2>/dev/null | sort; true"));
     format!("{links}{rest}{table}{leases}")
 }
