@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use prost::Message;
 use towpath_net::policy::bundle::{ProfileId, SetId};
 use towpath_net::policy::digest::{Digest, Digests};
@@ -11,7 +12,7 @@ use towpath_net::state::NodeName;
 use crate::digest::BUCKETS;
 use crate::malformed::{Fault, Malformed, Within, needed};
 use crate::update::Holdings;
-use crate::wire::scalar::{read_addresses, read_all, read_key, read_name, write_address, write_key};
+use crate::wire::scalar::{address, read_all, read_key, read_name, write_address, write_key};
 use crate::wire::schema as wire;
 
 /// The version of the protocol. An operator talks to agents of the same one.
@@ -19,6 +20,9 @@ pub const VERSION: u32 = 1;
 
 /// The longest reason for a refusal, in bytes.
 const LONGEST_REASON: usize = 1024;
+
+/// How many addresses a pod has at most, of all of its attachments.
+const MOST_ADDRESSES: usize = 64;
 
 /// Names an update on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,7 +79,7 @@ pub struct Attached {
     pub uid: String,
     /// Its namespace and name.
     pub key: Key,
-    /// At most one of each family.
+    /// Those of all of its attachments.
     pub addresses: Vec<IpAddr>,
     /// Whether its start waits until every node that must know its addresses does.
     pub is_waiting: bool,
@@ -168,10 +172,12 @@ fn write_attached(attached: &Attached) -> wire::Attached {
 }
 
 fn read_attached(attached: wire::Attached) -> Result<Attached, Malformed> {
-    let addresses = read_addresses(&attached.addresses, "addresses")?;
-    if addresses.is_empty() {
-        return Err(Malformed::new("addresses", Fault::Missing));
-    }
+    let read = |bytes: Bytes| address(&bytes).ok_or_else(|| Malformed::new("address", Fault::Length(bytes.len())));
+    let addresses = match attached.addresses.len() {
+        0 => return Err(Malformed::new("addresses", Fault::Missing)),
+        1..=MOST_ADDRESSES => read_all(attached.addresses, "addresses", read)?,
+        many => return Err(Malformed::new("addresses", Fault::Length(many))),
+    };
     Ok(Attached {
         uid: read_name(attached.uid, "uid")?,
         key: read_key(needed(attached.key, "key")?).within("key")?,

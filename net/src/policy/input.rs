@@ -51,7 +51,7 @@ pub struct Pod {
     pub labels: Labels,
     /// Where it was scheduled to.
     pub node: Option<NodeName>,
-    /// Its addresses, at most one of each family: those that its node's agent told first, those of its status otherwise.
+    /// Its addresses: those of all attachments that its node's agent told first, those of its status otherwise.
     pub addresses: Vec<IpAddr>,
     /// The ports of its containers that have names.
     pub ports: Vec<NamedPort>,
