@@ -250,7 +250,11 @@ impl<B: Backend, J: Judge> Session<B, J> {
             .backend
             .open(&self.node, holdings, &outbox)
             .map_err(|unready| End::Refused(Refusal::Unready, Status::unavailable(unready.to_string())))?;
-        self.outbox = outbox;
+        let before = std::mem::replace(&mut self.outbox, outbox);
+        // Which pods became known while it was asked.
+        for uid in before.take_known() {
+            self.outbox.known(uid);
+        }
         let Opening { version, peers, policy } = opening;
         let policy = policy::write(&policy);
         drop(permit);
