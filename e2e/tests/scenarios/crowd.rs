@@ -85,7 +85,7 @@ pub fn traces(cluster: &Cluster, node: &str) -> String {
         "ip -6 route show proto 117",
         "ip rule",
         "ip -6 rule",
-        "nft list table inet towpath",
+        "nft --stateless list table inet towpath",
     ];
     looks.map(|look| format!("{look}:\n{}", cluster.on(node, look))).concat()
 }
