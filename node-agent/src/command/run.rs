@@ -62,16 +62,7 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
         () = closed(&mut counts) => Ok(()),
         () = without_policies(in_force) => Ok(()),
     };
-    let how = if outcome.is_ok() && !worker.is_finished() {
-        let leaves = match &mut removal {
-            Some(removal) => removal.is_under_way().await,
-            None => false,
-        };
-        info!(leaves, "ending");
-        if leaves { End::Leave } else { End::Stop }
-    } else {
-        End::Stop
-    };
+    let how = if outcome.is_ok() && !worker.is_finished() { how_to_end(removal.as_mut()).await } else { End::Stop };
     end(&worker.inbox, policies.as_ref(), how);
     let of_policies = policies.map_or(Ok(()), PolicyWorker::join);
     let of_worker = worker.join();
@@ -82,6 +73,15 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
         warn!(%error, "what the agent kept stays");
     }
     outcome.and(of_worker.map_err(CommandError::from)).and(of_policies.map_err(CommandError::from))
+}
+
+async fn how_to_end(removal: Option<&mut Removal>) -> End {
+    let leaves = match removal {
+        Some(removal) => removal.is_under_way().await,
+        None => false,
+    };
+    info!(leaves, "ending");
+    if leaves { End::Leave } else { End::Stop }
 }
 
 /// Tells the worker when policies begin or cease to be enforced: it tells CNI binaries.
