@@ -155,7 +155,7 @@ impl Cluster {
         let kubeconfig = write_kubeconfig(self.folder.path(), "operator", &account);
         let log = File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_towpath-operator"))
-            .args(["--port", &port.to_string()])
+            .args(["--port", &port.to_string(), "--control-port", &(port + 10).to_string()])
             .env("KUBECONFIG", kubeconfig)
             .env("POD_NAME", name)
             .env("POD_NAMESPACE", "towpath-system")
