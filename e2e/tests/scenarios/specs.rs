@@ -1,7 +1,7 @@
 //! Upstream's specs, unchanged: all pass that a test selects, but for those that cannot on one machine.
 //!
 //! ```text
-//! list (dry run) --- left out (by a file) -------------> last, and none may pass
+//! list (dry run) --- left out (by a file) ---> beside the others, and none may pass
 //!               \--- the others: several at once -----> then those that upstream marks serial, one by one
 //! ```
 //! Each spec is a process of its own: what it printed and how long it took is told apart from the others, and one that
@@ -285,12 +285,16 @@ pub fn pass(cluster: &Cluster, selection: Selection) {
     let (out, run): (Vec<Spec>, Vec<Spec>) = all.into_iter().partition(|spec| names.contains(&spec.name.as_str()));
     let (serial, parallel): (Vec<Spec>, Vec<Spec>) = run.into_iter().partition(|spec| spec.serial);
     println!("\n{} specs, {} of them serial; {} left out", parallel.len() + serial.len(), serial.len(), out.len());
-    let mut verdicts = specs.run_all(&parallel, AT_ONCE, LIMIT);
+    // What is left out waits for what does not come: beside the others it costs nothing.
+    let (mut verdicts, without) = std::thread::scope(|scope| {
+        let without = scope.spawn(|| specs.run_all(&out, AT_ONCE, LIMIT_LEFT_OUT));
+        (specs.run_all(&parallel, AT_ONCE, LIMIT), without.join().unwrap())
+    });
     verdicts.extend(specs.run_all(&serial, 1, LIMIT));
     let passed = verdicts.iter().filter(|verdict| verdict.failure.is_none()).count();
     let took = specs.begin.elapsed().as_secs_f64();
     println!("{passed} of {} specs passed in {took:.0} s", verdicts.len());
-    let complaints = complaints(&verdicts, &specs.run_all(&out, AT_ONCE, LIMIT_LEFT_OUT), file);
+    let complaints = complaints(&verdicts, &without, file);
     let told = || format!("{}\n\nAll that the specs printed is in", complaints.join("\n\n"));
     assert!(complaints.is_empty(), "{} {}", told(), folder.keep().display());
 }
