@@ -24,17 +24,25 @@ cargo build --quiet --locked -p towpath-e2e --bin lab
 for tool in cnitool crictl ocicni policy.test; do "$lab" binary "$tool" >/dev/null; done
 "$lab" snapshot >"$before"
 
-step "units, properties and namespaces"
-cargo test --workspace --exclude towpath-e2e --locked
+# Scenarios wait most of their time, for programs and for the clock: what needs no cluster runs beside them, behind them in line.
+beside() {
+  nice cargo test --workspace --exclude towpath-e2e --locked
+  nice cargo test --quiet --locked --manifest-path fuzz/Cargo.toml --test corpus
+  nice scripts/fuzz.sh
+}
 
-step "inputs that once broke something"
-cargo test --quiet --locked --manifest-path fuzz/Cargo.toml --test corpus
-
-step "fuzzing, a little"
-scripts/fuzz.sh
-
-step "scenarios on real clusters"
-TOWPATH_IMAGE_FOLDER="$TOWPATH_CACHE/image" cargo test --locked -p towpath-e2e -- --test-threads=1 --nocapture
+step "building the tests"
+cargo test --quiet --workspace --locked --no-run
+others="$TOWPATH_CACHE/units.log"
+step "scenarios on real clusters; beside them units, properties, namespaces and fuzzing, which write to $others"
+beside >"$others" 2>&1 &
+units=$!
+outcome=0
+TOWPATH_IMAGE_FOLDER="$TOWPATH_CACHE/image" cargo test --locked -p towpath-e2e -- --test-threads=1 --nocapture || outcome=$?
+step "units, properties, namespaces and fuzzing"
+wait "$units" || outcome=$?
+cat "$others"
+[ "$outcome" -eq 0 ] || fail "tests failed"
 
 step "the host is as it was"
 host_is_as_before
