@@ -85,3 +85,24 @@ impl Kept {
         *bundle = state.policy;
     }
 }
+
+/// Whether it goes on from what was told earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// From now on.
+    Now,
+    /// From a moment on, unless an operator tells something by then.
+    At(Instant),
+    /// No more.
+    Never,
+}
+
+impl Recall {
+    /// When it is to be asked for again.
+    pub const fn at(self) -> Option<Instant> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Now | Self::Never => None,
+        }
+    }
+}

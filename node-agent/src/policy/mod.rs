@@ -45,8 +45,8 @@ pub use survey::{Survey, Surveyed, Tally};
 
 use cut::Cutter;
 use denied::Denials;
-use kept::Kept;
-use policies::{Policies, Recall};
+use kept::{Kept, Recall};
+use policies::Policies;
 use watch::Watch;
 
 /// How often everything is compared with the kernel although nothing was heard of: an event can be lost.

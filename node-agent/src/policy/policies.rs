@@ -22,7 +22,7 @@ use towpath_net::policy::settings::{Established, LogDenied};
 use tracing::{info, warn};
 
 use super::cut::Cutter;
-use super::kept::Kept;
+use super::kept::{Kept, Recall};
 use super::survey::Tally;
 use super::{InForce, Receipt, Remembered, Standing};
 use crate::paths::Paths;
@@ -374,27 +374,6 @@ impl Drop for Policies {
     fn drop(&mut self) {
         for receipt in &self.owed {
             receipt.forget();
-        }
-    }
-}
-
-/// Whether it goes on from what was told earlier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recall {
-    /// From now on.
-    Now,
-    /// From a moment on, unless an operator tells something by then.
-    At(Instant),
-    /// No more.
-    Never,
-}
-
-impl Recall {
-    /// When it is to be asked for again.
-    pub const fn at(self) -> Option<Instant> {
-        match self {
-            Self::At(at) => Some(at),
-            Self::Now | Self::Never => None,
         }
     }
 }
