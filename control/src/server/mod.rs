@@ -5,6 +5,7 @@ mod connection;
 mod door;
 mod outbox;
 mod session;
+mod sessions;
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::metrics::ServerMetrics;
 use crate::peers::PeerDifference;
 use crate::update::Holdings;
 use door::Door;
-use session::Sessions;
+use sessions::Sessions;
 
 /// The backend's own count of what it told an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,8 +1,7 @@
 //! One agent, as long as it is connected.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,38 +28,6 @@ const SOON: Duration = Duration::from_millis(250);
 const LATE: Duration = Duration::from_secs(60);
 /// How long an agent has to read why its stream ends.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// The streams that there are, one of each purpose for each node.
-type Streams = HashMap<(NodeName, Purpose), (u64, Arc<Tie>)>;
-
-#[derive(Default)]
-pub(super) struct Sessions {
-    count: AtomicU64,
-    all: Mutex<Streams>,
-}
-
-impl Sessions {
-    /// Ends what there was of the node with this purpose.
-    fn begin(&self, node: &NodeName, purpose: Purpose, tie: &Arc<Tie>) -> u64 {
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        if let Some((_, before)) = self.all().insert((node.clone(), purpose), (number, tie.clone())) {
-            before.cut();
-        }
-        number
-    }
-
-    fn end(&self, node: &NodeName, purpose: Purpose, number: u64) {
-        let mut all = self.all();
-        let key = (node.clone(), purpose);
-        if all.get(&key).is_some_and(|(last, _)| *last == number) {
-            all.remove(&key);
-        }
-    }
-
-    fn all(&self) -> MutexGuard<'_, Streams> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Why a stream ends.
 enum End {
