@@ -25,7 +25,9 @@ use towpath_e2e::progress::Progress;
 /// Within which the API server is to answer.
 const START: Duration = Duration::from_secs(60);
 /// Within which whatever a test waits for is to happen, where nothing is said about its speed.
-pub const SOON: Duration = Duration::from_secs(15);
+pub const SOON: Duration = Duration::from_secs(60);
+/// How often a condition is looked at: not so often that looking keeps it from coming about.
+const LOOKS: Duration = Duration::from_millis(10);
 
 /// Runs a test with a cluster of its own.
 pub fn with_cluster<F: Future<Output = ()>>(test: &str, body: impl FnOnce(Cluster) -> F) {
@@ -45,12 +47,13 @@ pub async fn wait_for<T, F: Future<Output = Result<T, String>>>(
     mut look: impl FnMut() -> F,
 ) -> T {
     let begun = Instant::now();
+    let mut looks = tokio::time::interval(LOOKS);
     loop {
+        looks.tick().await;
         match look().await {
             Ok(found) => return found,
             Err(last) => assert!(begun.elapsed() < within, "{what} did not happen within {within:?}: {last}"),
         }
-        tokio::task::yield_now().await;
     }
 }
 

@@ -25,7 +25,7 @@ use towpath_net::intent::{Draft, Intent, overlap, validate};
 use towpath_operator::cache::Seen;
 use towpath_operator::cluster::{Cluster as Writer, Error};
 use towpath_operator::grant::{NAME, grant};
-use towpath_operator::lease::Candidate;
+use towpath_operator::lease::{Candidate, Leadership};
 use towpath_operator::metrics::Metrics;
 
 use harness::{Cluster, SOON, repository, wait_for, with_cluster};
@@ -255,16 +255,31 @@ async fn look(cluster: &Cluster) -> Seen {
     Seen { nodes: nodes.items.into_iter().map(Arc::new).collect(), ..Seen::default() }
 }
 
-/// Gives until everything is given, and answers how often somebody else was in the way.
-async fn grant_until_done(writer: Writer, intent: Intent, seen: Seen) -> u32 {
+/// Gives until everything is given, and answers how often somebody else was in the way. As a running operator does, it
+/// goes on once it leads again where it did not for a moment, and where an answer came too late.
+async fn grant_until_done(writer: Writer, leadership: Leadership, intent: Intent, seen: Seen) -> u32 {
     let mut conflicts = 0_u32;
     loop {
-        match grant(&writer, &intent, &seen).await {
+        wait_for("leadership", SOON, || async { if leadership.holds() { Ok(()) } else { Err("follows".to_owned()) } })
+            .await;
+        let errors = match grant(&writer, &intent, &seen).await {
             Ok(granted) if granted.errors.is_empty() => return conflicts,
-            Ok(granted) => assert!(granted.errors.iter().all(Error::is_conflict), "{:?}", granted.errors),
-            Err(error) => assert!(error.is_conflict(), "{error}"),
+            Ok(granted) => granted.errors,
+            Err(error) => vec![error],
+        };
+        for error in errors {
+            assert!(error.is_conflict() || passes(&error), "{error}");
+            conflicts += u32::from(error.is_conflict());
         }
-        conflicts += 1;
+    }
+}
+
+/// Whether an error is of a moment, such as a busy machine brings.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::NotLeading { .. } | Error::Late { .. } => true,
+        Error::Several(errors) => errors.iter().all(|error| error.is_conflict() || passes(error)),
+        _ => false,
     }
 }
 
@@ -299,12 +314,8 @@ fn operators_that_all_believe_to_lead_never_give_a_cidr_twice() {
             let leases = Api::namespaced(cluster.client.clone(), namespace);
             let (candidate, leadership) = Candidate::new(leases, namespace, Arc::default());
             tokio::spawn(candidate.campaign(ended.clone()));
-            wait_for("leadership", SOON, || async {
-                if leadership.holds() { Ok(()) } else { Err("follows".to_owned()) }
-            })
-            .await;
-            let writer = Writer::new(&client, "towpath-system", leadership, Arc::new(Metrics::default()));
-            operators.spawn(grant_until_done(writer, intent.clone(), seen.clone()));
+            let writer = Writer::new(&client, "towpath-system", leadership.clone(), Arc::new(Metrics::default()));
+            operators.spawn(grant_until_done(writer, leadership, intent.clone(), seen.clone()));
         }
         let conflicts: u32 = operators.join_all().await.into_iter().sum();
         end.send_replace(true);
