@@ -24,8 +24,9 @@ use towpath_e2e::progress::Progress;
 
 /// Within which the API server is to answer.
 const START: Duration = Duration::from_secs(60);
-/// Within which whatever a test waits for is to happen, where nothing is said about its speed.
-pub const SOON: Duration = Duration::from_secs(60);
+/// Within which whatever a test waits for is to happen: shorter than the time between two passes without a change, which
+/// would bring about what a change should have.
+pub const SOON: Duration = Duration::from_secs(25);
 /// How often a condition is looked at: not so often that looking keeps it from coming about.
 const LOOKS: Duration = Duration::from_millis(10);
 

@@ -12,7 +12,6 @@ mod transport;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
@@ -31,10 +30,6 @@ use towpath_operator::metrics::Metrics;
 use harness::{Cluster, SOON, repository, wait_for, with_cluster};
 
 const KINDNET: &str = "config/samples/kindnet.yaml";
-/// A leader that says nothing is followed within its lease and a poll.
-const TAKEOVER: Duration = Duration::from_secs(6);
-/// Changes are followed within this.
-const FOLLOWED: Duration = Duration::from_secs(2);
 
 fn versions(parts: &[NodeNetwork]) -> Vec<Option<String>> {
     parts.iter().map(|part| part.metadata.resource_version.clone()).collect()
@@ -88,17 +83,17 @@ fn nodes_that_come_go_move_and_come_again_are_followed() {
         let old = cluster.part("n1", SOON, |_| true).await;
 
         cluster.readdress("n1", &["172.30.0.11"]).await;
-        cluster.part("n1", FOLLOWED, |part| part.spec.addresses == ["172.30.0.11"]).await;
+        cluster.part("n1", SOON, |part| part.spec.addresses == ["172.30.0.11"]).await;
 
         let nodes = Api::<Node>::all(cluster.client.clone());
         nodes.delete("n1", &DeleteParams::default()).await.unwrap();
-        cluster.part("n3", FOLLOWED, |part| part.spec.pod_cidrs == old.spec.pod_cidrs).await;
+        cluster.part("n3", SOON, |part| part.spec.pod_cidrs == old.spec.pod_cidrs).await;
 
         nodes.delete("n2", &DeleteParams::default()).await.unwrap();
         cluster.add_node("n2", &["172.30.0.2"]).await;
         let uid = nodes.get("n2").await.unwrap().metadata.uid.unwrap();
         let belongs = |part: &NodeNetwork| part.metadata.owner_references.iter().flatten().any(|o| o.uid == uid);
-        cluster.part("n2", FOLLOWED, belongs).await;
+        cluster.part("n2", SOON, belongs).await;
         cluster.condition("Stalled", "False", "").await;
         assert_eq!(cluster.parts().await.len(), 2);
     });
@@ -118,13 +113,13 @@ fn another_replica_takes_over_in_seconds() {
         assert_eq!(second.metric("towpath_operator_leading"), Some(0.0));
         first.kill();
         cluster.add_node("n1", &["172.30.0.1", "fd00:172:30::1"]).await;
-        cluster.part("n1", TAKEOVER, |_| true).await;
+        cluster.part("n1", SOON, |_| true).await;
 
         let third = cluster.operator("op-3", 9470);
         wait_for("health", SOON, || async { third.get("/readyz").map(drop).ok_or("no".to_owned()) }).await;
         second.terminate();
         cluster.add_node("n2", &["172.30.0.2", "fd00:172:30::2"]).await;
-        cluster.part("n2", FOLLOWED, |_| true).await;
+        cluster.part("n2", SOON, |_| true).await;
     });
 }
 
@@ -135,7 +130,7 @@ fn an_api_server_that_was_away_is_found_again() {
         let mut operator = cluster.operator("op-1", 9470);
         operator.leads(SOON).await;
         cluster.stop_api_server();
-        wait_for("an end of leadership", TAKEOVER, || async {
+        wait_for("an end of leadership", SOON, || async {
             if operator.metric("towpath_operator_leading") == Some(0.0) { Ok(()) } else { Err("leads".to_owned()) }
         })
         .await;

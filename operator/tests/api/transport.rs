@@ -7,8 +7,8 @@ use towpath_crds::{
     AGENT, AttachmentMode, ClusterNetwork, Encryption, Mtu, NodeAddressRule, NodeNetwork, TransportMode,
 };
 
+use super::KINDNET;
 use super::harness::{Cluster, SOON, repository, wait_for, with_cluster};
-use super::{FOLLOWED, KINDNET};
 
 /// A network with every tunnel: VXLAN, and the others on nodes that are labelled with their name.
 fn tunnels() -> Value {
@@ -138,7 +138,7 @@ fn nodes_move_one_by_one_as_their_labels_change_and_columns_show_what_runs() {
 
         cluster.kubectl(&["label", "node", "n3", "tunnel=wireguard"]);
         let sealed = |part: &NodeNetwork| part.spec.transport.prefers == [WireGuard];
-        let part = cluster.part("n3", FOLLOWED, sealed).await.spec;
+        let part = cluster.part("n3", SOON, sealed).await.spec;
         assert_eq!(part.transport.accepts, [WireGuard]);
         cluster.condition("Accepted", "True", "spec.exceptions[0] \"geneve\": selects no node").await;
 
@@ -160,7 +160,7 @@ fn nodes_move_one_by_one_as_their_labels_change_and_columns_show_what_runs() {
         assert_eq!(status.encryption, Some(Encryption::Partial));
 
         cluster.kubectl(&["label", "node", "n3", "tunnel-"]);
-        cluster.part("n3", FOLLOWED, |part| part.spec.transport.prefers[0] == VXLAN).await;
+        cluster.part("n3", SOON, |part| part.spec.transport.prefers[0] == VXLAN).await;
     });
 }
 
@@ -180,15 +180,15 @@ fn a_node_is_reached_by_the_address_that_its_agent_finds_and_keeps_the_old_one_u
             interfaces: Some(vec!["eth1".to_owned(), "bond*".to_owned()]),
             ..NodeAddressRule::default()
         };
-        let told = cluster.part("n1", FOLLOWED, |part| part.spec.address_rule.as_ref() == Some(&rule)).await;
+        let told = cluster.part("n1", SOON, |part| part.spec.address_rule.as_ref() == Some(&rule)).await;
         assert_eq!(told.spec.addresses, internal);
         for found in [["192.168.7.1", "fd07::1"], ["192.168.7.9", "fd07::1"]] {
             tell(&cluster, "n1", &json!({"nodeAddresses": found})).await;
-            cluster.part("n1", FOLLOWED, |part| part.spec.addresses == found).await;
+            cluster.part("n1", SOON, |part| part.spec.addresses == found).await;
         }
 
         cluster.add_node("n4", &["172.30.0.4", "fd00:172:30::4"]).await;
-        let fresh = cluster.part("n4", FOLLOWED, |_| true).await;
+        let fresh = cluster.part("n4", SOON, |_| true).await;
         assert!(fresh.spec.addresses.is_empty() && fresh.spec.pod_cidrs.len() == 2);
         for name in ["n1", "n2", "n3", "n4"] {
             tell(&cluster, name, &json!({})).await;
@@ -199,10 +199,10 @@ fn a_node_is_reached_by_the_address_that_its_agent_finds_and_keeps_the_old_one_u
             .condition("Stalled", "True", "NodeNetwork.status.nodeAddresses \"10.244.0.9\": lies in the pod range")
             .await;
         tell(&cluster, "n4", &json!({"nodeAddresses": ["192.168.7.4", "fd07::4"]})).await;
-        cluster.part("n4", FOLLOWED, |part| part.spec.addresses[0] == "192.168.7.4").await;
+        cluster.part("n4", SOON, |part| part.spec.addresses[0] == "192.168.7.4").await;
 
         cluster.kubectl(&["patch", "cnet", "default", "--type=merge", "-p", r#"{"spec": {"nodeAddress": null}}"#]);
-        cluster.part("n1", FOLLOWED, |part| part.spec.addresses == internal && part.spec.address_rule.is_none()).await;
+        cluster.part("n1", SOON, |part| part.spec.addresses == internal && part.spec.address_rule.is_none()).await;
     });
 }
 
