@@ -44,12 +44,16 @@ pub mod message {
     pub const GET_GENERATION: u16 = 16;
 }
 
+/// `NFT_SET_ANONYMOUS`.
+pub const SET_NAMELESS: u32 = 1;
 /// `NFT_SET_INTERVAL`.
 pub const SET_INTERVAL: u32 = 4;
 /// `NFT_SET_MAP`.
 pub const SET_MAP: u32 = 8;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 pub const INTERVAL_END: u32 = 1;
+/// `NFT_SET_ELEM_CATCHALL`: the element has no key.
+pub const REST: u32 = 2;
 /// `NF_DROP`.
 pub const DROP: u32 = 0;
 /// `NF_ACCEPT`.

@@ -39,7 +39,12 @@ impl PolicyTable {
             }
         })?;
         let mut sets = Vec::new();
-        self.each_set(|name, _| sets.push(name))?;
+        self.each_set(|name, set| {
+            // The others go with their rules.
+            if !set.is_nameless() {
+                sets.push(name);
+            }
+        })?;
         // Where packets come in, first: all that is behind it concerns none of them any more.
         for (name, _) in chains.extract_if(.., |_, found| found.is_base) {
             self.writer.flush_chain(About::Table, &name);

@@ -74,11 +74,13 @@ impl PolicyTable {
         let now = Instant::now();
         for family in Family::ALL {
             let mut found = Vec::new();
-            match self.each_element(cut_set(family), |element| found.extend(element.key)) {
+            let told = self.each_element(cut_set(family), |element| found.push(element.key));
+            match told {
                 // Somebody else's table may lack it.
                 Err(Error::Netlink(error)) if error.is_missing() => {}
                 other => other?,
             }
+            found.retain(|key| *key != Key::REST);
             for key in found {
                 self.ended.insert(family, key, now);
             }

@@ -36,6 +36,8 @@ pub struct Key {
 
 impl Key {
     const EMPTY: Self = Self { bytes: [0; LONGEST_KEY], length: 0 };
+    /// That of the element that is meant where no other is (`*`): none of ours.
+    pub const REST: Self = Self::EMPTY;
 
     /// An address.
     pub fn of(address: IpAddr) -> Self {
@@ -93,9 +95,9 @@ impl Key {
         self
     }
 
-    /// What the kernel tells; nothing where it is longer than any key of ours.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() <= LONGEST_KEY).then(|| Self::EMPTY.with(bytes))
+    /// What the kernel tells, of a set whose keys are as long as ours.
+    pub fn read(bytes: &[u8]) -> Self {
+        Self::EMPTY.with(bytes)
     }
 
     /// The set that the member of a common set belongs to, and what is behind that.
@@ -133,7 +135,11 @@ impl Element {
             if self.is_end {
                 w.put_number_be(3, n::INTERVAL_END);
             }
-            w.nest(1, |w| _ = w.put(1, self.key.as_bytes()));
+            if self.key == Key::REST {
+                w.put_number_be(3, n::REST);
+            } else {
+                w.nest(1, |w| _ = w.put(1, self.key.as_bytes()));
+            }
             match self.verdict {
                 None => {}
                 Some(Verdict::Return) => verdict_data(w, n::RETURN, None),

@@ -15,6 +15,7 @@ mod cut;
 mod encode;
 mod events;
 mod latch;
+mod mend;
 mod read;
 mod repair;
 mod write;

@@ -13,7 +13,7 @@ use super::encode::{Key, flags};
 use super::{Error, PolicyTable};
 use crate::netlink::attributes::Attributes;
 use crate::netlink::{self, Content, Message, Operation};
-use crate::nft::encode::type_number;
+use crate::nft::encode::{length, type_number};
 use crate::nft::numbers::{self as n, message};
 use crate::nft::{decode, request};
 
@@ -33,8 +33,8 @@ pub enum Leads {
 /// An element as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its key; nothing where that is longer than any of ours.
-    pub key: Option<Key>,
+    /// Its key; [`Key::REST`] where it has none.
+    pub key: Key,
     /// What it maps to.
     pub leads: Leads,
     /// Whether it ends a range.
@@ -48,8 +48,8 @@ pub struct Found {
 pub struct FoundSet {
     /// `NFTA_SET_FLAGS`.
     pub flags: u32,
-    /// `NFTA_SET_KEY_TYPE`.
-    pub key: u32,
+    /// `NFTA_SET_KEY_TYPE`, and `NFTA_SET_KEY_LEN`.
+    pub key: (u32, u32),
     /// Whether elements count.
     pub counts: bool,
 }
@@ -108,7 +108,7 @@ impl PolicyTable {
             for way in Way::ALL {
                 for (is_denied, set) in [(false, pods_map(way, family)), (true, denied(way, family))] {
                     self.each_element(set, |found| {
-                        let Some(address) = found.key.as_ref().and_then(address) else { return };
+                        let Some(address) = address(&found.key) else { return };
                         let count = counts.entry(address).or_default();
                         *match (way, is_denied) {
                             (Way::Egress, false) => &mut count.egress,
@@ -144,7 +144,7 @@ impl PolicyTable {
             |_| {},
             |content| {
                 let number = |kind| content.number_be(kind).unwrap_or_default();
-                let set = FoundSet { flags: number(3), key: number(4), counts: content.get(17).is_some() };
+                let set = FoundSet { flags: number(3), key: (number(4), number(5)), counts: content.get(17).is_some() };
                 tell(content.text(2).unwrap_or_default(), set);
             },
         )
@@ -219,7 +219,13 @@ impl FoundSet {
     pub fn is(&self, shape: &Shape) -> bool {
         // `NFT_SET_EXPR` (`linux/netfilter/nf_tables.h`) is told of those that count.
         const COUNTS: u32 = 0x100;
-        self.flags & !COUNTS == flags(shape) && self.key == type_number(&shape.key) && self.counts == shape.counts
+        let key = (type_number(&shape.key), length(&shape.key));
+        self.flags & !COUNTS == flags(shape) && self.key == key && self.counts == shape.counts
+    }
+
+    /// Whether it belongs to one rule, and comes and goes with that.
+    pub const fn is_nameless(&self) -> bool {
+        self.flags & n::SET_NAMELESS != 0
     }
 }
 
@@ -235,7 +241,7 @@ impl Leads {
 }
 
 fn found(element: Content<'_>) -> Found {
-    let key = element.nested(1).and_then(|key| key.get(1)).and_then(|key| Key::read(key.value));
+    let key = element.nested(1).and_then(|key| key.get(1)).map_or(Key::REST, |key| Key::read(key.value));
     let verdict = element.nested(2).and_then(|data| data.nested(2));
     let leads = match verdict {
         None => Leads::Nowhere,

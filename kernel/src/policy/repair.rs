@@ -1,11 +1,10 @@
 //! What the kernel has against what it should have.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::Hash as _;
 use std::net::IpAddr;
 
 use towpath_net::Family;
-use towpath_net::nft::build::inner_chain;
 use towpath_net::nft::{Base, Rule};
 use towpath_net::policy::bind::{Leases, View};
 use towpath_net::policy::bundle::{AddressPort, Bundle, Delta, Members, SetId};
@@ -16,9 +15,10 @@ use towpath_net::policy::program::{Program, render};
 use towpath_net::policy::skeleton::{Shape, base_chains, inner_chains, sets};
 
 use super::encode::{Element, Key};
+use super::mend::{Differences, Moves};
 use super::read::{Found, FoundSet};
-use super::write::{LONG, borders};
-use super::{About, Error, PolicyTable, Written};
+use super::write::borders;
+use super::{Error, PolicyTable, Written};
 
 /// How often a table that changes while it is read is read again.
 const ATTEMPTS: usize = 10;
@@ -32,22 +32,6 @@ pub enum Repair {
     Mended(Written),
     /// There was no table, or another one under its name: it was made anew, and no new connections began meanwhile.
     Rebuilt(Written),
-}
-
-/// What differs.
-#[derive(Debug, Default)]
-struct Differences {
-    /// The table is none of ours.
-    is_foreign: bool,
-    new_sets: Vec<(String, Shape)>,
-    /// Chains with the rules that they should have; whether there is such a chain.
-    chains: Vec<(String, Vec<Rule>, bool)>,
-    add: Vec<(String, Vec<Element>)>,
-    remove: Vec<(String, Vec<Element>)>,
-    /// Sets that have other elements, all of which go before those of `add` come.
-    flush: Vec<String>,
-    old_chains: Vec<String>,
-    old_sets: Vec<String>,
 }
 
 /// What there should be, but for rules and elements.
@@ -70,7 +54,8 @@ impl PolicyTable {
             return Ok(removed);
         }
         let view = View { before: bundle, delta: &Delta::default() };
-        let differences = if self.exists()? {
+        // One that sleeps, or belongs to somebody, is none of ours.
+        let differences = if self.flags(TABLE)? == Some(0) {
             self.learn_ended()?;
             self.differences(&Wanted { view, program: &program })?
         } else {
@@ -119,12 +104,12 @@ impl PolicyTable {
             }
             for way in Way::ALL {
                 let pods = wanted.pods(family, |binding| (Key::of(binding.0), Some(binding.1)), way);
-                self.compare_elements(pods_map(way, family), pods, &mut out)?;
+                out.leads.push(self.compare_elements(pods_map(way, family), pods)?);
                 let counted = wanted.pods(family, |binding| (Key::of(binding.0), None), way);
-                self.compare_elements(denied(way, family), counted, &mut out)?;
+                out.members.push(self.compare_elements(denied(way, family), counted)?);
             }
             let pairs = wanted.pods(family, |binding| (Key::twice(binding.0), None), Way::Ingress);
-            self.compare_elements(self_set(family), pairs, &mut out)?;
+            out.members.push(self.compare_elements(self_set(family), pairs)?);
         }
         Ok(out)
     }
@@ -163,6 +148,8 @@ impl PolicyTable {
     fn compare_sets(&mut self, wanted: &Wanted<'_>, out: &mut Differences) -> Result<(), Error> {
         let mut found: BTreeMap<String, FoundSet> = BTreeMap::new();
         self.each_set(|name, set| _ = found.insert(name, set))?;
+        // They go with the rules that look into them.
+        found.retain(|_, set| !set.is_nameless());
         for (name, shape) in sets() {
             out.is_foreign |= !found.remove(name).is_some_and(|set| set.is(&shape));
         }
@@ -172,12 +159,12 @@ impl PolicyTable {
                 Some(set) if set.is(&shape) && shape.is_interval => self.compare_blocks(&name, elements, out)?,
                 Some(set) if set.is(&shape) => {
                     let elements = elements.into_iter().map(|element| (element.key, element.verdict)).collect();
-                    self.compare_elements(&name, elements, out)?;
+                    out.leads.push(self.compare_elements(&name, elements)?);
                 }
                 Some(_) => out.is_foreign = true,
                 None => {
                     out.new_sets.push((name.clone(), shape));
-                    out.add.push((name, elements));
+                    out.members.push(Moves { set: name, go: Vec::new(), come: elements });
                 }
             }
         }
@@ -188,32 +175,23 @@ impl PolicyTable {
     fn compare_blocks(&mut self, name: &str, wanted: Vec<Element>, out: &mut Differences) -> Result<(), Error> {
         let mut found = BTreeSet::new();
         self.each_element(name, |element| _ = found.insert((element.key, element.is_end)))?;
-        if found != wanted.iter().map(|element| (Some(element.key), element.is_end)).collect() {
-            out.flush.push(name.to_owned());
-            out.add.push((name.to_owned(), wanted));
+        if found != wanted.iter().map(|element| (element.key, element.is_end)).collect() {
+            out.blocks.push((name.to_owned(), wanted));
         }
         Ok(())
     }
 
-    fn compare_elements(
-        &mut self,
-        name: &str,
-        mut wanted: BTreeMap<Key, Option<Verdict>>,
-        out: &mut Differences,
-    ) -> Result<(), Error> {
-        let mut remove = Vec::new();
+    fn compare_elements(&mut self, name: &str, mut wanted: BTreeMap<Key, Option<Verdict>>) -> Result<Moves, Error> {
+        let mut go = Vec::new();
         self.each_element(name, |Found { key, leads, .. }| {
-            let Some(key) = key else { return };
             if wanted.get(&key).is_some_and(|verdict| leads.is(*verdict)) {
                 wanted.remove(&key);
             } else {
-                remove.push(key.into());
+                go.push(key.into());
             }
         })?;
-        out.remove.push((name.to_owned(), remove));
-        let add = wanted.into_iter().map(|(key, verdict)| Element { verdict, ..key.into() }).collect();
-        out.add.push((name.to_owned(), add));
-        Ok(())
+        let come = wanted.into_iter().map(|(key, verdict)| Element { verdict, ..key.into() }).collect();
+        Ok(Moves { set: name.to_owned(), go, come })
     }
 
     /// The members of all sets of a kind. Only how many there are of each is kept; who is missing is looked for where some are.
@@ -225,13 +203,10 @@ impl PolicyTable {
         out: &mut Differences,
     ) -> Result<(), Error> {
         let name = common_set(kind, family);
-        let (mut remove, mut present) = (Vec::new(), BTreeMap::<SetId, usize>::new());
-        self.each_element(name, |Found { key, .. }| {
-            let Some(key) = key else { return };
-            match key.split() {
-                Some((id, rest)) if wanted.has_member(id, kind, family, rest) => *present.entry(id).or_default() += 1,
-                _ => remove.push(key.into()),
-            }
+        let (mut go, mut present) = (Vec::new(), BTreeMap::<SetId, usize>::new());
+        self.each_element(name, |Found { key, .. }| match key.split() {
+            Some((id, rest)) if wanted.has_member(id, kind, family, rest) => *present.entry(id).or_default() += 1,
+            _ => go.push(key.into()),
         })?;
         let lacking: BTreeSet<SetId> = wanted
             .sets(kind, family)
@@ -241,66 +216,14 @@ impl PolicyTable {
         let mut seen = BTreeSet::new();
         if lacking.iter().any(|id| present.contains_key(id)) {
             self.each_element(name, |Found { key, .. }| {
-                seen.extend(key.filter(|key| key.split().is_some_and(|(id, _)| lacking.contains(&id))));
+                seen.extend(Some(key).filter(|key| key.split().is_some_and(|(id, _)| lacking.contains(&id))));
             })?;
         }
         let all = wanted.sets(kind, family).filter(|(id, _)| lacking.contains(id));
-        let add = all.flat_map(|(id, members)| keys(id, members, family)).filter(|key| !seen.contains(key));
-        out.add.push((name.to_owned(), add.map(Element::from).collect()));
-        out.remove.push((name.to_owned(), remove));
+        let come = all.flat_map(|(id, members)| keys(id, members, family)).filter(|key| !seen.contains(key));
+        let come = come.map(Element::from).collect();
+        out.members.push(Moves { set: name.to_owned(), go, come });
         Ok(())
-    }
-
-    /// In one transaction where that is short. What is missing comes before what is too much goes.
-    fn mend(&mut self, differences: &Differences) -> Result<(), Error> {
-        let about = About::Table;
-        for (name, shape) in &differences.new_sets {
-            self.writer.new_set(about, name, shape);
-        }
-        for (name, ..) in differences.chains.iter().filter(|(.., is_there)| !is_there) {
-            self.writer.new_chain(about, name, &inner_chain(Vec::new()));
-        }
-        for (name, rules, is_there) in &differences.chains {
-            if *is_there {
-                self.writer.flush_chain(about, name);
-            }
-            for rule in rules {
-                self.writer.rule(about, name, rule);
-            }
-            self.roll(LONG)?;
-        }
-        for name in &differences.flush {
-            self.writer.flush_set(about, name);
-        }
-        for (name, elements) in &differences.remove {
-            self.writer.remove(about, name, elements.iter().cloned());
-        }
-        for (name, elements) in &differences.add {
-            self.writer.add(about, name, elements.iter().cloned());
-            self.roll(LONG)?;
-        }
-        for name in &differences.old_chains {
-            self.writer.flush_chain(about, name);
-        }
-        for name in &differences.old_sets {
-            self.writer.delete_set(about, name);
-        }
-        for name in &differences.old_chains {
-            self.writer.delete_chain(about, name);
-        }
-        self.commit()
-    }
-}
-
-impl Differences {
-    fn chain(&mut self, name: &str, rules: &[Rule], found: Option<&fnv::FnvHasher>) {
-        let mut hash = fnv::FnvHasher::default();
-        for rule in rules {
-            rule.hash(&mut hash);
-        }
-        if found.is_none_or(|found| found.finish() != hash.finish()) {
-            self.chains.push((name.to_owned(), rules.to_vec(), found.is_some()));
-        }
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) const SHORT: usize = 256;
 /// How many operations a transaction has at most whose parts belong together: who goes from sets goes before who comes.
 pub(super) const LONG: usize = 1024;
 /// How many members of a set are looked at before the transaction is looked at.
-const PORTION: usize = 256;
+pub(super) const PORTION: usize = 256;
 
 impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

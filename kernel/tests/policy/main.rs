@@ -15,5 +15,6 @@ mod cut;
 mod golden;
 mod latch;
 mod log;
+mod mended;
 mod node;
 mod packets;
