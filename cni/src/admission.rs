@@ -20,7 +20,7 @@ use rustix::net::{
 use towpath_kernel::conntrack::Tracker;
 use towpath_kernel::netlink;
 use towpath_kernel::policy::PolicyTable;
-use towpath_net::lease::Lease;
+use towpath_net::lease::{Lease, PodReference};
 use towpath_net::policy::admission::{Progress, Question, SOCKET};
 use towpath_net::policy::objects::Way;
 use towpath_net::policy::settings::Startup;
@@ -66,7 +66,7 @@ impl Admission {
     /// Asks the agent about the pod of a new lease, and does not wait for the answer.
     pub fn begin(state: &Path, startup: Startup, lease: &Lease) -> Self {
         let addresses: Vec<IpAddr> = lease.addresses.iter().map(|leased| leased.address.addr()).collect();
-        let uid = lease.pod.as_ref().map(|pod| pod.uid.clone()).filter(|uid| !uid.is_empty());
+        let uid = lease.pod.as_ref().and_then(PodReference::identity);
         let question =
             uid.map(|uid| Question { attachment: lease.attachment().to_string(), uid, addresses: addresses.clone() });
         let now = Instant::now();

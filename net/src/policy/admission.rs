@@ -22,7 +22,7 @@ pub const LONGEST: usize = 4096;
 pub struct Question {
     /// Its attachment, as people know it: for messages.
     pub attachment: String,
-    /// Its `metadata.uid`.
+    /// What it is told apart by ([`super::identity`]).
     pub uid: String,
     /// The addresses that the attachment has by its lease.
     pub addresses: Vec<IpAddr>,

@@ -7,7 +7,7 @@ use super::bundle::{Bundle, Delta, Direction, Members, PodPolicy, Profile, Profi
 use super::objects::{Kind, Way};
 use crate::family::Family;
 
-/// The addresses of the pods of this node, by `metadata.uid`.
+/// The addresses of the pods of this node, by what they are told apart by ([`super::identity`]).
 pub type Leases = BTreeMap<String, Vec<IpAddr>>;
 /// What became of them: pods with the addresses that they have now, and (nothing) those that have gone.
 pub type LeaseChanges = BTreeMap<String, Option<Vec<IpAddr>>>;

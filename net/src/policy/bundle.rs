@@ -50,8 +50,8 @@ impl fmt::Debug for ProfileId {
 pub struct Bundle {
     /// Whether there is any policy in the cluster. Without one nothing is checked, and no pod waits.
     pub is_enforced: bool,
-    /// The pods that were scheduled to this node and have a network of their own, by `metadata.uid`. One that is not here
-    /// is not known, and gets nothing through.
+    /// The pods that were scheduled to this node and have a network of their own, by what they are told apart by
+    /// ([`super::identity`]). One that is not here is not known, and gets nothing through.
     pub pods: BTreeMap<String, PodPolicy>,
     /// What the pods of this node may do.
     pub profiles: BTreeMap<ProfileId, Profile>,

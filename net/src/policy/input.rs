@@ -45,7 +45,8 @@ pub struct Node {
 pub struct Pod {
     /// Its namespace and name.
     pub key: Key,
-    /// `metadata.uid`: tells a pod from a later one of the same name.
+    /// What tells a pod from a later one of the same name ([`super::identity`]): `metadata.uid`, or of a static pod what its
+    /// kubelet names it by.
     pub uid: String,
     /// Its labels.
     pub labels: Labels,

@@ -20,6 +20,7 @@ pub mod compile;
 pub mod digest;
 pub mod evaluate;
 pub mod flows;
+pub mod identity;
 pub mod input;
 pub mod latch;
 pub mod objects;

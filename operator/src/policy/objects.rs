@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 use towpath_net::Family;
+use towpath_net::policy::identity;
 use towpath_net::policy::input::{Key, NamedPort, Namespace, Node, Pod};
 use towpath_net::state::NodeName;
 
@@ -23,7 +24,7 @@ use super::parts::{self, protocol};
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = core::Namespace)]
 pub struct ApiNamespace {
-    #[serde(deserialize_with = "identity")]
+    #[serde(deserialize_with = "metadata")]
     metadata: ObjectMeta,
 }
 
@@ -31,7 +32,7 @@ pub struct ApiNamespace {
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = core::Node)]
 pub struct ApiNode {
-    #[serde(deserialize_with = "identity")]
+    #[serde(deserialize_with = "metadata")]
     metadata: ObjectMeta,
     #[serde(default)]
     status: NodeStatus,
@@ -41,7 +42,7 @@ pub struct ApiNode {
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = core::Pod)]
 pub struct ApiPod {
-    #[serde(deserialize_with = "identity")]
+    #[serde(deserialize_with = "metadata")]
     metadata: ObjectMeta,
     #[serde(default)]
     spec: PodSpec,
@@ -53,7 +54,7 @@ pub struct ApiPod {
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = networking::NetworkPolicy)]
 pub struct ApiNetworkPolicy {
-    #[serde(deserialize_with = "identity")]
+    #[serde(deserialize_with = "metadata")]
     metadata: ObjectMeta,
     /// What it says.
     #[serde(default)]
@@ -64,7 +65,7 @@ pub struct ApiNetworkPolicy {
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = CustomResourceDefinition)]
 pub struct ApiDefinition {
-    #[serde(deserialize_with = "identity")]
+    #[serde(deserialize_with = "metadata")]
     metadata: ObjectMeta,
     spec: DefinitionSpec,
     #[serde(default)]
@@ -81,7 +82,7 @@ impl ApiDefinition {
 }
 
 /// What tells an object from others, and its labels.
-fn identity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Identity {
@@ -90,9 +91,20 @@ fn identity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
         uid: Option<String>,
         resource_version: Option<String>,
         labels: Option<BTreeMap<String, String>>,
+        annotations: Option<Annotations>,
     }
-    let Identity { name, namespace, uid, resource_version, labels } = Identity::deserialize(deserializer)?;
-    Ok(ObjectMeta { name, namespace, uid, resource_version, labels, ..ObjectMeta::default() })
+    let Identity { name, namespace, uid, resource_version, labels, annotations } = Identity::deserialize(deserializer)?;
+    let mirror = annotations.and_then(|annotations| annotations.mirror);
+    let annotations = mirror.map(|hash| BTreeMap::from([(identity::MIRROR.to_owned(), hash)]));
+    Ok(ObjectMeta { name, namespace, uid, resource_version, labels, annotations, ..ObjectMeta::default() })
+}
+
+/// The annotations that matter.
+#[derive(Deserialize)]
+struct Annotations {
+    /// [`identity::MIRROR`].
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Debug)]
@@ -190,11 +202,13 @@ impl From<ApiNode> for Node {
 impl From<ApiPod> for Pod {
     fn from(pod: ApiPod) -> Self {
         let key = key(&pod.metadata);
-        let ObjectMeta { uid, labels, .. } = pod.metadata;
+        let ObjectMeta { uid, labels, annotations, .. } = pod.metadata;
+        let mirror = annotations.as_ref().and_then(|annotations| annotations.get(identity::MIRROR));
+        let uid = identity::of_object(uid.unwrap_or_default(), mirror.map(String::as_str), &key);
         let PodSpec { node_name, host_network, containers, init_containers } = pod.spec;
         Self {
             key,
-            uid: uid.unwrap_or_default(),
+            uid,
             labels: labels.unwrap_or_default(),
             node: node_name.filter(|name| !name.is_empty()).map(NodeName),
             addresses: addresses(&pod.status),

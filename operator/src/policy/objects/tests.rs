@@ -1,7 +1,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "JSON is written where it is read")]
 
 use serde_json::{Value, json};
-use towpath_net::lease::Protocol;
+use towpath_net::lease::{PodReference, Protocol};
 
 use super::*;
 
@@ -36,6 +36,32 @@ fn a_pod_is_what_names_it_and_where_it_is() {
         is_ended: false,
     };
     assert_eq!(read, expected);
+}
+
+/// A pod with this annotation of those that show static pods.
+fn shown(mirror: &str) -> Pod {
+    let annotations = json!({"kubernetes.io/config.mirror": mirror, "kubernetes.io/config.source": "file"});
+    let metadata = json!({"name": "p", "namespace": "a", "uid": "u", "annotations": annotations});
+    let pod: ApiPod = serde_json::from_value(json!({"metadata": metadata, "spec": {"nodeName": "n1"}})).unwrap();
+    pod.into()
+}
+
+#[test]
+fn a_static_pod_is_told_apart_by_what_its_kubelet_names_it() {
+    let of_runtime = |name: &str| PodReference {
+        namespace: "a".to_owned(),
+        name: name.to_owned(),
+        uid: "0123456789abcdef0123456789abcdef".to_owned(),
+    };
+    let pod = shown("0123456789abcdef0123456789abcdef");
+    assert_eq!(of_runtime("p").identity(), Some(pod.uid.clone()));
+    assert_ne!(of_runtime("of-another-name").identity(), Some(pod.uid), "the hash alone can be copied");
+}
+
+#[test]
+fn who_writes_the_uid_of_another_pod_into_the_annotation_of_static_pods_gains_nothing() {
+    assert_eq!(shown("5a4e3d5b-7b1f-4d3c-9a51-6c6f4f0a2b17").uid, "u");
+    assert_eq!(shown("").uid, "u");
 }
 
 #[test]
