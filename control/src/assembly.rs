@@ -46,7 +46,7 @@ impl Assembly {
     pub(crate) fn take_message(&mut self, message: wire::FromOperator) -> Result<Option<FromOperator>, Malformed> {
         match needed(message.says, "says")? {
             wire::OperatorSays::Part(part) => self.take_part(&part).within("part"),
-            wire::OperatorSays::Known(uid) => Ok(Some(FromOperator::Known(scalar::read_name(uid, "known")?))),
+            wire::OperatorSays::Known(uid) => Ok(Some(FromOperator::Known(scalar::read_uid(uid, "known")?))),
             wire::OperatorSays::Tell(wire::Tell {}) => Ok(Some(FromOperator::Tell)),
         }
     }

@@ -12,7 +12,7 @@ use towpath_net::state::NodeName;
 use crate::digest::BUCKETS;
 use crate::malformed::{Fault, Malformed, Within, needed};
 use crate::update::Holdings;
-use crate::wire::scalar::{address, read_all, read_key, read_name, write_address, write_key};
+use crate::wire::scalar::{address, read_all, read_key, read_name, read_uid, write_address, write_key};
 use crate::wire::schema as wire;
 
 /// The version of the protocol. An operator talks to agents of the same one.
@@ -39,12 +39,21 @@ pub enum FromAgent {
     Nack(Nonce, String),
     /// A pod has addresses now.
     Attached(Attached),
-    /// A pod (`metadata.uid`) has none any more.
+    /// A pod, by its uid as in [`Attached`], has none any more.
     Detached(String),
     /// What it has now, because it was asked.
     Holdings(Box<Holdings>),
-    /// What is in its kernel of the policies of its pods ([`Digest::of_pods`]): said to replicas that it does not follow.
-    Settled(Digest),
+    /// What is in its kernel of policies: said to replicas that it does not follow.
+    Settled(Settled),
+}
+
+/// What is in the kernel of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Of the policies of its pods ([`Digest::of_pods`]).
+    pub pods: Digest,
+    /// Why the agent refuses what it was told since, where it does.
+    pub refusal: Option<String>,
 }
 
 /// Who an agent is, and what it has.
@@ -75,7 +84,7 @@ pub enum Purpose {
 /// A pod that has addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
-    /// `metadata.uid`.
+    /// What it is told apart by ([`towpath_net::policy::identity`]).
     pub uid: String,
     /// Its namespace and name.
     pub key: Key,
@@ -101,12 +110,16 @@ pub(crate) fn undecodable(error: &prost::DecodeError) -> Malformed {
 }
 
 pub(crate) fn from_agent(message: wire::FromAgent) -> Result<FromAgent, Malformed> {
+    let refusal = message.refusal;
     match needed(message.says, "says")? {
         wire::AgentSays::Hello(hello) => Ok(FromAgent::Hello(Box::new(read_hello(hello).within("hello")?))),
         wire::AgentSays::Answer(answer) => read_answer(answer),
         wire::AgentSays::Attached(attached) => Ok(FromAgent::Attached(read_attached(attached).within("attached")?)),
-        wire::AgentSays::Detached(uid) => Ok(FromAgent::Detached(read_name(uid, "detached")?)),
-        wire::AgentSays::Settled(digest) => Ok(FromAgent::Settled(Digest(digest))),
+        wire::AgentSays::Detached(uid) => Ok(FromAgent::Detached(read_uid(uid, "detached")?)),
+        wire::AgentSays::Settled(digest) => {
+            let refusal = read_refusal(refusal, "refusal")?;
+            Ok(FromAgent::Settled(Settled { pods: Digest(digest), refusal }))
+        }
         wire::AgentSays::Holdings(holdings) => {
             Ok(FromAgent::Holdings(Box::new(read_holdings(holdings).within("holdings")?)))
         }
@@ -129,9 +142,13 @@ pub(crate) fn to_operator(said: &FromAgent) -> wire::FromAgent {
         FromAgent::Attached(attached) => wire::AgentSays::Attached(write_attached(attached)),
         FromAgent::Detached(uid) => wire::AgentSays::Detached(uid.clone()),
         FromAgent::Holdings(holdings) => wire::AgentSays::Holdings(write_holdings(holdings)),
-        FromAgent::Settled(digest) => wire::AgentSays::Settled(digest.0),
+        FromAgent::Settled(settled) => wire::AgentSays::Settled(settled.pods.0),
     };
-    wire::FromAgent { says: Some(says) }
+    let refusal = match said {
+        FromAgent::Settled(settled) => settled.refusal.as_deref().map(shortened).unwrap_or_default(),
+        _ => String::new(),
+    };
+    wire::FromAgent { says: Some(says), refusal }
 }
 
 /// As much of a reason as is let through; never nothing.
@@ -145,10 +162,15 @@ fn shortened(reason: &str) -> String {
 
 fn read_answer(answer: wire::Answer) -> Result<FromAgent, Malformed> {
     let nonce = Nonce(answer.nonce);
-    match answer.refusal.len() {
-        0 => Ok(FromAgent::Ack(nonce)),
-        1..=LONGEST_REASON => Ok(FromAgent::Nack(nonce, answer.refusal)),
-        long => Err(Malformed::new("answer.refusal", Fault::Length(long))),
+    let refusal = read_refusal(answer.refusal, "answer.refusal")?;
+    Ok(refusal.map_or(FromAgent::Ack(nonce), |reason| FromAgent::Nack(nonce, reason)))
+}
+
+fn read_refusal(reason: String, field: &str) -> Result<Option<String>, Malformed> {
+    match reason.len() {
+        0 => Ok(None),
+        1..=LONGEST_REASON => Ok(Some(reason)),
+        long => Err(Malformed::new(field, Fault::Length(long))),
     }
 }
 
@@ -179,7 +201,7 @@ fn read_attached(attached: wire::Attached) -> Result<Attached, Malformed> {
         many => return Err(Malformed::new("addresses", Fault::Length(many))),
     };
     Ok(Attached {
-        uid: read_name(attached.uid, "uid")?,
+        uid: read_uid(attached.uid, "uid")?,
         key: read_key(needed(attached.key, "key")?).within("key")?,
         addresses,
         is_waiting: attached.is_waiting,
@@ -205,7 +227,7 @@ fn read_holdings(holdings: wire::Holdings) -> Result<Holdings, Malformed> {
     if holdings.sets.len() != holdings.set_digests.len() {
         return Err(Malformed::new("setDigests", Fault::Length(holdings.set_digests.len())));
     }
-    let pods = read_all(holdings.pods, "pods", |pod| Ok((read_name(pod.uid, "uid")?, Digest(pod.digest))))?;
+    let pods = read_all(holdings.pods, "pods", |pod| Ok((read_uid(pod.uid, "uid")?, Digest(pod.digest))))?;
     let sets = holdings.sets.into_iter().map(SetId).zip(holdings.set_digests.into_iter().map(Digest));
     let policy = Digests {
         is_enforced: holdings.is_enforced,

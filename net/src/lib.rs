@@ -16,6 +16,7 @@
 pub mod alias;
 pub mod allocate;
 pub mod bandwidth;
+pub mod budget;
 pub mod device;
 pub mod effect;
 pub mod facts;

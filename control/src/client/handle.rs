@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use towpath_net::policy::digest::Digest;
 
-use crate::message::{Attached, FromAgent, Hello, Nonce, Purpose};
+use crate::message::{Attached, FromAgent, Hello, Nonce, Purpose, Settled};
 use crate::update::Holdings;
 
 /// Names an update, for the answer to it.
@@ -30,8 +30,8 @@ struct Says {
     /// The replicas that there should be, and whether each is known to be away.
     replicas: BTreeMap<SocketAddr, Presence>,
     attached: BTreeMap<String, Pod>,
-    /// What is in the kernel of the policies of pods, once the operator was told.
-    settled: Option<Digest>,
+    /// What is in the kernel, once the operator was told, and what of that was refused.
+    settled: Option<Settled>,
 }
 
 /// A stream that is open.
@@ -80,7 +80,12 @@ impl Handle {
 
     /// Nothing of the update is in the kernel, nor in what the agent holds, for this reason.
     pub fn refuse(&self, ticket: Ticket, reason: String) {
-        self.says().say(ticket.stream, FromAgent::Nack(ticket.nonce, reason));
+        let mut says = self.says();
+        if says.lines.contains_key(&ticket.stream) {
+            let before = says.settled.clone().unwrap_or_default();
+            says.report(Settled { refusal: Some(reason.clone()), ..before });
+        }
+        says.say(ticket.stream, FromAgent::Nack(ticket.nonce, reason));
     }
 
     /// A pod has addresses.
@@ -109,7 +114,7 @@ impl Handle {
         says.replicas.insert(address, Presence::Here);
         says.lines.insert(number, Line { address, purpose, say });
         says.say(number, FromAgent::Hello(Box::new(hello)));
-        if let Some(settled) = says.settled.filter(|_| purpose == Purpose::Report) {
+        if let Some(settled) = says.settled.clone().filter(|_| purpose == Purpose::Report) {
             says.say(number, FromAgent::Settled(settled));
         }
         Opened { handle: self.clone(), number, address, says: queue }
@@ -120,13 +125,9 @@ impl Handle {
         self.says().say(stream, FromAgent::Holdings(Box::new(holdings)));
     }
 
-    /// What is in the kernel of the policies of pods. Replicas that are not followed cannot know it otherwise.
+    /// What is in the kernel of the policies of pods, with all that was told.
     pub(super) fn settle(&self, pods: Digest) {
-        let mut says = self.says();
-        if says.settled.replace(pods) != Some(pods) {
-            let reports = says.lines.iter().filter(|(_, line)| line.purpose == Purpose::Report);
-            reports.for_each(|(stream, _)| says.say(*stream, FromAgent::Settled(pods)));
-        }
+        self.says().report(Settled { pods, refusal: None });
     }
 
     /// These replicas there should be. Gives the pods that are known by that.
@@ -177,6 +178,16 @@ impl Says {
             // Whoever reads is gone when the stream is, which is dropped next.
             _ = line.say.send(said);
         }
+    }
+
+    /// What is in the kernel. Replicas that are not followed cannot know it otherwise.
+    fn report(&mut self, settled: Settled) {
+        if self.settled.as_ref() == Some(&settled) {
+            return;
+        }
+        let reports = self.lines.iter().filter(|(_, line)| line.purpose == Purpose::Report);
+        reports.for_each(|(stream, _)| self.say(*stream, FromAgent::Settled(settled.clone())));
+        self.settled = Some(settled);
     }
 
     fn tell_all(&self, said: &FromAgent) {
@@ -266,6 +277,25 @@ mod tests {
         assert!(handle.away(replica(1)).is_empty(), "there is a stream");
         assert!(handle.known(replica(1), "a"));
         drop(stream);
+    }
+
+    #[test]
+    fn replicas_that_are_not_followed_hear_what_is_in_the_kernel_and_why_the_rest_is_not() {
+        let handle = Handle::default();
+        let mut stream = begin(&handle, 1);
+        let mut heard = move || std::iter::from_fn(|| stream.says.try_recv().ok()).last();
+        handle.settle(Digest(1));
+        handle.settle(Digest(1));
+        handle.refuse(Handle::ticket(1, Nonce(7)), "too large".to_owned());
+        assert!(matches!(heard(), Some(FromAgent::Nack(..))));
+        let refused = Settled { pods: Digest(1), refusal: Some("too large".to_owned()) };
+        let mut later = begin(&handle, 2);
+        assert!(matches!(later.says.try_recv(), Ok(FromAgent::Hello(_))));
+        assert_eq!(later.says.try_recv(), Ok(FromAgent::Settled(refused)));
+        handle.refuse(Handle::ticket(99, Nonce(8)), "of a stream that has ended".to_owned());
+        assert_eq!(heard(), None);
+        handle.settle(Digest(1));
+        assert_eq!(heard(), Some(FromAgent::Settled(Settled { pods: Digest(1), refusal: None })));
     }
 
     #[test]

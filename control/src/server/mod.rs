@@ -14,14 +14,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use towpath_net::policy::bundle::Delta;
-use towpath_net::policy::digest::Digest;
 use towpath_net::state::NodeName;
 use tracing::{debug, info};
 
 pub use outbox::Outbox;
 
 use crate::auth::{Authenticator, Judge};
-use crate::message::Attached;
+use crate::message::{Attached, Settled};
 use crate::metrics::ServerMetrics;
 use crate::peers::PeerDifference;
 use crate::update::Holdings;
@@ -52,8 +51,8 @@ pub trait Backend: Send + Sync + 'static {
     /// A pod of the node (`metadata.uid`) has none any more.
     fn detached(&self, node: &NodeName, uid: &str);
 
-    /// This is in the kernel of a node whose agent follows another replica ([`Digest::of_pods`]).
-    fn settled(&self, node: &NodeName, pods: Digest);
+    /// This is in the kernel of a node whose agent follows another replica.
+    fn settled(&self, node: &NodeName, settled: Settled);
 
     /// Everything up to this version is in the node's kernel.
     fn acknowledged(&self, node: &NodeName, version: Version);

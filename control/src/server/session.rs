@@ -359,7 +359,7 @@ impl<B: Backend, J: Judge> Session<B, J> {
             }
             (FromAgent::Attached(attached), _) => backend.attached(node, attached),
             (FromAgent::Detached(uid), _) => backend.detached(node, &uid),
-            (FromAgent::Settled(pods), Phase::Reporting) => backend.settled(node, pods),
+            (FromAgent::Settled(settled), Phase::Reporting) => backend.settled(node, settled),
             (FromAgent::Holdings(holdings), Phase::Asked) => self.open(&holdings).await?,
             (FromAgent::Hello(_), _) => return Err(malformed("Hello may only be the first message")),
             (FromAgent::Ack(_) | FromAgent::Nack(..) | FromAgent::Holdings(_) | FromAgent::Settled(_), _) => {

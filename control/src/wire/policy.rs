@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use towpath_net::policy::bundle::{Delta, Members, PodPolicy, Profile, ProfileId, SetDelta, SetId};
 
-use super::scalar::{read_key, read_name, write_key};
+use super::scalar::{read_key, read_uid, write_key};
 use super::schema as wire;
 use super::{members, profile};
 use crate::malformed::{Fault, Malformed, Within, needed};
@@ -94,7 +94,7 @@ pub fn read(policy: wire::Policy) -> Result<Delta, Malformed> {
         put_once(&mut delta.profiles, ProfileId(named.id), profile, "profiles")?;
     }
     for pod in policy.pods {
-        let uid = read_name(pod.uid, "uid").within("pods")?;
+        let uid = read_uid(pod.uid, "uid").within("pods")?;
         let policy = read_pod(pod.key, pod.profile, pod.is_policed).within("pods")?;
         put_once(&mut delta.pods, uid, policy, "pods")?;
     }

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes};
 use ipnet::IpNet;
 use towpath_net::Family;
 use towpath_net::lease::Protocol;
+use towpath_net::policy::identity;
 use towpath_net::policy::input::Key;
 
 use super::schema as wire;
@@ -14,12 +15,20 @@ use crate::malformed::{Fault, Malformed, Within};
 /// The longest name of an object (RFC 1123 subdomain), in bytes.
 const LONGEST_NAME: usize = 253;
 
-/// A name, or a unique id.
+/// A name.
 pub fn read_name(name: String, field: &str) -> Result<String, Malformed> {
     if name.is_empty() || name.len() > LONGEST_NAME {
         return Err(Malformed::new(field, Fault::Length(name.len())));
     }
     Ok(name)
+}
+
+/// What a pod is told apart by.
+pub fn read_uid(uid: String, field: &str) -> Result<String, Malformed> {
+    if uid.is_empty() || uid.len() > identity::LONGEST {
+        return Err(Malformed::new(field, Fault::Length(uid.len())));
+    }
+    Ok(uid)
 }
 
 pub fn read_key(key: wire::Key) -> Result<Key, Malformed> {

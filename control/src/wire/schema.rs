@@ -14,9 +14,12 @@ pub const FOLLOW: &str = "/towpath.control.v1.Control/Follow";
 /// What an agent says.
 #[derive(Clone, PartialEq, Message)]
 pub struct FromAgent {
-    /// 7 and up are for reports.
     #[prost(oneof = "AgentSays", tags = "1, 2, 3, 4, 5, 6")]
     pub says: Option<AgentSays>,
+    /// With `Settled`: why what the agent was told since is not in its kernel; empty where nothing was refused. It stands
+    /// beside, so that a replica which does not know it takes the rest.
+    #[prost(string, tag = "7")]
+    pub refusal: String,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use towpath_control::message::{Attached, FromAgent, Hello, Nonce, Purpose};
+use towpath_control::message::{Attached, FromAgent, Hello, Nonce, Purpose, Settled};
 use towpath_control::update::{Holdings, State, Update};
 use towpath_net::Family;
 use towpath_net::lease::Protocol;
@@ -220,7 +220,8 @@ pub fn an_agent_says() -> impl Strategy<Value = FromAgent> {
         (any::<u64>(), "[a-z ]{1,40}").prop_map(|(nonce, reason)| FromAgent::Nack(Nonce(nonce), reason)),
         attached().prop_map(FromAgent::Attached),
         name().prop_map(FromAgent::Detached),
-        any::<u64>().prop_map(|digest| FromAgent::Settled(Digest(digest))),
+        (any::<u64>(), option::of("[a-z ]{1,40}"))
+            .prop_map(|(pods, refusal)| FromAgent::Settled(Settled { pods: Digest(pods), refusal })),
         a_state().prop_map(|state| FromAgent::Holdings(Box::new(Holdings::of(&state)))),
     ]
 }

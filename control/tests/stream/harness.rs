@@ -17,13 +17,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use towpath_control::auth::{Authenticator, Judge, Judgement, Unavailable};
 use towpath_control::authority::{Authorities, Certificates, server_config};
-use towpath_control::message::Attached;
+use towpath_control::message::{Attached, Settled};
 use towpath_control::metrics::ServerMetrics;
 use towpath_control::peers::PeerTable;
 use towpath_control::server::{Backend, Limits, Opening, Outbox, Server, Unready, Version};
 use towpath_control::update::Holdings;
 use towpath_net::policy::bundle::{Bundle, Delta};
-use towpath_net::policy::digest::Digest;
 use towpath_net::policy::input::Key;
 use towpath_net::state::{NodeName, Peer};
 use towpath_net::transport::Transport;
@@ -109,7 +108,7 @@ pub enum Said {
     Attachments(Vec<Attached>),
     Attached(Attached),
     Detached(String),
-    Settled(Digest),
+    Settled(Settled),
     Acknowledged(Version),
     Refused(Version, String),
     Opened,
@@ -211,8 +210,8 @@ impl Backend for Cluster {
         self.say(node, Said::Detached(uid.to_owned()));
     }
 
-    fn settled(&self, node: &NodeName, pods: Digest) {
-        self.say(node, Said::Settled(pods));
+    fn settled(&self, node: &NodeName, settled: Settled) {
+        self.say(node, Said::Settled(settled));
     }
 
     fn acknowledged(&self, node: &NodeName, version: Version) {

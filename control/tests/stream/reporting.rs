@@ -100,7 +100,7 @@ async fn a_stream_ends_when_its_token_expires_and_the_agent_comes_again() {
 #[tokio::test]
 async fn a_replica_that_is_not_followed_hears_what_of_pods_is_in_the_kernel() {
     let (mut followed, mut other, _agent) = two_replicas(&Map::default()).await;
-    let settled = |said: &Said| if let Said::Settled(pods) = said { Some(*pods) } else { None };
+    let settled = |said: &Said| if let Said::Settled(settled) = said { Some(settled.pods) } else { None };
     let policy = PodPolicy { key: key("a"), profile: None, is_policed: true };
     let delta = Delta { pods: BTreeMap::from([("a".to_owned(), Some(policy.clone()))]), ..Delta::default() };
     let version = followed.cluster.change("n1", delta);

@@ -1,13 +1,18 @@
 //! What agents say of the addresses of their pods: earlier than the status of the pods says it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use towpath_control::message::Attached;
+use towpath_net::policy::identity;
 use towpath_net::policy::input::{Key, Pod};
 use towpath_net::state::NodeName;
+use tracing::warn;
 
 use super::waits::PodOf;
+
+/// Of how many pods a node's agent may speak: many times as many as a kubelet runs (110, where nobody sets `maxPods`).
+pub const MOST: usize = 4096;
 
 /// What an agent says of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +42,34 @@ impl Claim {
 /// The last word of each agent on each of its pods. One agent's word takes nothing from another's.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// By node, and `metadata.uid`.
+    /// By node, and what the pod is told apart by.
     by_node: HashMap<NodeName, BTreeMap<String, Claim>>,
     /// Those that there is such a pod for.
     bound: HashMap<Key, PodOf>,
+    /// Nodes whose agents spoke of more pods than they may.
+    excessive: BTreeSet<NodeName>,
+    /// How many words were not heard for that.
+    unheard: u64,
 }
 
 impl Claims {
+    /// Whether the word of a node's agent on a pod is heard: of pods beyond [`MOST`] it is not.
+    pub fn has_room(&mut self, pod: &PodOf) -> bool {
+        let has_room = self.by_node.get(&pod.0).is_none_or(|all| all.len() < MOST || all.contains_key(&pod.1));
+        if !has_room {
+            self.unheard += 1;
+            if self.excessive.insert(pod.0.clone()) {
+                warn!(node = %pod.0, most = MOST, "an agent speaks of more pods than a node can have: of the others it is not heard");
+            }
+        }
+        has_room
+    }
+
+    /// How many words were not heard.
+    pub const fn unheard(&self) -> u64 {
+        self.unheard
+    }
+
     /// Takes a word on a pod, which is not bound before [`Self::bind`] says so. `known` are the addresses that it had so far.
     pub fn put(&mut self, node: &NodeName, attached: Attached, known: &[IpAddr]) {
         let Attached { uid, key, addresses, is_waiting: _ } = attached;
@@ -92,10 +118,28 @@ impl Claims {
         all.map(|(uid, _)| (node.clone(), uid.clone())).collect()
     }
 
-    /// The pod is gone, and with it the word on it. One on a pod of the same name that is not known yet stays.
+    /// The nodes whose agents spoke of pods.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.by_node.keys()
+    }
+
+    /// A node is gone, and with it all that its agent said.
+    pub fn forget(&mut self, node: &NodeName) {
+        self.excessive.remove(node);
+        for (uid, claim) in self.by_node.remove(node).unwrap_or_default() {
+            if self.bound.get(&claim.pod).is_some_and(|bound| bound.0 == *node && bound.1 == uid) {
+                self.bound.remove(&claim.pod);
+            }
+        }
+    }
+
+    /// The pod is gone, and with it the word on it. One on a pod of the same name that is not known yet stays, and so does
+    /// one on a static pod: that runs on where somebody deletes the object which shows it, and another comes.
     pub fn gone(&mut self, pod: &Key) {
-        if let Some(bound) = self.bound.remove(pod) {
-            self.remove(&bound);
+        match self.bound.remove(pod) {
+            Some(bound) if identity::is_static(&bound.1) => self.bind(&bound, false),
+            Some(bound) => self.remove(&bound),
+            None => {}
         }
     }
 
@@ -119,7 +163,9 @@ impl Claims {
         let of = (node.clone(), pod.uid.clone());
         let claims = self.by_node.get_mut(node).and_then(|claims| claims.get_mut(&pod.uid));
         let Some(claim) = claims.filter(|claim| claim.pod == pod.key) else { return };
-        if claim.is_older_than(&pod.addresses) {
+        // One that has ended may be there for long, and has no use for a word that says so.
+        let is_over = pod.is_ended && claim.addresses.is_empty();
+        if is_over || claim.is_older_than(&pod.addresses) {
             self.bound.remove(&pod.key);
             return self.remove(&of);
         }
@@ -180,6 +226,48 @@ mod tests {
         claims.bind(&of("n1", "u"), true);
         assert!(claims.get(&of("n1", "u")).is_some_and(|claim| claim.addresses.is_empty()));
         claims.bind(&of("n1", "u"), false);
+        assert!(claims.by_node.is_empty() && claims.bound.is_empty());
+    }
+
+    #[test]
+    fn the_word_on_a_static_pod_outlives_the_object_that_shows_it() {
+        let mut claims = Claims::default();
+        let uid = identity::identity("0123456789abcdef0123456789abcdef", &key());
+        claims.put(&"n1".into(), attached(&uid, 1), &[]);
+        claims.bind(&of("n1", &uid), true);
+        claims.gone(&key());
+        assert!(claims.get(&of("n1", &uid)).is_some_and(|claim| !claim.is_bound));
+        assert!(claims.withdraw(&of("n1", &uid)));
+        claims.bind(&of("n1", &uid), false);
+        assert!(claims.by_node.is_empty() && claims.bound.is_empty());
+    }
+
+    #[test]
+    fn an_agent_is_heard_of_so_many_pods_and_no_more() {
+        let mut claims = Claims::default();
+        for number in 0..2 * MOST {
+            let uid = number.to_string();
+            if claims.has_room(&of("n1", &uid)) {
+                claims.put(&"n1".into(), attached(&uid, 1), &[]);
+            }
+        }
+        assert_eq!((claims.of_node(&"n1".into()).len(), claims.unheard()), (MOST, MOST as u64));
+        assert!(claims.has_room(&of("n1", "0")), "of those that it spoke of before it is heard");
+        assert!(claims.has_room(&of("n2", "a")), "others are");
+        assert_eq!(claims.excessive.len(), 1, "it is logged once");
+        claims.forget(&"n1".into());
+        assert!(claims.by_node.is_empty() && claims.excessive.is_empty());
+    }
+
+    #[test]
+    fn what_an_agent_said_goes_with_its_node() {
+        let mut claims = Claims::default();
+        claims.put(&"n1".into(), attached("u", 1), &[]);
+        claims.bind(&of("n1", "u"), true);
+        claims.put(&"n2".into(), attached("u", 1), &[]);
+        claims.forget(&"n2".into());
+        assert_eq!(claims.bound.len(), 1, "a pod of the same name on another node");
+        claims.forget(&"n1".into());
         assert!(claims.by_node.is_empty() && claims.bound.is_empty());
     }
 }

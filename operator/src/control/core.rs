@@ -86,8 +86,12 @@ impl Core {
     }
 
     /// All nodes were told.
-    pub const fn know_peers(&mut self) {
-        self.are_peers_known = true;
+    pub fn know_peers(&mut self) {
+        if std::mem::replace(&mut self.are_peers_known, true) {
+            return;
+        }
+        let named: Vec<NodeName> = self.claims.nodes().cloned().collect();
+        named.iter().for_each(|node| self.mind(node));
     }
 
     /// Takes in what a node is to others, or that it is gone, and tells all agents but its own.
@@ -230,6 +234,9 @@ impl Core {
 
     fn claim(&mut self, node: &NodeName, attached: Attached) {
         let pod = (node.clone(), attached.uid.clone());
+        if !self.claims.has_room(&pod) {
+            return;
+        }
         if attached.is_waiting {
             self.waits.begin(pod.clone());
         } else {
@@ -259,6 +266,7 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(node) {
             session.acknowledged = session.acknowledged.max(version);
         }
+        self.force.refused(node, None);
         self.force.acknowledged(node, version);
         if self.sessions.get(node).is_some_and(|session| session.acknowledged == session.told) {
             self.force.left(node);
@@ -280,6 +288,11 @@ impl Core {
             self.waits.end_of(node);
         }
         self.mind(node);
+    }
+
+    /// How often an agent was not heard, for it speaks of more pods than a node can have.
+    pub const fn unheard(&self) -> u64 {
+        self.claims.unheard()
     }
 
     /// How much policies are compiled from, and to.

@@ -49,11 +49,14 @@ struct PolicyNodes {
 
 impl Collector for Exported {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (sizes, agents, standing, took) = {
+        let (sizes, agents, unheard, standing, took) = {
             let mut core = self.shared.core();
-            (core.sizes(), core.agents(), core.standing(), core.took())
+            (core.sizes(), core.agents(), core.unheard(), core.standing(), core.took())
         };
         self.streams(&mut encoder, agents)?;
+        let help = "What agents said of pods beyond as many as a node can have, of which they are not heard";
+        let metric = encoder.encode_descriptor("agent_pods_refused", help, None, MetricType::Counter)?;
+        ConstCounter::new(unheard).encode(metric)?;
         self.traffic(&mut encoder)?;
         compiled(&mut encoder, sizes)?;
         in_force(&mut encoder, &standing)?;

@@ -10,6 +10,7 @@ use towpath_net::policy::input::Key;
 use towpath_net::state::NodeName;
 
 use super::lacks::{Behind, Lacks};
+use super::refusals::Refusals;
 use super::standing::{ClusterStanding, LATE, News, Pending, Settled, Standing};
 use crate::policy::report::{PolicyId, PolicyKind, Written};
 
@@ -24,6 +25,7 @@ pub struct Force {
     /// Those that changed since agents were last told.
     changed: BTreeSet<PolicyId>,
     lacks: Lacks<PolicyId>,
+    refusals: Refusals,
     /// Of those, when the oldest change was told that a node still lacks, and how many nodes were told the last.
     since: BTreeMap<PolicyId, (Instant, usize)>,
     /// All of the cluster.
@@ -47,6 +49,7 @@ impl Default for Force {
         Self {
             changed: BTreeSet::new(),
             lacks: Lacks::default(),
+            refusals: Refusals::default(),
             since: BTreeMap::new(),
             cluster: BTreeMap::new(),
             news: News::default(),
@@ -137,8 +140,8 @@ impl Force {
         if self.lacks.of(&id).is_some() {
             self.since.entry(id).or_insert((now, nodes)).1 = nodes;
         } else {
-            self.since.remove(&id);
-            self.settled(Settled { id, nodes, took: None });
+            let was_late = self.since.remove(&id).is_some_and(|(since, _)| is_late(since, now));
+            self.settled(Settled { id, nodes, took: None }, was_late);
         }
     }
 
@@ -149,17 +152,14 @@ impl Force {
         if self.is_begun {
             self.took.observe(took.as_secs_f64());
         }
-        self.settled(Settled { id, nodes, took: Some(took) });
+        self.settled(Settled { id, nodes, took: Some(took) }, took >= LATE);
     }
 
-    fn settled(&mut self, settled: Settled) {
+    fn settled(&mut self, settled: Settled, was_late: bool) {
         match settled.id.kind {
             PolicyKind::ClusterNetworkPolicy => _ = self.news.cluster.insert(settled.id.key.name),
             // What was late may have been told to be so, and then it is told that it is not any more.
-            PolicyKind::NetworkPolicy
-                if self.is_begun
-                    && (self.news.settled.len() < MOST || settled.took.is_some_and(|took| took >= LATE)) =>
-            {
+            PolicyKind::NetworkPolicy if self.is_begun && (self.news.settled.len() < MOST || was_late) => {
                 self.news.settled.push(settled);
             }
             PolicyKind::NetworkPolicy => {}
@@ -169,10 +169,29 @@ impl Force {
     fn gone(&mut self, id: &PolicyId) {
         self.news.is_counted = true;
         self.changed.remove(id);
-        self.since.remove(id);
+        let since = self.since.remove(id);
         self.lacks.end(id);
-        if id.kind == PolicyKind::ClusterNetworkPolicy {
-            self.cluster.remove(&id.key.name);
+        match id.kind {
+            PolicyKind::ClusterNetworkPolicy => {
+                self.cluster.remove(&id.key.name);
+                self.news.cluster.insert(id.key.name.clone());
+            }
+            // It may have been told to be late, which the next one of its name is not.
+            PolicyKind::NetworkPolicy if since.is_some_and(|(since, _)| is_late(since, Instant::now())) => {
+                self.news.gone.push(id.clone());
+            }
+            PolicyKind::NetworkPolicy => {}
+        }
+    }
+
+    /// The agent of a node refuses what it was told, or (nothing) does not any more.
+    pub fn refused(&mut self, node: &NodeName, reason: Option<&str>) {
+        match reason {
+            Some(reason) => {
+                self.refusals.begin(node, reason);
+                self.news.is_counted |= self.concerns(node);
+            }
+            None => self.refusals.end(node),
         }
     }
 
@@ -205,7 +224,7 @@ impl Force {
     /// The oldest policies that are late, and no more than so many.
     pub fn late(&self, now: Instant, most: usize) -> Vec<PolicyId> {
         let mut late: Vec<(Instant, &PolicyId)> = self.since.iter().map(|(id, (since, _))| (*since, id)).collect();
-        late.retain(|(since, _)| now.saturating_duration_since(*since) >= LATE);
+        late.retain(|(since, _)| is_late(*since, now));
         late.sort_unstable();
         late.into_iter().take(most).map(|(_, id)| id.clone()).collect()
     }
@@ -236,21 +255,29 @@ impl Force {
         Standing {
             policies: compiled + self.cluster.values().filter(|of| of.written.is_for_nobody).count(),
             pending: all.len(),
-            late: all.iter().take_while(|(since, ..)| age(**since) >= LATE).count(),
+            late: all.iter().take_while(|(since, ..)| is_late(**since, now)).count(),
             oldest: all.first().map(|(since, ..)| age(**since)).unwrap_or_default(),
             first: all.iter().take(MOST).map(|(since, id, nodes)| self.pending(id, **since, *nodes, now)).collect(),
             away,
+            refusing: self.refusals.len(),
         }
     }
 
     fn pending(&self, id: &PolicyId, since: Instant, nodes: usize, now: Instant) -> Pending {
         let behind = self.lacks.of(id);
+        let refused = behind.and_then(|behind| self.refusals.first_of(behind));
+        let first = refused.map(|(node, _)| node).or_else(|| behind?.keys().next());
         Pending {
             id: id.clone(),
             nodes,
             lacking: behind.map_or(0, BTreeMap::len),
-            first: behind.and_then(|behind| behind.keys().next()).cloned(),
+            first: first.cloned(),
+            why: refused.map(|(_, why)| why.to_owned()),
             age: now.saturating_duration_since(since),
         }
     }
+}
+
+fn is_late(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) >= LATE
 }

@@ -17,6 +17,7 @@ mod exported;
 mod force;
 mod lacks;
 mod peers;
+mod refusals;
 mod serve;
 mod standing;
 mod waits;

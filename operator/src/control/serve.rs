@@ -8,13 +8,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use towpath_control::auth::{Authenticator, KubeJudge};
 use towpath_control::authority::{Certificates, IssueError, Keeper, KubeStore, server_config};
-use towpath_control::message::Attached;
+use towpath_control::message::{Attached, Settled};
 use towpath_control::metrics::ServerMetrics;
 use towpath_control::server::{Backend, Limits, Opening, Outbox, Server, Unready, Version};
 use towpath_control::update::Holdings;
-use towpath_net::policy::digest::Digest;
 use towpath_net::state::NodeName;
-use tracing::warn;
 
 use super::core::Core;
 use crate::lease::Leadership;
@@ -78,16 +76,16 @@ impl Backend for Shared {
         self.core().detached(node, uid);
     }
 
-    fn settled(&self, node: &NodeName, pods: Digest) {
-        self.with(|core| core.settled(node, pods));
+    fn settled(&self, node: &NodeName, settled: Settled) {
+        self.with(|core| core.settled(node, settled));
     }
 
     fn acknowledged(&self, node: &NodeName, version: Version) {
         self.with(|core| core.acknowledged(node, version));
     }
 
-    fn refused(&self, node: &NodeName, version: Version, reason: &str) {
-        warn!(%node, version = version.0, reason, "an agent refuses what it was told");
+    fn refused(&self, node: &NodeName, _: Version, reason: &str) {
+        self.with(|core| core.refused(node, reason));
     }
 
     fn closed(&self, node: &NodeName, outbox: &Arc<Outbox>) {

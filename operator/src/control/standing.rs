@@ -34,6 +34,8 @@ pub struct Standing {
     pub first: Vec<Pending>,
     /// Nodes whose agents have been away for a while: what they have of policies is not known.
     pub away: Vec<NodeName>,
+    /// How many agents refuse what they were told.
+    pub refusing: usize,
 }
 
 /// A policy that some node lacks.
@@ -45,8 +47,10 @@ pub struct Pending {
     pub nodes: usize,
     /// How many of them lack it.
     pub lacking: usize,
-    /// The first of these.
+    /// The first of these, and before all others one whose agent refuses what it was told.
     pub first: Option<NodeName>,
+    /// Why that one refuses it.
+    pub why: Option<String>,
     /// For how long.
     pub age: Duration,
 }
@@ -78,7 +82,9 @@ pub struct Settled {
 pub struct News {
     /// Those that are in force everywhere and were not: a hundred, and all that were late.
     pub settled: Vec<Settled>,
-    /// Those of the cluster of which something else is to be said, by name.
+    /// Those that were late, and are gone.
+    pub gone: Vec<PolicyId>,
+    /// Those of the cluster of which something else is to be said, by name; they may be gone.
     pub cluster: BTreeSet<String>,
     /// Whether any came, went, or changed.
     pub is_counted: bool,
@@ -87,7 +93,7 @@ pub struct News {
 impl News {
     /// Whether it is none.
     pub fn is_empty(&self) -> bool {
-        self.settled.is_empty() && self.cluster.is_empty() && !self.is_counted
+        self.settled.is_empty() && self.gone.is_empty() && self.cluster.is_empty() && !self.is_counted
     }
 }
 
@@ -132,10 +138,13 @@ impl Standing {
 
 impl fmt::Display for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { nodes, lacking, first, .. } = self;
+        let Self { nodes, lacking, first, why, .. } = self;
         write!(f, "on {} of {nodes} nodes", nodes.saturating_sub(*lacking))?;
         if let Some(first) = first {
             write!(f, ", missing on {first}")?;
+        }
+        if let Some(why) = why {
+            write!(f, " (refused: {why})")?;
         }
         if *lacking > 1 { write!(f, " and {} more", lacking - 1) } else { Ok(()) }
     }
@@ -155,6 +164,7 @@ mod tests {
             nodes: 5,
             lacking,
             first: Some("n3".into()),
+            why: None,
             age: Duration::from_secs(age),
         }
     }

@@ -7,7 +7,7 @@ use towpath_net::state::NodeName;
 
 use super::lacks::{Behind, Lacks};
 
-/// A pod by its node and `metadata.uid`: no node's agent speaks for another's.
+/// A pod by its node and what it is told apart by: no node's agent speaks for another's.
 pub type PodOf = (NodeName, String);
 
 /// All pods that wait.

@@ -2,6 +2,7 @@
 //! (`ClusterNetworkPolicy`), events where it has none (`NetworkPolicy`).
 
 mod claims;
+mod notices;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use self::claims::{Said, after};
+use self::notices::Notices;
 use super::report::{PolicyId, PolicyKind, Report};
 use crate::cluster::{Cluster, Error};
-use crate::control::{LATE, Settled, Shared, Standing};
+use crate::control::{LATE, Shared, Standing};
 use crate::events::{Herald, News};
 
 /// How long after something became of a policy it is told, for changes come in bursts.
@@ -24,10 +26,17 @@ const GATHER: Duration = Duration::from_millis(200);
 const APART: Duration = Duration::from_secs(1);
 /// How many statuses are looked at in a round.
 const MOST_STATUSES: usize = 50;
-/// How many events may be told at once, and how many a second after that: policies may be many, and change often.
-const EVENTS: (f64, f64) = (20.0, 1.0);
 /// For how long a new leader says nothing while agents come back, of which it does not know yet what they have.
 const BEGINNING: Duration = Duration::from_secs(30);
+
+/// Of what the network tells, what may be another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    policies: usize,
+    late: usize,
+    away: usize,
+    refusing: usize,
+}
 
 /// Says it.
 #[derive(Debug)]
@@ -47,11 +56,9 @@ pub struct Teller {
     again: BTreeSet<String>,
     /// What was said of each.
     said: BTreeMap<String, Said>,
-    /// Policies of which it was told that they are late.
-    late: BTreeSet<PolicyId>,
-    /// How many there are, how many of them are late, and how many agents are away, as the network was told.
-    counted: (usize, usize, usize),
-    events: Budget,
+    notices: Notices,
+    /// What the network was told.
+    counted: Counted,
 }
 
 impl Teller {
@@ -74,9 +81,8 @@ impl Teller {
             due: BTreeSet::new(),
             again: BTreeSet::new(),
             said: BTreeMap::new(),
-            late: BTreeSet::new(),
-            counted: (0, 0, 0),
-            events: Budget::new(EVENTS, Instant::now()),
+            notices: Notices::default(),
+            counted: Counted::default(),
         }
     }
 
@@ -94,17 +100,18 @@ impl Teller {
     }
 
     async fn round(&mut self) {
-        let news = self.control.core().take_news();
+        let mut news = self.control.core().take_news();
         if !self.cluster.leads() {
             (self.leads, self.is_begun) = (None, false);
             return;
         }
         if self.leads.is_none() {
             self.leads = Some(Instant::now());
-            (self.said, self.late) = (BTreeMap::new(), BTreeSet::new());
+            self.said.clear();
+            self.notices.forget();
             self.due.extend(self.control.core().all_of_cluster());
         }
-        self.due.extend(news.cluster);
+        self.due.append(&mut news.cluster);
         if !self.policies.borrow().is_whole() {
             return;
         }
@@ -113,12 +120,19 @@ impl Teller {
         if self.begins() {
             self.statuses(&standing).await;
         }
-        self.events(&standing, news.settled).await;
+        for (id, event) in self.notices.choose(&standing, news, Instant::now()) {
+            self.event(&id, event).await;
+        }
     }
 
     /// Has the network tell what is new about all of them together.
     fn count(&mut self, standing: &Standing) {
-        let counted = (standing.policies, standing.late, standing.away.len());
+        let counted = Counted {
+            policies: standing.policies,
+            late: standing.late,
+            away: standing.away.len(),
+            refusing: standing.refusing,
+        };
         if std::mem::replace(&mut self.counted, counted) != counted {
             self.changed.notify_one();
         }
@@ -181,79 +195,11 @@ impl Teller {
         Ok(())
     }
 
-    async fn events(&mut self, standing: &Standing, settled: Vec<Settled>) {
-        let late = standing.late().filter(|policy| policy.id.kind == PolicyKind::NetworkPolicy);
-        let late: BTreeMap<PolicyId, String> =
-            late.map(|policy| (policy.id.clone(), format!("in force {policy} that have pods of it"))).collect();
-        for Settled { id, nodes, took } in settled {
-            let is_owed = self.late.remove(&id);
-            let after = took.map(|took| format!(", {} ms after it was read", took.as_millis())).unwrap_or_default();
-            let note = match nodes {
-                0 => "no node has pods of it; pods that start have it in force first".to_owned(),
-                nodes => format!("in force on {nodes} of {nodes} nodes that have pods of it{after}"),
-            };
-            self.event(&id, News { bad: false, reason: "InForce".to_owned(), note }, is_owed).await;
-        }
-        for (id, note) in late {
-            if !self.late.contains(&id)
-                && self.event(&id, News { bad: true, reason: "NotInForce".to_owned(), note }, false).await
-            {
-                self.late.insert(id);
-            }
-        }
-    }
-
-    /// Tells it, where it is owed or there is room for it. Answers whether there was.
-    async fn event(&mut self, id: &PolicyId, news: News, is_owed: bool) -> bool {
-        if !self.events.take(Instant::now()) && !is_owed {
-            return false;
-        }
+    async fn event(&self, id: &PolicyId, news: News) {
         match self.cluster.network_policy_uid(&id.key.namespace, &id.key.name).await {
             Ok(Some(uid)) => self.herald.tell(&id.reference(&uid), news).await,
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "event not written"),
         }
-        true
-    }
-}
-
-/// So many at once, and so many a second after that.
-#[derive(Debug)]
-struct Budget {
-    most: f64,
-    each_second: f64,
-    left: f64,
-    last: Instant,
-}
-
-impl Budget {
-    const fn new((most, each_second): (f64, f64), now: Instant) -> Self {
-        Self { most, each_second, left: most, last: now }
-    }
-
-    /// Whether there is room for one more.
-    fn take(&mut self, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.last).as_secs_f64();
-        self.left = passed.mul_add(self.each_second, self.left).min(self.most);
-        self.last = now;
-        let has_room = self.left >= 1.0;
-        if has_room {
-            self.left -= 1.0;
-        }
-        has_room
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_told_often_is_told_as_often_as_there_is_room() {
-        let now = Instant::now();
-        let mut budget = Budget::new((2.0, 0.5), now);
-        let took = |budget: &mut Budget, second| budget.take(now + Duration::from_secs(second));
-        assert_eq!([0, 0, 0, 1, 2].map(|second| took(&mut budget, second)), [true, true, false, false, true]);
-        assert_eq!([100, 100, 100].map(|second| took(&mut budget, second)), [true, true, false]);
     }
 }

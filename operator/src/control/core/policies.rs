@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use prometheus_client::metrics::histogram::Histogram;
+use towpath_control::message::Settled;
 use towpath_control::server::Version;
-use towpath_net::policy::digest::Digest;
 use towpath_net::state::NodeName;
 
 use super::{Core, Reporter};
@@ -70,12 +70,24 @@ impl Core {
     }
 
     /// This is in the kernel of a node that follows another replica.
-    pub fn settled(&mut self, node: &NodeName, pods: Digest) {
+    pub fn settled(&mut self, node: &NodeName, settled: Settled) {
+        let Settled { pods, refusal } = settled;
         if let Some(reporter) = self.reporters.get_mut(node) {
             reporter.settled = Some(pods);
         }
-        if self.force.concerns(node) && !self.sessions.contains_key(node) {
+        if self.sessions.contains_key(node) {
+            return;
+        }
+        self.force.refused(node, refusal.as_deref());
+        if self.force.concerns(node) {
             self.look_at(node);
+        }
+    }
+
+    /// The agent of a node refuses what it was told here.
+    pub fn refused(&mut self, node: &NodeName, reason: &str) {
+        if self.sessions.contains_key(node) {
+            self.force.refused(node, Some(reason));
         }
     }
 
@@ -87,8 +99,14 @@ impl Core {
         } else {
             self.away.ended(node);
         }
+        if !self.is_heard(node) {
+            self.force.refused(node, None);
+        }
         if !is_there && !self.is_heard(node) {
             self.force.left(node);
+            if self.are_peers_known {
+                self.claims.forget(node);
+            }
         }
     }
 

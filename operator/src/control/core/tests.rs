@@ -1,11 +1,13 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use towpath_control::message::Settled;
 use towpath_net::policy::bundle::{Members, SetDelta};
 use towpath_net::policy::input::{Key, Labels, Namespace, NetworkPolicy, Peer as From, Pod, Rule, Selector};
 use towpath_net::transport::Transport;
 
 use super::*;
+use crate::control::claims;
 
 fn key(name: &str) -> Key {
     Key { namespace: "web".to_owned(), name: name.to_owned() }
@@ -335,6 +337,45 @@ fn a_policy_is_pending_until_every_agent_with_pods_of_it_has_it() {
     assert_eq!(core.agents().0, 3);
 }
 
+/// What is in the kernel of a node whose agent refuses nothing.
+const fn settled(pods: Digest) -> Settled {
+    Settled { pods, refusal: None }
+}
+
+#[test]
+fn why_an_agent_refuses_a_policy_is_told_until_it_takes_it() {
+    let mut core = core();
+    let _agents = ["n1", "n2"].map(|node| follow(&mut core, node));
+    let told = |core: &mut Core| core.standing().first.first().map(ToString::to_string).unwrap_or_default();
+    core.change(policy("p"));
+    core.change(isolation("r", "b"));
+    core.tell();
+    core.take_news();
+    core.refused(&"n2".into(), "no space");
+    assert!(core.has_news());
+    assert!(told(&mut core).ends_with("missing on n2 (refused: no space)"), "{}", told(&mut core));
+    assert_eq!(core.standing().refusing, 1);
+    acknowledge(&mut core, "n2");
+    assert_eq!((core.standing().refusing, core.standing().pending), (0, 0));
+    // Of one that follows another replica.
+    let (reports, before) = (Arc::new(Outbox::default()), core.compiler.digest_of_pods(&"n3".into()));
+    core.report(&"n3".into(), &reports);
+    core.change(pod("c", "uid-c", "n3"));
+    core.change(isolation("s", "c"));
+    core.tell();
+    core.settled(&"n3".into(), Settled { pods: before, refusal: Some("too large".to_owned()) });
+    assert!(told(&mut core).ends_with("missing on n3 (refused: too large)"), "{}", told(&mut core));
+    core.closed(&"n3".into(), &reports);
+    assert!(told(&mut core).ends_with("missing on n3"), "{}", told(&mut core));
+}
+
+#[test]
+fn a_policy_of_the_cluster_that_is_gone_is_told_to_be() {
+    let mut core = core();
+    core.change(Change::ClusterPolicyGone("q".to_owned()));
+    assert!(core.take_news().cluster.contains("q"));
+}
+
 #[test]
 fn a_policy_is_pending_until_agents_that_follow_another_replica_say_that_they_have_it() {
     let (mut core, mut later) = (self::core(), self::core());
@@ -343,15 +384,15 @@ fn a_policy_is_pending_until_agents_that_follow_another_replica_say_that_they_ha
     let reports = Arc::new(Outbox::default());
     core.report(&"n2".into(), &reports);
     let before = core.compiler.digest_of_pods(&"n2".into());
-    core.settled(&"n2".into(), before);
+    core.settled(&"n2".into(), settled(before));
     core.change(isolation("r", "b"));
     core.tell();
     let standing = core.standing();
     assert_eq!((standing.pending, standing.first[0].first.clone()), (1, Some("n2".into())));
-    core.settled(&"n2".into(), expected);
+    core.settled(&"n2".into(), settled(expected));
     assert_eq!(core.standing().pending, 0);
     // Here it changes later than where the agent was told.
-    core.settled(&"n2".into(), before);
+    core.settled(&"n2".into(), settled(before));
     core.change(Change::PolicyGone(key("r")));
     core.change(policy("p"));
     core.tell();
@@ -394,4 +435,37 @@ fn what_there_was_at_the_beginning_is_no_news_and_is_not_held_against_agents_tha
     let news = core.take_news();
     assert!(news.settled.is_empty() && news.is_counted);
     assert!(!core.has_news());
+}
+
+#[test]
+fn what_an_agent_said_is_forgotten_with_its_node_and_with_pods_that_have_ended() {
+    let mut core = core();
+    let own = follow(&mut core, "n1");
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    core.attached(&"n2".into(), attached("b", "uid-b", 2, false));
+    core.peer(&"n1".into(), None);
+    assert_eq!(core.claims.nodes().count(), 2, "its agent is there: the NodeNetwork may be made anew");
+    core.closed(&"n1".into(), &own);
+    assert_eq!(core.claims.nodes().collect::<Vec<_>>(), [&NodeName::from("n2")]);
+    core.detached(&"n2".into(), "uid-b");
+    let Change::Pod(mut ended) = pod("b", "uid-b", "n2") else { return };
+    ended.is_ended = true;
+    core.change(Change::Pod(ended));
+    assert_eq!(core.claims.nodes().count(), 0);
+}
+
+#[test]
+fn an_agent_that_speaks_of_too_many_pods_is_heard_of_no_more_and_hinders_no_other() {
+    let mut core = core();
+    let own = follow(&mut core, "n3");
+    for number in 0..=claims::MOST {
+        core.claim(&"n3".into(), attached("none", &number.to_string(), 3, true));
+    }
+    assert_eq!((core.claims.unheard(), core.waits.unbound().count()), (1, claims::MOST));
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    assert_eq!(members(&mut core, "n2"), addresses(&[1]));
+    core.attachments(&"n3".into(), Vec::new());
+    core.closed(&"n3".into(), &own);
+    core.attached(&"n3".into(), attached("none", "other", 3, false));
+    assert_eq!(core.claims.unheard(), 1, "there is room again");
 }

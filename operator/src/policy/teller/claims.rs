@@ -107,7 +107,7 @@ mod tests {
 
     fn lacking(age: u64) -> Pending {
         let (id, first) = (PolicyId::of_cluster("p"), Some("n2".into()));
-        Pending { id, nodes: 3, lacking: 2, first, age: Duration::from_secs(age) }
+        Pending { id, nodes: 3, lacking: 2, first, why: None, age: Duration::from_secs(age) }
     }
 
     fn at(second: i64) -> Timestamp {
