@@ -115,7 +115,7 @@ pub fn set(conditions: &mut Vec<Condition>, claim: &Claim, generation: Option<i6
     let transition = before.is_none();
     let said = Condition {
         last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
-        message: claim.message.chars().take(LONGEST_MESSAGE).collect(),
+        message: shortened(&claim.message, LONGEST_MESSAGE),
         observed_generation: generation,
         reason: claim.reason.to_owned(),
         status,
@@ -126,6 +126,14 @@ pub fn set(conditions: &mut Vec<Condition>, claim: &Claim, generation: Option<i6
         None => conditions.push(said),
     }
     transition
+}
+
+/// A text of so many characters at most; where more was said, it ends with an ellipsis.
+pub fn shortened(text: &str, longest: usize) -> String {
+    if text.chars().nth(longest).is_none() {
+        return text.to_owned();
+    }
+    text.chars().take(longest.saturating_sub(1)).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -154,5 +162,7 @@ mod tests {
         let mut list = Vec::new();
         said(&mut list, true, &"ä".repeat(5000), 1);
         assert_eq!(list[0].message.chars().count(), LONGEST_MESSAGE);
+        assert!(list[0].message.ends_with("ä…"));
+        assert_eq!((shortened("abc", 3), shortened("abcd", 3)), ("abc".to_owned(), "ab…".to_owned()));
     }
 }

@@ -109,6 +109,8 @@ use crate::{rules, schema};
     )
 )]
 #[x_kube(validation = rules::draining_is_held(), validation = rules::addresses_or_a_rule())]
+// One writes all of it. Field by field, who wrote what would be half of the stored object.
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkSpec {
     /// Short hash of the ClusterNetwork spec that this came from.
@@ -201,6 +203,7 @@ pub struct NodeMasquerade {
 
 /// What came of it. Written by the node's agent only, when something of it changes.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkStatus {
     /// The metadata.generation of the spec that all of this is about.
@@ -293,7 +296,8 @@ pub struct NodeNetworkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<Routes>,
 
-    /// The last ten things that were changed in the kernel by somebody else and put back, the newest first.
+    /// The last things that were changed in the kernel by somebody else and put back, the newest first: ten at most, and
+    /// fewer where the object would not stay below 4 kB.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

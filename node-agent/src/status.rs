@@ -4,6 +4,7 @@ mod claims;
 mod contest;
 mod counts;
 mod news;
+mod size;
 mod wireguard;
 
 use std::time::{Duration, SystemTime};
@@ -30,7 +31,8 @@ const APART: Duration = Duration::from_millis(500);
 const COUNTS_APART: Duration = Duration::from_secs(5);
 /// How long after a failed write the next is tried.
 const RETRY: Duration = Duration::from_secs(2);
-/// The longest text of what was done about drift, in characters (`Drift.change`).
+/// The longest texts of what was found amiss, and of what was done about it, in characters (`Drift`).
+const LONGEST_OBJECT: usize = 128;
 const LONGEST_CHANGE: usize = 256;
 /// The longest text of a node's CIDRs, in characters (`NodeNetworkStatus.podCIDRs`).
 const LONGEST_CIDRS: usize = 128;
@@ -46,6 +48,8 @@ pub struct StatusWriter {
     earlier: Option<Earlier>,
     /// When it was written last.
     written: Option<Instant>,
+    /// How large the object is without it, in bytes.
+    rest: usize,
 }
 
 /// What earlier agents of this node put right.
@@ -65,6 +69,7 @@ impl StatusWriter {
             last: None,
             earlier: None,
             written: None,
+            rest: 0,
         }
     }
 
@@ -121,19 +126,23 @@ impl StatusWriter {
             "status": status,
         });
         let parameters = PatchParams::apply(AGENT).force();
-        self.api.patch_status(&self.node.0, &parameters, &Patch::Apply(patch)).await?;
+        let written = self.api.patch_status(&self.node.0, &parameters, &Patch::Apply(patch)).await?;
         debug!("status written");
         self.written = Some(Instant::now());
+        let before = std::mem::replace(&mut self.rest, size::rest(written));
         if let Some(news) = news::of(&last.conditions, &status.conditions) {
             self.herald.tell(&self.node, &object, news).await;
         }
         self.last = Some((object, status));
-        Ok(None)
+        // What has grown beside it may leave less for it than it took.
+        Ok((self.rest > before).then(Instant::now))
     }
 
     /// What an earlier agent wrote outlives it: times of transitions, and what was put right.
     async fn read(&mut self) -> Result<NodeNetworkStatus, kube::Error> {
-        let last = self.api.get(&self.node.0).await?.status.unwrap_or_default();
+        let mut object = self.api.get(&self.node.0).await?;
+        let last = object.status.take().unwrap_or_default();
+        self.rest = size::rest(object);
         self.earlier
             .get_or_insert_with(|| Earlier { drift: last.drift.clone(), total: last.drift_total.unwrap_or_default() });
         Ok(last)
@@ -152,7 +161,7 @@ impl StatusWriter {
         for claim in claims::of(snapshot, strangers) {
             conditions::set(&mut conditions, &claim, generation, Timestamp::now());
         }
-        NodeNetworkStatus {
+        let mut status = NodeNetworkStatus {
             observed_generation: generation,
             conditions,
             // What was in force last stays so until the new revision is wholly in the kernel.
@@ -180,7 +189,9 @@ impl StatusWriter {
             routes: applied.map(|a| Routes { count: count(a.effect.routes), digest: a.effect.digest() }),
             drift: snapshot.drift.last().map(drift).chain(earlier.drift).take(KEPT).collect(),
             drift_total: i64::try_from(snapshot.drift.total()).ok().map(|total| total + earlier.total),
-        }
+        };
+        size::fit(&mut status, self.rest);
+        status
     }
 }
 
@@ -196,10 +207,10 @@ fn count(number: usize) -> i32 {
 fn drift(drift: &crate::drift::Drift) -> Drift {
     Drift {
         time: Time(timestamp(drift.time)),
-        object: drift.object.chars().take(128).collect(),
+        object: conditions::shortened(&drift.object, LONGEST_OBJECT),
         change: match drift.times {
-            1 => drift.change.chars().take(LONGEST_CHANGE).collect(),
-            times => format!("{} ({times} times)", drift.change.chars().take(LONGEST_CHANGE - 32).collect::<String>()),
+            1 => conditions::shortened(&drift.change, LONGEST_CHANGE),
+            times => format!("{} ({times} times)", conditions::shortened(&drift.change, LONGEST_CHANGE - 32)),
         },
     }
 }
