@@ -13,6 +13,7 @@ pub mod args;
 pub mod cni_files;
 pub mod command;
 pub mod drift;
+mod folders;
 pub mod health;
 pub mod keys;
 pub mod memory;

@@ -1,7 +1,6 @@
 //! What the worker tells of the node: the input of status, health and metrics.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -58,8 +57,8 @@ pub enum Update {
     Peer(NodeName, Option<Peer>),
     /// Whether there are policies.
     Enforced(bool),
-    /// To be let go when everything that was told before is in the kernel.
-    Receipt(Arc<Receipt>),
+    /// Done when everything that was told before was brought about.
+    Receipt(Receipt),
 }
 
 /// How the node is; changes only when something worth telling changed.

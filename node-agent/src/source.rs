@@ -3,6 +3,7 @@
 mod control;
 mod file;
 mod folder;
+mod gathered;
 
 use std::path::PathBuf;
 

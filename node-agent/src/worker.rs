@@ -9,7 +9,6 @@ mod pace;
 mod turn;
 mod watch;
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,7 @@ use crate::snapshot::Snapshot;
 use inbox::Mail;
 pub use inbox::{End, Inbox, News};
 use pace::Pace;
-use turn::{Heard, Turns};
+use turn::{Heard, Outcome, Turns};
 use watch::{Watch, Wish};
 
 /// How long settings can be altered without being looked at of which the kernel does not tell.
@@ -126,8 +125,8 @@ struct Loop {
     snapshot: Sender<Snapshot>,
     count: Sender<Counts>,
     turns: Turns,
-    /// Of what is not in the kernel yet.
-    owed: Vec<Arc<Receipt>>,
+    /// Of what was not brought about yet.
+    owed: Vec<Receipt>,
     /// Whether only a turn brings that about.
     is_turn_owed: bool,
 }
@@ -148,10 +147,10 @@ impl Loop {
             }
             let heard = self.turns.hear(news);
             self.owed.extend(receipts);
-            if heard != Heard::TurnDue && !self.is_turn_owed {
-                self.owed.clear();
-            }
             self.is_turn_owed |= heard == Heard::TurnDue;
+            if !self.is_turn_owed {
+                self.answer();
+            }
             if heard == Heard::BroughtAbout {
                 self.watch.overlook(self.turns.stations());
                 self.tell();
@@ -174,13 +173,21 @@ impl Loop {
 
     fn turn(&mut self, pace: &mut Pace) {
         let (start, before) = (Instant::now(), processor_time());
-        let settled = self.turns.turn();
-        if settled {
+        self.watch.renew();
+        let outcome = self.turns.turn();
+        if outcome != Outcome::Blind {
             self.is_turn_owed = false;
-            self.owed.clear();
+            self.answer();
         }
         self.tell();
+        let settled = outcome == Outcome::Settled;
         pace.done(Instant::now(), start.elapsed(), processor_time().saturating_sub(before), settled);
+    }
+
+    /// What was told was brought about, as far as this node can: what it cannot is told by its status, and is no reason to
+    /// hear of no policies any more.
+    fn answer(&mut self) {
+        self.owed.drain(..).for_each(Receipt::done);
     }
 
     fn wait(&mut self, wish: Wish, until: Instant) -> Result<bool, WorkerError> {

@@ -13,7 +13,7 @@ use ending::Removal;
 use super::CommandError;
 use super::told::{Followed, follow};
 use crate::args::Run;
-use crate::policy::{Admissions, Gate, InForce, Worker as PolicyWorker};
+use crate::policy::{Admissions, Gate, InForce};
 use crate::snapshot::Update;
 use crate::status::StatusWriter;
 use crate::strangers::Search;
@@ -63,8 +63,12 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
         () = without_policies(in_force) => Ok(()),
     };
     let how = if outcome.is_ok() && !worker.is_finished() { how_to_end(removal.as_mut()).await } else { End::Stop };
-    end(&worker.inbox, policies.as_ref(), how);
-    let of_policies = policies.map_or(Ok(()), PolicyWorker::join);
+    let of_policies = policies.map_or(Ok(()), |policies| {
+        policies.inbox.end(how);
+        policies.join()
+    });
+    // The last that ends empties the agent's folder, where Towpath leaves.
+    worker.inbox.end(how);
     let of_worker = worker.join();
     // Here nobody writes any more.
     if how == End::Leave
@@ -101,13 +105,6 @@ async fn tell_enforced(mut in_force: Receiver<Arc<InForce>>, inbox: Inbox) {
 
 async fn hand_on(source: source::Source, inbox: Inbox) -> Result<(), source::SourceError> {
     source.follow(|update| inbox.put(update)).await
-}
-
-fn end(inbox: &Inbox, policies: Option<&PolicyWorker>, how: End) {
-    inbox.end(how);
-    if let Some(policies) = policies {
-        policies.inbox.end(how);
-    }
 }
 
 /// Ends when the thread that tells has.

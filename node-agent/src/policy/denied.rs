@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use towpath_kernel::nflog::{Log, Told};
+use towpath_net::budget::Budget;
 use towpath_net::policy::evaluate::Packet;
 use towpath_net::policy::objects::Way;
 use towpath_net::policy::settings::{FlowLog, LogDenied};
@@ -69,6 +70,14 @@ impl Denials {
         if self.log.is_some() { LogDenied::Flows } else { LogDenied::None }
     }
 
+    /// When there is something to do though the kernel tells nothing.
+    pub fn due(&self) -> Option<Instant> {
+        match self.log {
+            Some(_) => self.choice.due(),
+            None => self.retry.filter(|_| self.wanted.denied == LogDenied::Flows),
+        }
+    }
+
     /// What to wait on.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.log.as_ref().map(|log| log.as_fd())
@@ -99,8 +108,8 @@ impl Denials {
 #[derive(Default)]
 struct Choice {
     recent: BTreeMap<(Way, Packet), (Instant, u64)>,
-    /// When how many lines may still be written.
-    budget: Option<(Instant, f64)>,
+    /// How many lines may still be written.
+    budget: Budget,
     left_out: u64,
     summed: Option<Instant>,
 }
@@ -117,7 +126,9 @@ impl Choice {
             Some((_, packets)) => *packets,
             None => 0,
         };
-        if !self.has_budget(f64::from(per_second), now) {
+        // A second's worth is there at the start.
+        let per_second = f64::from(per_second);
+        if !self.budget.take((per_second, per_second), now) {
             self.left_out += 1;
             return None;
         }
@@ -131,13 +142,9 @@ impl Choice {
         Some(Denied { denial, told, packets: before + 1 })
     }
 
-    /// Takes one line of as many as there may be: a second's worth is there at the start.
-    fn has_budget(&mut self, per_second: f64, now: Instant) -> bool {
-        let (since, left) = self.budget.unwrap_or((now, per_second));
-        let left = (left + now.saturating_duration_since(since).as_secs_f64() * per_second).min(per_second);
-        let has = left >= 1.0;
-        self.budget = Some((now, if has { left - 1.0 } else { left }));
-        has
+    /// When it is told how many packets were left out, where there were any.
+    fn due(&self) -> Option<Instant> {
+        self.summed.filter(|_| self.left_out > 0).map(|at| at + SUMS)
     }
 
     /// How many packets were left out since it was told last.
@@ -182,7 +189,8 @@ mod tests {
         let later = start + Duration::from_secs(1);
         let lines = (0..5000).filter(|port| choice.choose(told(5000 + port), 10, later).is_some()).count();
         assert_eq!((lines, choice.sum(later)), (10, None), "it is not told each second");
-        assert_eq!(choice.sum(start + SUMS), Some(4990));
+        assert_eq!(choice.due(), Some(start + SUMS), "it is told though no more packets come");
+        assert_eq!((choice.sum(start + SUMS), choice.due()), (Some(4990), None));
         assert!(choice.recent.len() <= FLOWS);
     }
 }

@@ -17,7 +17,7 @@ use crate::worker::End;
 #[derive(Debug, Default)]
 pub struct News {
     /// What the operator told.
-    pub deltas: Vec<(Delta, Arc<Receipt>)>,
+    pub deltas: Vec<(Delta, Receipt)>,
     /// Who wants to know what the node has.
     pub asked: Vec<oneshot::Sender<Digests>>,
     /// Pods (`metadata.uid`) that are known wherever they must be.
@@ -49,7 +49,7 @@ impl Inbox {
     }
 
     /// What the operator tells.
-    pub fn put(&self, delta: Delta, receipt: Arc<Receipt>) {
+    pub fn put(&self, delta: Delta, receipt: Receipt) {
         self.news().deltas.push((delta, receipt));
         self.ring();
     }

@@ -18,6 +18,7 @@ mod in_force;
 mod inbox;
 mod kept;
 mod lasting;
+mod leased;
 mod policies;
 mod receipt;
 mod survey;
@@ -127,9 +128,6 @@ impl Loop {
         loop {
             let News { deltas, asked, known, established, log, surveys, end } = self.inbox.take();
             if let Some(end) = end {
-                for (_, receipt) in &deltas {
-                    receipt.forget();
-                }
                 match end {
                     End::Leave => self.policies.leave(),
                     End::Stop => self.policies.keep_now(),
@@ -143,6 +141,8 @@ impl Loop {
                 due = Instant::now();
             }
             if due <= Instant::now() {
+                self.watch.renew();
+                self.policies.look_at_leases();
                 self.policies.compare();
                 due = Instant::now() + COMPARE;
             }
@@ -159,7 +159,7 @@ impl Loop {
                 _ = asked.send(self.policies.survey());
             }
             self.tell();
-            let more = [self.policies.keep(), self.policies.cut(), recalled.at()];
+            let more = [self.policies.keep(), self.policies.cut(), recalled.at(), self.denials.due()];
             let until = more.into_iter().flatten().fold(due, Instant::min);
             let woken = self.watch.wait(&self.inbox, self.denials.fd(), until)?;
             if woken.is_altered {
@@ -168,9 +168,7 @@ impl Loop {
             if woken.leases {
                 self.policies.look_at_leases();
             }
-            if woken.denied {
-                self.denials.take().iter().for_each(|denied| self.policies.tell_denied(denied));
-            }
+            self.denials.take().iter().for_each(|denied| self.policies.tell_denied(denied));
         }
     }
 

@@ -1,7 +1,6 @@
 //! The policies of the node, and how they come into the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,19 +9,18 @@ use towpath_control::message::Attached;
 use towpath_kernel::conntrack::Connection;
 use towpath_kernel::leases::Store;
 use towpath_kernel::policy::{Error, PolicyTable, Repair, Written};
-use towpath_net::lease::{Phase, PodReference};
 use towpath_net::policy::admission::Progress;
 use towpath_net::policy::bind::{LeaseChanges, Leases, View};
 use towpath_net::policy::bundle::{Bundle, Delta};
 use towpath_net::policy::digest::Digests;
 use towpath_net::policy::flows::{Suspects, is_forbidden};
-use towpath_net::policy::input::Key;
 use towpath_net::policy::program::{self, Program};
 use towpath_net::policy::settings::{Established, LogDenied};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::cut::Cutter;
 use super::kept::{Kept, Recall};
+use super::leased::{self, Leased};
 use super::survey::Tally;
 use super::{InForce, Receipt, Remembered, Standing};
 use crate::paths::Paths;
@@ -34,22 +32,23 @@ pub struct Policies {
     handle: Handle,
     store: Store,
     kept: Kept,
+    /// What was told last, were it an earlier agent: by its digests an operator tells what is different.
     pub(super) bundle: Bundle,
-    /// Whether an operator ever told anything: before that nothing is known, and nothing is done.
+    /// Whether that holds: before an operator says so, or is waited for no longer, nothing is done.
     is_told: bool,
-    /// What an operator told an earlier agent, and when it is used unless one tells something by then.
-    remembered: Option<(Bundle, Instant)>,
+    /// From when on what an operator told an earlier agent is used, unless one tells something by then.
+    patience: Option<Instant>,
     pub(super) leases: BTreeMap<String, Leased>,
     known: BTreeSet<String>,
     in_force: Arc<InForce>,
     /// Receipts of what is not in the kernel yet.
-    owed: Vec<Arc<Receipt>>,
+    owed: Vec<Receipt>,
     is_settled: bool,
     tally: Tally,
 }
 
 impl Policies {
-    /// Nothing was told yet; [`Self::recall`] takes what was told earlier.
+    /// Nothing was told yet; [`Self::recall`] goes on from what was told earlier.
     pub fn new(
         table: PolicyTable,
         cutter: Cutter,
@@ -57,7 +56,7 @@ impl Policies {
         paths: &Paths,
         remembered: Option<Remembered>,
     ) -> Self {
-        let now = Instant::now();
+        let (bundle, patience) = remembered.map(|Remembered { bundle, patience }| (bundle, patience)).unzip();
         let mut policies = Self {
             table,
             cutter,
@@ -66,8 +65,8 @@ impl Policies {
             store: Store::below(&paths.state),
             kept,
             is_told: false,
-            bundle: Bundle::default(),
-            remembered: remembered.map(|Remembered { bundle, patience }| (bundle, now + patience)),
+            bundle: bundle.unwrap_or_default(),
+            patience: patience.map(|patience| Instant::now() + patience),
             leases: BTreeMap::new(),
             in_force: Arc::default(),
             owed: Vec::new(),
@@ -99,16 +98,14 @@ impl Policies {
 
     /// Goes on from what was told earlier, when it is time.
     pub fn recall(&mut self) -> Recall {
-        let Some((bundle, at)) = self.remembered.take_if(|_| !self.is_told) else {
-            self.remembered = None;
-            return Recall::Never;
-        };
-        if at > Instant::now() {
-            self.remembered = Some((bundle, at));
-            return Recall::At(at);
+        match self.patience.filter(|_| !self.is_told) {
+            None => Recall::Never,
+            Some(at) if at > Instant::now() => Recall::At(at),
+            Some(_) => {
+                self.is_told = true;
+                Recall::Now
+            }
         }
-        (self.bundle, self.is_told) = (bundle, true);
-        Recall::Now
     }
 
     /// Makes the kernel as it should be, whatever it has. What is right is not written.
@@ -131,13 +128,13 @@ impl Policies {
     }
 
     /// Takes what the operator told.
-    pub fn hear(&mut self, deltas: Vec<(Delta, Arc<Receipt>)>) {
+    pub fn hear(&mut self, deltas: Vec<(Delta, Receipt)>) {
         let mut together = Delta::default();
         let mut receipts = Vec::new();
         for (delta, receipt) in deltas {
             match together.merge(delta) {
                 Ok(()) => receipts.push(receipt),
-                Err(misfit) => receipt.refuse(misfit.to_string()),
+                Err(misfit) => refuse(vec![receipt], &misfit),
             }
         }
         if receipts.is_empty() {
@@ -145,7 +142,7 @@ impl Policies {
         }
         match self.bundle.preview(together) {
             Ok(effect) => self.go_on(effect, &LeaseChanges::new(), receipts),
-            Err(misfit) => receipts.iter().for_each(|receipt| receipt.refuse(misfit.to_string())),
+            Err(misfit) => refuse(receipts, &misfit),
         }
     }
 
@@ -206,7 +203,7 @@ impl Policies {
     }
 
     /// Goes on by what became different.
-    fn go_on(&mut self, effect: Delta, leases: &LeaseChanges, receipts: Vec<Arc<Receipt>>) {
+    fn go_on(&mut self, effect: Delta, leases: &LeaseChanges, receipts: Vec<Receipt>) {
         if !self.is_told && receipts.is_empty() {
             return;
         }
@@ -214,10 +211,7 @@ impl Policies {
         self.cutter.suspect(View { before: &self.bundle, delta: &effect }, self.table.program(), leases);
         let changed = self.table.change(&self.bundle, &effect, leases);
         if let Some(error) = self.unfit(&changed, &effect) {
-            warn!(%error, "a change of policies is refused");
-            for receipt in receipts {
-                receipt.refuse(error.to_string());
-            }
+            refuse(receipts, &error);
             // What it would have taken away is as it was.
             self.cutter.suspect_everyone();
             return self.compare();
@@ -231,7 +225,12 @@ impl Policies {
             Ok(written) if written.transactions > 0 => {
                 self.tally.changed(begun.elapsed(), &written);
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-                info!(transactions = written.transactions, operations = written.operations, micros, "policies changed");
+                debug!(
+                    transactions = written.transactions,
+                    operations = written.operations,
+                    micros,
+                    "policies changed"
+                );
                 self.settle(true);
             }
             Ok(_) => self.settle(true),
@@ -264,16 +263,19 @@ impl Policies {
 
     fn settle(&mut self, is_settled: bool) {
         self.is_settled = is_settled;
-        if !is_settled {
+        if !(is_settled && self.is_told) {
             return;
         }
-        self.owed.clear();
+        self.owed.drain(..).for_each(Receipt::done);
         let standing = |(uid, pod): (&String, &Leased)| {
             (uid.clone(), Standing { addresses: pod.addresses.clone(), progress: self.progress(uid) })
         };
         let pods = self.leases.iter().map(standing).collect();
         let now = InForce { is_enforced: Some(self.bundle.is_enforced), pods };
         if now != *self.in_force {
+            if now.is_enforced != self.in_force.is_enforced {
+                info!(is_enforced = self.bundle.is_enforced, pods = now.pods.len(), "policies are as they were told");
+            }
             self.in_force = Arc::new(now);
         }
     }
@@ -343,46 +345,19 @@ impl Policies {
         self.kept.keep_now(&mut self.bundle);
     }
 
-    /// The addresses of pods, whether their interfaces are complete or not: a pod is judged before it can send.
     fn read_leases(&self) -> BTreeMap<String, Leased> {
-        let listing = match self.store.read_all() {
-            Ok(listing) => listing,
-            Err(error) => {
-                warn!(%error, "cannot read the leases");
-                return self.leases.clone();
-            }
-        };
-        let mut leases: BTreeMap<String, Leased> = BTreeMap::new();
-        for lease in listing.leases {
-            let Some(PodReference { namespace, name, uid }) = lease.pod.filter(|pod| !pod.uid.is_empty()) else {
-                continue;
-            };
-            let pod = leases.entry(uid).or_insert_with(|| Leased {
-                key: Key { namespace, name },
-                addresses: Vec::new(),
-                is_joining: false,
-            });
-            pod.is_joining |= lease.phase == Phase::Joining;
-            pod.addresses.extend(lease.addresses.iter().map(|leased| leased.address.addr()));
-        }
-        leases
+        leased::read(&self.store).unwrap_or_else(|error| {
+            warn!(%error, "cannot read the leases");
+            self.leases.clone()
+        })
     }
 }
 
-impl Drop for Policies {
-    /// What is not in the kernel is not acknowledged by that nobody brings it there any more.
-    fn drop(&mut self) {
-        for receipt in &self.owed {
-            receipt.forget();
-        }
+/// Nothing comes of these.
+fn refuse(receipts: Vec<Receipt>, error: &impl ToString) {
+    let reason = error.to_string();
+    warn!(reason, "a change of policies is refused");
+    for receipt in receipts {
+        receipt.refuse(reason.clone());
     }
-}
-
-/// A pod of this node that has addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Leased {
-    pub(super) key: Key,
-    pub(super) addresses: Vec<IpAddr>,
-    /// Whether its ADD is under way.
-    is_joining: bool,
 }

@@ -4,13 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use inotify::{Inotify, WatchMask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use towpath_kernel::leases::Store;
 use towpath_kernel::policy::Events;
 
 use super::{Inbox, PolicyError};
-use crate::memory::make_folder;
+use crate::folders::Folders;
 use crate::paths::Paths;
 
 /// What ended a wait.
@@ -20,27 +19,26 @@ pub struct Woken {
     pub leases: bool,
     /// Somebody else altered the table.
     pub is_altered: bool,
-    /// The kernel told of packets that are denied.
-    pub denied: bool,
 }
 
 /// The kernel's events about the table, and the folder of leases.
 pub struct Watch {
     events: Events,
-    leases: Inotify,
+    leases: Folders,
 }
 
 impl Watch {
     /// Watches from now on; what the socket of this number does is of no interest.
     pub fn new(ours: u32, paths: &Paths) -> Result<Self, PolicyError> {
         let events = Events::open(ours)?;
-        let failed = |source| PolicyError::Wait { what: "leases", source };
-        let folder = Store::below(&paths.state).records();
-        make_folder(&folder).map_err(|error| failed(io::Error::other(error)))?;
-        let leases = Inotify::init().map_err(failed)?;
-        let mask = WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE | WatchMask::CLOSE_WRITE;
-        leases.watches().add(folder, mask).map_err(failed)?;
+        let leases = Folders::watch(vec![Store::below(&paths.state).records()])
+            .map_err(|source| PolicyError::Wait { what: "leases", source })?;
         Ok(Self { events, leases })
+    }
+
+    /// Watches the folder of leases that there is now.
+    pub fn renew(&self) {
+        self.leases.renew();
     }
 
     /// Waits for anything until a moment; also for packets that are denied, where the kernel tells of them.
@@ -60,24 +58,12 @@ impl Watch {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(failed(error.into())),
         }
-        let [news, kernel, leases, told] = fds.map(|fd| !fd.revents().is_empty());
+        let [news, kernel, leases, _] = fds.map(|fd| !fd.revents().is_empty());
         if news {
             inbox.silence();
         }
         let is_altered = kernel && self.events.drain().map_err(failed)?;
-        let leases = leases && self.drain_leases().map_err(failed)?;
-        Ok(Woken { leases, is_altered, denied: told && denied.is_some() })
-    }
-
-    fn drain_leases(&mut self) -> io::Result<bool> {
-        let mut buffer = [0; 4096];
-        let mut any = false;
-        loop {
-            match self.leases.read_events(&mut buffer) {
-                Ok(events) => any |= events.count() > 0,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
-                Err(error) => return Err(error),
-            }
-        }
+        let leases = leases && self.leases.drain().map_err(failed)?;
+        Ok(Woken { leases, is_altered })
     }
 }

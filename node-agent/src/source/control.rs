@@ -1,11 +1,10 @@
 //! A node's state from the operator: its own `NodeNetwork` from the API server, all else by the control stream.
 
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use futures::TryStreamExt;
+use futures::StreamExt as _;
 use kube::api::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config as WatchConfig, DefaultBackoff, Event, watcher};
@@ -16,15 +15,16 @@ use towpath_control::digest::buckets;
 use towpath_control::update::{Holdings, State, Update as Told};
 use towpath_crds::NodeNetwork;
 use towpath_net::policy::bundle::Delta;
-use towpath_net::state::{NodeName, NodeSpec, NodeState, Peer};
+use towpath_net::state::{NodeName, NodeSpec, Peer};
 use tracing::{info, warn};
 
+use super::gathered::Gathered;
 use super::{SourceError, WATCH_SECONDS};
 use crate::policy::{Inbox as PolicyInbox, Receipt};
-use crate::snapshot::{Assignment, Own, Update};
+use crate::snapshot::{Own, Update};
 
 /// What becomes of other nodes, with what is to be answered when it is in the kernel.
-type News = (BTreeMap<NodeName, Option<Peer>>, Arc<Receipt>);
+type News = (BTreeMap<NodeName, Option<Peer>>, Receipt);
 
 /// The operator's stream, and the node's own part.
 pub struct ControlSource {
@@ -33,10 +33,7 @@ pub struct ControlSource {
     stream: towpath_control::client::Client<KubeDirectory>,
     follower: Listener,
     news: UnboundedReceiver<News>,
-    /// What is known of other nodes, until the worker was told of it.
-    gathered: Option<BTreeMap<NodeName, Peer>>,
-    /// Whether all other nodes were told of, to whichever agent.
-    is_told: bool,
+    gathered: Gathered,
 }
 
 /// What an earlier agent was told.
@@ -54,8 +51,18 @@ struct Listener {
     peers: Mutex<State>,
     policies: PolicyInbox,
     news: UnboundedSender<News>,
-    /// Whether the worker was told of other nodes, were it that there are none.
-    is_told: AtomicBool,
+    /// Whether the next update is a stream's first: what earlier ones brought may not be in the kernel yet.
+    is_opening: AtomicBool,
+}
+
+/// What a watch tells of the node's own object.
+#[derive(Debug, PartialEq, Eq)]
+enum Object {
+    Is(Box<Own>),
+    /// There is none, as far as is known.
+    Gone,
+    /// Nothing that could be used.
+    Same,
 }
 
 impl ControlSource {
@@ -68,16 +75,14 @@ impl ControlSource {
         remembered: Option<Remembered>,
     ) -> Self {
         let (tell, news) = unbounded_channel();
-        let is_told = remembered.is_some();
         let (peers, gathered) = match remembered {
-            Some(Remembered { peers, is_all_known: true }) => (peers, None),
-            Some(Remembered { peers, is_all_known: false }) => (peers.clone(), Some(peers)),
-            None => (BTreeMap::new(), Some(BTreeMap::new())),
+            Some(Remembered { peers, is_all_known: true }) => (peers, Gathered::Handed),
+            Some(Remembered { peers, is_all_known: false }) => (peers.clone(), Gathered::with(node.clone(), peers)),
+            None => (BTreeMap::new(), Gathered::nothing(node.clone())),
         };
-        let peers = State { peers, ..State::default() };
-        let follower =
-            Listener { handle, peers: Mutex::new(peers), policies, news: tell, is_told: AtomicBool::new(false) };
-        Self { client, node, stream, follower, news, gathered, is_told }
+        let peers = Mutex::new(State { peers, ..State::default() });
+        let follower = Listener { handle, peers, policies, news: tell, is_opening: AtomicBool::new(true) };
+        Self { client, node, stream, follower, news, gathered }
     }
 
     /// The node's own part as it is now.
@@ -90,59 +95,29 @@ impl ControlSource {
     /// Hands what it is told to `each`, for ever. Nothing is handed on before both the node's own part and all other nodes
     /// are known once: what runs, runs on. Of other nodes what an earlier agent was told will do.
     pub async fn follow(self, mut each: impl FnMut(Update) + Send) {
-        let Self { client, node, stream, follower, mut news, mut gathered, mut is_told } = self;
+        let Self { client, node, stream, follower, mut news, mut gathered } = self;
         let api: Api<NodeNetwork> = Api::all(client);
         let config = WatchConfig::default().fields(&format!("metadata.name={node}")).timeout(WATCH_SECONDS);
         let events = watcher(api, config).backoff(DefaultBackoff::default());
         futures::pin_mut!(events);
         let policies = follower.policies.clone();
         tokio::spawn(stream.follow(follower));
-        let (mut last, mut owed) = (None, Vec::new());
         loop {
             tokio::select! {
-                event = events.try_next() => match event {
-                    Ok(Some(event)) => {
-                        let Some(own) = own_of(event) else { continue };
+                // It never ends.
+                Some(event) = events.next() => match event.map(object) {
+                    Ok(Object::Is(own)) => {
                         policies.established(own.spec.policy.established);
                         policies.log(own.spec.policy.log);
-                        match gathered {
-                            Some(_) => last = Some(own),
-                            None => each(Update::Own(Box::new(own))),
-                        }
+                        gathered.own(own, &mut each);
                     }
-                    Ok(None) => pending().await,
+                    Ok(Object::Gone) => gathered.forget_own(),
+                    Ok(Object::Same) => {}
                     Err(error) => info!(%error, "the API server does not answer; what runs, runs on"),
                 },
-                Some((peers, receipt)) = news.recv() => {
-                    is_told = true;
-                    if let Some(known) = &mut gathered {
-                        take(known, peers);
-                        owed.push(receipt);
-                    } else {
-                        for (name, peer) in peers {
-                            each(Update::Peer(name, peer));
-                        }
-                        each(Update::Receipt(receipt));
-                    }
-                }
+                Some((peers, receipt)) = news.recv() => gathered.peers(peers, receipt, &mut each),
+                else => std::future::pending().await,
             }
-            if is_told
-                && let Some(Own { object, generation, spec }) = last.take_if(|_| gathered.is_some())
-                && let Some(peers) = gathered.take()
-            {
-                let state = NodeState { node: node.clone(), spec, peers };
-                each(Update::State(Box::new(Assignment { object, generation, state })));
-                owed.drain(..).for_each(|receipt| each(Update::Receipt(receipt)));
-            }
-        }
-    }
-}
-
-fn take(known: &mut BTreeMap<NodeName, Peer>, changes: BTreeMap<NodeName, Option<Peer>>) {
-    for (name, peer) in changes {
-        match peer {
-            Some(peer) => _ = known.insert(name, peer),
-            None => _ = known.remove(&name),
         }
     }
 }
@@ -155,16 +130,22 @@ fn own(object: &NodeNetwork) -> Result<Own, SourceError> {
     Ok(Own { object: object.uid().unwrap_or_default(), generation, spec })
 }
 
-fn own_of(event: Event<NodeNetwork>) -> Option<Own> {
+fn object(event: Event<NodeNetwork>) -> Object {
     match event {
-        Event::Apply(object) | Event::InitApply(object) => {
-            own(&object).inspect_err(|error| warn!(%error, "what runs, runs on")).ok()
-        }
+        Event::Apply(object) | Event::InitApply(object) => match own(&object) {
+            Ok(own) => Object::Is(Box::new(own)),
+            Err(error) => {
+                warn!(%error, "what runs, runs on");
+                Object::Same
+            }
+        },
         Event::Delete(_) => {
             info!("this node has no NodeNetwork any more; what runs, runs on");
-            None
+            Object::Gone
         }
-        Event::Init | Event::InitDone => None,
+        // All that there is comes now.
+        Event::Init => Object::Gone,
+        Event::InitDone => Object::Same,
     }
 }
 
@@ -183,18 +164,16 @@ impl Follower for Listener {
     }
 
     fn update(&self, ticket: Ticket, told: Told) {
-        let receipt = Arc::new(Receipt::new(self.handle.clone(), ticket));
+        let receipt = Receipt::new(self.handle.clone(), ticket);
         let Told { buckets, peers, policy } = told;
         let of_peers = Told { buckets, peers, policy: Delta::default() };
+        let is_opening = self.is_opening.swap(false, Ordering::Relaxed);
         match self.peers().apply(of_peers) {
             // Nothing for the worker to do: an update of policies alone does not wait for what it is doing.
-            Ok(effect) if effect.peers.is_empty() && self.is_told.load(Ordering::Relaxed) => {}
-            Ok(effect) => {
-                self.is_told.store(true, Ordering::Relaxed);
-                // The worker ends before this does.
-                _ = self.news.send((effect.peers, Arc::clone(&receipt)));
-            }
-            Err(misfit) => receipt.refuse(misfit.to_string()),
+            Ok(effect) if effect.peers.is_empty() && !is_opening => {}
+            // The worker ends before this does.
+            Ok(effect) => _ = self.news.send((effect.peers, receipt.share())),
+            Err(misfit) => receipt.share().refuse(misfit.to_string()),
         }
         self.policies.put(policy, receipt);
     }
@@ -205,5 +184,6 @@ impl Follower for Listener {
 
     fn connected(&self, is_connected: bool) {
         info!(is_connected, "the operator's stream");
+        self.is_opening.store(true, Ordering::Relaxed);
     }
 }

@@ -68,7 +68,7 @@ struct Shared {
 #[derive(Default)]
 struct Pending {
     news: News,
-    receipts: Vec<Arc<Receipt>>,
+    receipts: Vec<Receipt>,
     look: bool,
     end: Option<End>,
 }
@@ -78,8 +78,8 @@ struct Pending {
 pub struct Mail {
     /// What a source told.
     pub news: News,
-    /// To be let go when that is in the kernel.
-    pub receipts: Vec<Arc<Receipt>>,
+    /// Done when that was brought about.
+    pub receipts: Vec<Receipt>,
     /// Whether the kernel is to be looked at now.
     pub look: bool,
     /// Whether the worker is to end, before all else.

@@ -36,6 +36,17 @@ const LOOKS: usize = 5;
 /// How many operations are told one by one.
 const TOLD: usize = 32;
 
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing is left to be tried again soon.
+    Settled,
+    /// What could be done is done, and something is left.
+    Partial,
+    /// The kernel could not be looked at: nothing was done.
+    Blind,
+}
+
 /// Does turns, and remembers what the last one left.
 pub struct Turns {
     kernel: HostKernel,
@@ -147,22 +158,27 @@ impl Turns {
         u64::try_from(self.leases.len()).unwrap_or(u64::MAX)
     }
 
-    /// Does one turn; tells whether nothing is left to be tried again soon.
-    pub fn turn(&mut self) -> bool {
-        let Some(assignment) = self.assignment.take() else { return true };
+    /// Does one turn.
+    pub fn turn(&mut self) -> Outcome {
+        let Some(assignment) = self.assignment.take() else { return Outcome::Settled };
         self.done += 1;
         self.stations.clear();
         let outcome = self.bring_about(&assignment);
         self.assignment = Some(assignment);
-        outcome.unwrap_or_else(|error| {
-            warn!(%error, "cannot look at the kernel");
-            self.basis = None;
-            self.snapshot.programmed = false;
-            self.snapshot.failures = vec![error.to_string()];
-            false
-        })
+        match outcome {
+            Ok(true) => Outcome::Settled,
+            Ok(false) => Outcome::Partial,
+            Err(error) => {
+                warn!(%error, "cannot look at the kernel");
+                self.basis = None;
+                self.snapshot.programmed = false;
+                self.snapshot.failures = vec![error.to_string()];
+                Outcome::Blind
+            }
+        }
     }
 
+    /// Tells whether nothing is left to be tried again soon.
     fn bring_about(&mut self, assignment: &Assignment) -> Result<bool, KernelError> {
         let Look { seen, mut rendered } = self.look(assignment)?;
         let own = seen.sysctls.iter().filter(|(key, _)| key.link().is_none());

@@ -4,14 +4,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use inotify::{Inotify, WatchMask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use towpath_kernel::events::Events;
 use towpath_kernel::leases::Store;
 use towpath_net::mac::Mac;
 
 use super::Inbox;
-use crate::memory::make_folder;
+use crate::folders::Folders;
 use crate::paths::Paths;
 
 /// What is waited for.
@@ -33,21 +32,21 @@ struct Woken {
 /// The kernel's events, and those of our folders.
 pub struct Watch {
     events: Events,
-    folders: Inotify,
+    folders: Folders,
 }
 
 impl Watch {
     /// Watches the folders of leases and of pods that wait for one, of the node file, and of the runtime.
     pub fn new(events: Events, paths: &Paths) -> io::Result<Self> {
-        let folders = Inotify::init()?;
-        let mask = WatchMask::CLOSE_WRITE | WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE;
         let leases = Store::below(&paths.state);
         let ours = [leases.records(), leases.waiters(), paths.state.clone()];
-        for folder in ours.into_iter().chain([paths.cni_conf.clone(), paths.cni_bin.clone()]) {
-            make_folder(&folder).map_err(io::Error::other)?;
-            folders.watches().add(folder, mask)?;
-        }
-        Ok(Self { events, folders })
+        let all = ours.into_iter().chain([paths.cni_conf.clone(), paths.cni_bin.clone()]);
+        Ok(Self { events, folders: Folders::watch(all.collect())? })
+    }
+
+    /// Watches the folders that there are now.
+    pub fn renew(&self) {
+        self.folders.renew();
     }
 
     /// Events that only tell of entries that the worker itself set or removed last are of no interest.
@@ -92,20 +91,8 @@ impl Watch {
             turn_due |= self.events.drain()?;
         }
         if folders {
-            turn_due |= self.drain_folders()?;
+            turn_due |= self.folders.drain()?;
         }
         Ok(Woken { news, turn_due })
-    }
-
-    fn drain_folders(&mut self) -> io::Result<bool> {
-        let mut buffer = [0; 4096];
-        let mut any = false;
-        loop {
-            match self.folders.read_events(&mut buffer) {
-                Ok(events) => any |= events.count() > 0,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
-                Err(error) => return Err(error),
-            }
-        }
     }
 }

@@ -1,8 +1,7 @@
 //! What an agent goes on from when it starts, and when its node did.
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 
 use towpath_kernel::testing::isolated;
 use towpath_node_agent::paths::Paths;
@@ -11,7 +10,7 @@ use towpath_node_agent::snapshot::Update;
 use towpath_node_agent::worker::{End, Worker};
 
 use super::leaving::assignment;
-use super::node::{Node, wait_for};
+use super::node::{Node, run, wait_for};
 use super::pair::SOON;
 
 fn stop(worker: Worker) {
@@ -19,12 +18,29 @@ fn stop(worker: Worker) {
     worker.join().unwrap();
 }
 
+fn paths(node: &Node) -> Paths {
+    Paths {
+        state: node.path("towpath-state").into(),
+        lasting: node.path("lasting").into(),
+        state_on_node: node.path("towpath-state").into(),
+        cni_conf: node.path("net.d").into(),
+        cni_bin: node.path("bin").into(),
+        cni_binary: node.path("towpath").into(),
+        sysctls: "/proc/sys".into(),
+    }
+}
+
+/// The answer to what the worker was told before.
+fn asked(worker: &Worker) -> Receiver<Result<(), String>> {
+    let (tell, told) = channel();
+    worker.inbox.put(Update::Receipt(Receipt::telling(move |answer| tell.send(answer).unwrap())));
+    told
+}
+
 /// The worker has gone once through all that it does.
 fn done_once(worker: &Worker) {
     for _ in 0..2 {
-        let (tell, told) = channel();
-        worker.inbox.put(Update::Receipt(Arc::new(Receipt::telling(move |answer| tell.send(answer).unwrap()))));
-        told.recv_timeout(SOON).unwrap().unwrap();
+        asked(worker).recv_timeout(SOON).unwrap().unwrap();
     }
 }
 
@@ -33,15 +49,7 @@ fn pods_start_when_policies_are_known_and_a_node_that_starts_waits_for_its_own_p
     let name = "starting::pods_start_when_policies_are_known_and_a_node_that_starts_waits_for_its_own_part";
     isolated(name, || {
         let node = Node::make();
-        let paths = Paths {
-            state: node.path("towpath-state").into(),
-            lasting: node.path("lasting").into(),
-            state_on_node: node.path("towpath-state").into(),
-            cni_conf: node.path("net.d").into(),
-            cni_bin: node.path("bin").into(),
-            cni_binary: node.path("towpath").into(),
-            sysctls: "/proc/sys".into(),
-        };
+        let paths = paths(&node);
         let worker = Worker::start(paths.clone()).unwrap();
         worker.inbox.put(Update::State(Box::new(assignment())));
         wait_for("all but files", SOON, || worker.snapshots.borrow().programmed);
@@ -64,5 +72,25 @@ fn pods_start_when_policies_are_known_and_a_node_that_starts_waits_for_its_own_p
         worker.inbox.put(Update::State(Box::new(assignment())));
         wait_for("all of it again", SOON, || worker.snapshots.borrow().cni_installed);
         stop(worker);
+    });
+}
+
+#[test]
+fn an_update_is_answered_also_where_something_else_fails_and_by_no_worker_that_has_ended() {
+    isolated("starting::an_update_is_answered_also_where_something_else_fails_and_by_no_worker_that_has_ended", || {
+        let node = Node::make();
+        let worker = Worker::start(Paths { cni_binary: node.path("missing").into(), ..paths(&node) }).unwrap();
+        worker.inbox.put(Update::State(Box::new(assignment())));
+        worker.inbox.put(Update::Enforced(false));
+        asked(&worker).recv_timeout(SOON).unwrap().unwrap();
+        wait_for("that something fails", SOON, || !worker.snapshots.borrow().failures.is_empty());
+        worker.inbox.put(Update::Peer("n4".into(), None));
+        asked(&worker).recv_timeout(SOON).unwrap().unwrap();
+        assert!(!run("ip route show").contains("10.244.4.0/24"));
+        worker.inbox.end(End::Stop);
+        worker.inbox.put(Update::State(Box::new(assignment())));
+        let answer = asked(&worker);
+        worker.join().unwrap();
+        assert!(answer.recv().is_err(), "nobody brought it about");
     });
 }
