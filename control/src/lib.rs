@@ -37,6 +37,7 @@ pub mod message;
 pub mod metrics;
 pub mod parts;
 pub mod peers;
+pub mod process;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "client")]

@@ -128,7 +128,7 @@ fn registry(counts: Counts, snapshot: &Snapshot, strangers: usize, admissions: A
     set(
         "resident_memory_bytes",
         "Memory of the machine that the agent has",
-        policies::resident_bytes().unwrap_or_default(),
+        towpath_control::process::resident_bytes().unwrap_or_default(),
     );
     set("foreign_pods", "Pods of this node that are in another network", count(strangers));
     let peers = "Peers on each WireGuard interface, by their last handshake: Recent where there is a session";

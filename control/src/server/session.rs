@@ -54,6 +54,7 @@ enum Phase {
 }
 
 /// What happened.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Event {
     Heard(Result<Option<wire::FromAgent>, Status>),
     Room(bool),

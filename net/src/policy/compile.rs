@@ -77,6 +77,19 @@ pub enum PolicyName<'a> {
     Cluster(&'a str),
 }
 
+/// Where a pod is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its namespace and name.
+    pub key: Key,
+    /// What it is told apart by.
+    pub uid: String,
+    /// Its node.
+    pub node: NodeName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// How much there is of what policies are compiled from, and to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
@@ -139,6 +152,23 @@ impl Compiler {
     /// The addresses of the pod of this name, `metadata.uid` and node, as far as they are known.
     pub fn addresses(&self, pod: &Key, uid: &str, node: &NodeName) -> &[IpAddr] {
         self.find_pod_of(pod, uid, node).map_or(&[], |id| &*self.pods.all[id].addresses)
+    }
+
+    /// The pods with an address of which this holds, and of their node. It looks at all that there are.
+    pub fn pods_with(&self, is: impl Fn(&NodeName, IpAddr) -> bool) -> Vec<Placed> {
+        let pods = self.nodes.iter().flat_map(|node| node.pods.iter().map(move |pod| (node, pod)));
+        let chosen = pods.filter(|(node, pod)| self.pods.all[*pod].addresses.iter().any(|one| is(&node.name, *one)));
+        let placed = chosen.map(|(node, pod)| {
+            let pod = &self.pods.all[pod];
+            let namespace = &self.spaces.all[self.pods.classes[pod.class].traits.namespace].name;
+            Placed {
+                key: Key { namespace: namespace.to_string(), name: pod.name.to_string() },
+                uid: pod.uid.to_string(),
+                node: node.name.clone(),
+                addresses: pod.addresses.to_vec(),
+            }
+        });
+        placed.collect()
     }
 
     /// What became different for subscribed nodes since the last call (or since they were subscribed), by name. Nodes for

@@ -1,7 +1,6 @@
 //! Metrics about policies: what the kernel counted is read when somebody asks for it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -18,8 +17,6 @@ use crate::policy::{Inbox, Survey, Surveyed, Tally};
 
 /// How long the thread of policies, and the kernel, are each waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Where the kernel says how much memory the process has.
-const STATUS: &str = "/proc/self/status";
 
 /// Where what is told comes from.
 #[derive(Clone)]
@@ -124,11 +121,3 @@ pub fn register(registry: &mut Registry, tally: &Tally, counted: Option<Counted>
 }
 
 type Counters = Labelled<Vec<(&'static str, String)>, Counter>;
-
-/// How much memory the agent has, in bytes; nothing where the kernel does not say.
-pub fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string(STATUS).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(kib * 1024)
-}

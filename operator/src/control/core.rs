@@ -1,5 +1,6 @@
 //! All that agents are told, and how far each has come.
 
+mod doubts;
 mod policies;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use super::away::Away;
 use super::claims::Claims;
 use super::force::Force;
 use super::lacks::Behind;
+use super::places::{Doubts, Places};
 use super::waits::{PodOf, Waits};
 
 /// An agent that is followed.
@@ -46,6 +48,8 @@ struct Reporter {
 pub struct Core {
     compiler: Compiler,
     peers: PeerTable,
+    places: Places,
+    doubts: Doubts,
     claims: Claims,
     waits: Waits,
     force: Force,
@@ -68,11 +72,13 @@ impl Core {
         self.force.note(&change);
         match change {
             Change::Pod(mut pod) => {
+                self.doubt(&mut pod);
                 let peers = &self.peers;
                 self.claims.overlay(&mut pod, |node, addresses| are_of(peers, node, addresses));
                 self.compiler.apply(Change::Pod(pod));
             }
             Change::PodGone(key) => {
+                self.doubts.remove(&key);
                 self.claims.gone(&key);
                 self.compiler.apply(Change::PodGone(key));
             }
@@ -91,11 +97,15 @@ impl Core {
             return;
         }
         let named: Vec<NodeName> = self.claims.nodes().cloned().collect();
-        named.iter().for_each(|node| self.mind(node));
+        for node in &named {
+            self.mind(node);
+        }
+        self.judge_places(true);
     }
 
     /// Takes in what a node is to others, or that it is gone, and tells all agents but its own.
     pub fn peer(&mut self, name: &NodeName, peer: Option<Peer>) {
+        let is_new = self.place(name, peer.as_ref());
         let Some(change) = self.peers.set(name.clone(), peer) else { return };
         self.version.0 += 1;
         let change: [PeerChange; 1] = [change];
@@ -105,6 +115,7 @@ impl Core {
             session.told = self.version;
         }
         self.claims.of_node(name).iter().for_each(|pod| self.bind(pod));
+        self.judge_places(is_new && self.are_peers_known);
         self.mind(name);
         self.tell();
     }

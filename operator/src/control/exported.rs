@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use towpath_control::metrics::{Refusal, ServerMetrics, Sizes};
+use towpath_control::process::resident_bytes;
 use towpath_net::policy::compile::Sizes as Compiled;
 
 use super::serve::Shared;
@@ -49,14 +50,16 @@ struct PolicyNodes {
 
 impl Collector for Exported {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (sizes, agents, unheard, standing, took) = {
+        let (sizes, agents, (unheard, doubted), standing, took) = {
             let mut core = self.shared.core();
-            (core.sizes(), core.agents(), core.unheard(), core.standing(), core.took())
+            (core.sizes(), core.agents(), (core.unheard(), core.doubted()), core.standing(), core.took())
         };
         self.streams(&mut encoder, agents)?;
         let help = "What agents said of pods beyond as many as a node can have, of which they are not heard";
         let metric = encoder.encode_descriptor("agent_pods_refused", help, None, MetricType::Counter)?;
         ConstCounter::new(unheard).encode(metric)?;
+        let help = "Pods whose status names addresses of another node, which are not believed";
+        gauge(&mut encoder, "pods_not_believed", help, number(doubted))?;
         self.traffic(&mut encoder)?;
         compiled(&mut encoder, sizes)?;
         in_force(&mut encoder, &standing)?;
@@ -121,15 +124,11 @@ fn sizes(mut metric: MetricEncoder<'_>, sizes: &Sizes) -> fmt::Result {
     metric.encode_histogram::<NoLabelSet>(sizes.sum() as f64, counts.iter().sum(), &buckets, None)
 }
 
-/// What the process has of the machine's memory (`VmRSS` of proc(5), in kB).
 fn resident(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kilobytes: Option<i64> =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-    let Some(kilobytes) = kilobytes else { return Ok(()) };
+    let Some(bytes) = resident_bytes() else { return Ok(()) };
     let help = "Memory of this process that is in the machine's";
     let metric = encoder.encode_descriptor("resident_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
-    ConstGauge::new(kilobytes.saturating_mul(1024)).encode(metric)
+    ConstGauge::new(signed(bytes)).encode(metric)
 }
 
 fn compiled(encoder: &mut DescriptorEncoder<'_>, sizes: Compiled) -> fmt::Result {

@@ -17,6 +17,7 @@ mod exported;
 mod force;
 mod lacks;
 mod peers;
+mod places;
 mod refusals;
 mod serve;
 mod standing;

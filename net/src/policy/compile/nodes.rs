@@ -68,6 +68,10 @@ impl Nodes {
         self.names.get(name).copied()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.names.values().map(|id| &self.all[*id])
+    }
+
     /// The node of a name; one of which nothing else is known where there was none.
     pub fn get(&mut self, name: &NodeName) -> NodeId {
         if let Some(id) = self.names.get(name) {

@@ -469,3 +469,53 @@ fn an_agent_that_speaks_of_too_many_pods_is_heard_of_no_more_and_hinders_no_othe
     core.attached(&"n3".into(), attached("none", "other", 3, false));
     assert_eq!(core.claims.unheard(), 1, "there is room again");
 }
+
+#[test]
+fn addresses_of_another_node_are_not_believed_of_a_status() {
+    let mut core = core();
+    for (address, is_believed) in [([10, 0, 2, 7], false), ([192, 168, 0, 2], false), ([10, 0, 1, 7], true)] {
+        core.change(named("a", "uid-a", "n1", address));
+        assert_eq!(members(&mut core, "n2").contains(&IpAddr::from(address)), is_believed, "{address:?}");
+    }
+    assert_eq!(core.doubted(), 0);
+    // What another network gave before this one came.
+    core.change(named("a", "uid-a", "n1", [10, 244, 0, 9]));
+    assert_eq!(members(&mut core, "n2"), BTreeSet::from([[10, 244, 0, 9].into()]));
+    core.change(named("a", "uid-a", "n1", [10, 0, 2, 7]));
+    assert_eq!(core.doubted(), 1);
+    core.change(Change::PodGone(key("a")));
+    assert_eq!(core.doubted(), 0);
+}
+
+#[test]
+fn what_is_believed_of_a_status_follows_the_ranges_of_nodes() {
+    let mut core = core();
+    core.change(named("a", "uid-a", "n1", [10, 0, 9, 1]));
+    core.change(named("b", "uid-b", "n2", [10, 0, 2, 5]));
+    let with =
+        |ranges: &[&str]| Peer { pod_cidrs: ranges.iter().map(|text| text.parse().unwrap()).collect(), ..peer(3) };
+    core.peer(&"n3".into(), Some(with(&["10.0.9.0/24"])));
+    assert_eq!(members(&mut core, "n2"), BTreeSet::from([[10, 0, 2, 5].into()]), "it is n3's");
+    core.peer(&"n3".into(), Some(with(&["10.0.2.0/28"])));
+    assert_eq!(members(&mut core, "n2").len(), 2, "it is nobody's, and the other one is its node's all the same");
+    assert_eq!(core.doubted(), 0);
+    // The agent's word counts where the status is not believed.
+    core.change(named("a", "uid-a", "n1", [10, 0, 2, 1]));
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, false));
+    core.peer(&"n3".into(), None);
+    assert_eq!(members(&mut core, "n2"), BTreeSet::from([[10, 0, 1, 1].into(), [10, 0, 2, 5].into()]));
+}
+
+#[test]
+fn a_status_that_was_read_before_the_nodes_were_is_judged_when_they_are_known() {
+    let mut core = Core::default();
+    core.change(Change::Namespace(Namespace { name: "web".to_owned(), labels: Labels::new() }));
+    core.change(policy("p"));
+    core.change(pod("b", "uid-b", "n2"));
+    core.change(named("a", "uid-a", "n1", [10, 0, 2, 7]));
+    core.know_policies();
+    core.peer(&"n1".into(), Some(peer(1)));
+    core.peer(&"n2".into(), Some(peer(2)));
+    core.know_peers();
+    assert_eq!((members(&mut core, "n2"), core.doubted()), (BTreeSet::new(), 1));
+}
