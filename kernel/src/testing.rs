@@ -1,18 +1,20 @@
 //! Isolation of tests: each in namespaces of its own, which are gone with its process, however it ends.
 
 pub mod decode;
+mod places;
 
 use std::env;
 use std::fs;
 use std::io;
-use std::process::Command;
+use std::process::{Command, ExitStatus, Output};
 
 use rustix::mount::{MountFlags, mount};
 
 use crate::link;
 use crate::netlink::{Protocol, Socket};
+pub use places::{attach, inside, run};
 
-/// Tells the inner process which test it is to run.
+/// Tells the inner process which test it is to run, or that it is inside.
 const GUARD: &str = "TOWPATH_ISOLATED_TEST";
 
 /// Runs the body of the test `name` in new network, mount and process namespaces, as root there.
@@ -44,15 +46,35 @@ pub fn isolated(name: &str, body: impl FnOnce()) {
     );
 }
 
-fn again(name: &str) -> io::Result<std::process::Output> {
+/// Runs this program again, with its own words, in such namespaces, and tells how that ended. Nothing where this is what runs
+/// in there.
+///
+/// # Errors
+///
+/// Where the namespaces cannot be made.
+pub fn alone() -> Result<Option<ExitStatus>, Box<dyn std::error::Error>> {
+    if env::var_os(GUARD).is_some() {
+        return prepare().map(|()| None);
+    }
+    let mut command = in_namespaces()?;
+    Ok(Some(command.args(env::args_os().skip(1)).env(GUARD, "all").status()?))
+}
+
+fn again(name: &str) -> io::Result<Output> {
+    let mut command = in_namespaces()?;
+    command.args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
+    command.env(GUARD, name).output()
+}
+
+/// What starts this program in new namespaces.
+fn in_namespaces() -> io::Result<Command> {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
     command.arg("--").arg(env::current_exe()?);
-    command.args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
-    command.env(GUARD, name).output()
+    Ok(command)
 }
 
 fn prepare() -> Result<(), Box<dyn std::error::Error>> {

@@ -7,13 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::net::IpAddr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::{Kernel, converge, sysctls_of};
 use towpath_kernel::sysctl::{ROOT, Sysctls};
-use towpath_kernel::testing::isolated;
+use towpath_kernel::testing::{isolated, run};
 use towpath_net::Family;
 use towpath_net::device::{Device, DeviceKind};
 use towpath_net::mac::Mac;
@@ -93,13 +92,6 @@ const FOREIGN: [&str; 6] = [
     "ip -o address show dev eth0",
     "ip -o address show dev foreign",
 ];
-
-fn run(line: &str) -> String {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// Numbers that look random, the same for the same seed (Marsaglia's xorshift).
 struct Dice(u64);

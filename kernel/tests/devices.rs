@@ -7,14 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Command;
 
 use ipnet::IpNet;
 use towpath_kernel::events::Events;
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::{Kernel, converge, sysctls_of};
 use towpath_kernel::sysctl::{ROOT, Sysctls};
-use towpath_kernel::testing::isolated;
+use towpath_kernel::testing::{isolated, run};
 use towpath_net::Family;
 use towpath_net::device::{Device, DeviceKind};
 use towpath_net::mac::Mac;
@@ -26,13 +25,6 @@ use towpath_net::ops::Op;
 /// What this kernel is taken to have where nobody says otherwise.
 const KINDS: &str = "bridge,vxlan,vxlan6";
 const NODE: Ipv4Addr = Ipv4Addr::new(172, 16, 30, 3);
-
-fn run(line: &str) -> String {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use towpath_kernel::events::Events;
@@ -12,20 +11,12 @@ use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::{Kernel, Report, converge, sysctls_of};
 use towpath_kernel::nft::Nft;
 use towpath_kernel::sysctl::{ROOT, Sysctls};
-use towpath_kernel::testing::isolated;
+use towpath_kernel::testing::{isolated, run};
 use towpath_net::bandwidth::{Bandwidth, Limit};
 use towpath_net::lease::{HostPort, Lease, LeasedAddress, Phase, Protocol};
 use towpath_net::observed::{Desired, Observed, Surroundings};
 use towpath_net::render::{render, render_nothing};
 use towpath_net::state::{Attachment, Masquerade, MasqueradeMode, NodeName, NodeSpec, NodeState};
-
-/// Runs a program with words that have no blanks in them.
-fn run(line: &str) -> String {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// Waits until the kernel has taken note of links that came up, and has given them their addresses: it does both in its
 /// own time.

@@ -3,14 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use towpath_kernel::netlink::{Protocol, Socket};
-use towpath_kernel::testing::isolated;
+use towpath_kernel::testing::{isolated, run};
 use towpath_kernel::toward::source;
-
-fn run(line: &str) {
-    let mut words = line.split_whitespace();
-    let done = std::process::Command::new(words.next().unwrap()).args(words).status().unwrap();
-    assert!(done.success(), "{line}");
-}
 
 #[test]
 fn the_source_is_that_of_the_route() {

@@ -5,21 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use towpath_kernel::host::HostKernel;
 use towpath_kernel::kernel::{Kernel, converge, sysctls_of};
 use towpath_kernel::sysctl::{ROOT, Sysctls};
-use towpath_kernel::testing::isolated;
+use towpath_kernel::testing::{isolated, run};
 use towpath_net::render::render;
 use towpath_net::state::{Attachment, NodeName, NodeSpec, NodeState};
 use towpath_net::transport::{Transport, Transports};
-
-fn run(line: &str) {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// WireGuard needs keys, and has tests of its own.
 fn transports() -> Vec<Transport> {

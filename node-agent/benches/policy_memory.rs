@@ -22,8 +22,6 @@ use towpath_net::lease::{Lease, LeasedAddress, Phase, PodReference};
 
 use scene::{PODS, Scene, local};
 
-/// Tells the inner process that it is inside.
-const INSIDE: &str = "TOWPATH_POLICY_MEMORY_INSIDE";
 const STATE: &str = "/run/towpath";
 const PORT: u16 = 9471;
 const POLICIES: usize = 10_000;
@@ -39,21 +37,8 @@ fn main() -> ExitCode {
         eprintln!("usage: policy_memory AGENT, where AGENT is the agent's program");
         return ExitCode::FAILURE;
     };
-    if std::env::var_os(INSIDE).is_none() {
-        let mut command = Command::new("unshare");
-        command.args([
-            "--net",
-            "--mount",
-            "--propagation",
-            "private",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--",
-        ]);
-        command.arg(std::env::current_exe().unwrap()).arg(agent).env(INSIDE, "1");
-        return if command.status().unwrap().success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if let Some(outcome) = towpath_kernel::testing::alone().unwrap() {
+        return if outcome.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     prepare();
     let mut child = start(agent);
@@ -72,9 +57,6 @@ fn main() -> ExitCode {
 
 /// What an earlier agent left.
 fn prepare() {
-    use rustix::mount::{MountFlags, mount};
-    mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0755")).unwrap();
-    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
     let scene = Scene::new(POLICIES, PEERS, PORTS);
     let store = Store::below(Path::new(STATE));
     for pod in 0..PODS {

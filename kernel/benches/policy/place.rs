@@ -1,23 +1,12 @@
 //! A node with a pod, and a peer outside: what is between them passes the table of policies.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use towpath_kernel::netns::Namespace;
 use towpath_kernel::policy::PolicyTable;
-
-fn run(line: &str) {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn namespace(name: &str) -> Namespace {
-    Namespace::open(format!("/run/netns/{name}")).unwrap()
-}
+use towpath_kernel::testing::{attach, inside, run};
 
 /// Keeps the calling thread on one processor.
 pub fn pin() {
@@ -38,14 +27,7 @@ impl Place {
         run(&format!("ip netns add {name}"));
         run(&format!("ip netns exec {name} sysctl -qw net.ipv4.ip_forward=1"));
         for (side, link, address) in [("pod", "tow00000000000a", pod), ("peer", "eth0", peer)] {
-            run(&format!("ip netns add {name}-{side}"));
-            run(&format!("ip -n {name} link add {link} type veth peer name eth0 netns {name}-{side}"));
-            run(&format!("ip -n {name} link set {link} up"));
-            run(&format!("ip -n {name} address add 169.254.1.1/32 dev {link}"));
-            run(&format!("ip -n {name}-{side} link set eth0 up"));
-            run(&format!("ip -n {name}-{side} address add {address}/32 dev eth0"));
-            run(&format!("ip -n {name}-{side} route add default via 169.254.1.1 dev eth0 onlink"));
-            run(&format!("ip -n {name} route add {address} dev {link}"));
+            attach(Some(name), link, &format!("{name}-{side}"), &[address.into()]);
         }
         Self { name, pod }
     }
@@ -57,27 +39,25 @@ impl Place {
 
     /// Runs something on the node.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        namespace(self.name).run(work).unwrap()
+        inside(self.name, work)
     }
 
     /// How long connections of the peer take to begin, one after the other.
     pub fn connect(&self, port: u16, count: usize) -> Vec<Duration> {
-        let pod = namespace(&format!("{}-pod", self.name));
-        let listener = pod.run(|| TcpListener::bind((self.pod, port)).unwrap()).unwrap();
+        let listener = inside(&format!("{}-pod", self.name), || TcpListener::bind((self.pod, port)).unwrap());
         let to = SocketAddr::from((self.pod, port));
         let work = || {
             pin();
             (0..count).map(|_| once(&listener, to)).collect()
         };
-        namespace(&format!("{}-peer", self.name)).run(work).unwrap()
+        inside(&format!("{}-peer", self.name), work)
     }
 
     /// The longest that words to and fro stopped while `work` was done, on the same processor. The connection is there
     /// before.
     pub fn longest_pause(&self, port: u16, work: impl FnOnce() + Send) -> Duration {
-        let (pod, peer) = (namespace(&format!("{}-pod", self.name)), namespace(&format!("{}-peer", self.name)));
-        let server = pod.run(|| UdpSocket::bind((self.pod, port)).unwrap()).unwrap();
-        let client = peer.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap()).unwrap();
+        let server = inside(&format!("{}-pod", self.name), || UdpSocket::bind((self.pod, port)).unwrap());
+        let client = inside(&format!("{}-peer", self.name), || UdpSocket::bind(("0.0.0.0", 0)).unwrap());
         client.connect((self.pod, port)).unwrap();
         for socket in [&client, &server] {
             socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -3,30 +3,18 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketType};
-use towpath_kernel::netns::Namespace;
+use towpath_kernel::testing::attach;
+pub use towpath_kernel::testing::{inside, run};
 
 use crate::bundles::address;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// The node as its pods see it, and as those outside do; who is outside.
-pub const NODE: [&str; 2] = ["169.254.1.1", "fe80::1"];
+/// The node as those outside see it; who is outside.
 pub const UPLINK: [&str; 2] = ["172.16.0.1", "fd16::1"];
 pub const OUTSIDE: [&str; 2] = ["172.16.0.9", "fd16::9"];
-
-pub fn run(line: &str) -> String {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-pub fn inside<T: Send>(place: &str, function: impl FnOnce() -> T + Send) -> T {
-    Namespace::open(format!("/run/netns/{place}")).unwrap().run(function).unwrap()
-}
 
 /// The addresses of the pod of this name: a letter from `a` on.
 pub fn addresses_of(pod: &str) -> [IpAddr; 2] {
@@ -51,24 +39,7 @@ pub fn make(pods: &[&str]) {
         run(&format!("ip -n outside route add default via {node}"));
     }
     for pod in pods {
-        attach(pod);
-    }
-}
-
-fn attach(pod: &str) {
-    let link = format!("tow00000000000{pod}");
-    run(&format!("ip netns add {pod}"));
-    run(&format!("ip link add {link} type veth peer name eth0 netns {pod}"));
-    run(&format!("ip link set {link} up"));
-    run(&format!("ip -n {pod} link set lo up"));
-    run(&format!("ip address add 169.254.1.1/32 dev {link}"));
-    run(&format!("ip address add fe80::1/128 dev {link} nodad"));
-    run(&format!("ip -n {pod} link set eth0 up"));
-    for (own, gateway) in addresses_of(pod).into_iter().zip(NODE) {
-        let (length, nodad) = if own.is_ipv4() { ("32", "") } else { ("128", "nodad") };
-        run(&format!("ip -n {pod} address add {own}/{length} dev eth0 {nodad}"));
-        run(&format!("ip -n {pod} route add default via {gateway} dev eth0 onlink"));
-        run(&format!("ip route add {own} dev {link}"));
+        attach(None, &format!("tow00000000000{pod}"), pod, &addresses_of(pod));
     }
 }
 

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use towpath_kernel::netns::Namespace;
 use towpath_kernel::nft::Nft;
+pub use towpath_kernel::testing::{inside, run};
 use towpath_net::family::{PerFamily, host_net};
 use towpath_net::lease::{AttachmentId, Lease, LeasedAddress, Phase};
 use towpath_net::observed::Surroundings;
@@ -29,14 +29,6 @@ const POD_MAC: &str = "02:00:00:00:00:02";
 /// The pod's addresses.
 pub const POD: PerFamily<&str> = PerFamily { v4: "10.244.3.2", v6: "fd00:244:0:3::2" };
 
-/// Runs a program with words that have no blanks in them.
-pub fn run(line: &str) -> String {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// Waits until a command succeeds.
 pub fn wait_for(line: &str) {
     let end = Instant::now() + PATIENCE;
@@ -45,11 +37,6 @@ pub fn wait_for(line: &str) {
     while !Command::new(program).args(&words).output().unwrap().status.success() {
         assert!(Instant::now() < end, "{line} does not succeed");
     }
-}
-
-/// Calls a function in a namespace.
-pub fn inside<T: Send>(place: &str, function: impl FnOnce() -> T + Send) -> T {
-    Namespace::open(format!("/run/netns/{place}")).unwrap().run(function).unwrap()
 }
 
 /// Makes a node with a pod of the namespace of the caller, and others on its wire: their names, and the last number of
