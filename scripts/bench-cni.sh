@@ -5,13 +5,11 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$(dirname "$0")/.."
 
-rounds=${1:-50}
-[[ "$rounds" =~ ^[1-9][0-9]*$ && "$rounds" -ge 5 ]] || fail "usage: scripts/bench-cni.sh [ROUNDS], where ROUNDS is 5 or more (50 otherwise), not '$rounds'"
-[ "$(id -u)" -eq 0 ] || fail "network namespaces are made by root: run this as root"
+rounds=$(count_of ROUNDS 5 50 "${1:-}")
+needs_root
 
-target=$(rustc -vV | sed -n 's/^host: //p')
 step "the CNI binary, as it is shipped"
-RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile cni --locked --target "$target" -p towpath-cni
+folder=$(shipped towpath-cni cni)
 step "rounds: $rounds"
 cargo bench --quiet --locked --profile dev -p towpath-e2e --bench cni -- \
-  --towpath "$CARGO_TARGET_DIR/$target/cni/towpath" --rounds "$rounds"
+  --towpath "$folder/towpath" --rounds "$rounds"

@@ -5,9 +5,8 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$(dirname "$0")/.."
 
-rounds=${1:-100}
-[[ "$rounds" =~ ^[1-9][0-9]*$ && "$rounds" -ge 10 ]] || fail "usage: scripts/bench-convergence.sh [ROUNDS], where ROUNDS is 10 or more (100 otherwise), not '$rounds'"
-[ "$(id -u)" -eq 0 ] || fail "network namespaces are made by root: run this as root"
+rounds=$(count_of ROUNDS 10 100 "${1:-}")
+needs_root
 
 step "what a lab is made of"
 cargo build --quiet --locked -p towpath-e2e --bin lab

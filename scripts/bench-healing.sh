@@ -5,9 +5,8 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$(dirname "$0")/.."
 
-count=${1:-100000}
-[[ "$count" =~ ^[1-9][0-9]*$ ]] || fail "usage: scripts/bench-healing.sh [ALTERATIONS], a number (100000 otherwise), not '$count'"
-[ "$(id -u)" -eq 0 ] || fail "network namespaces are made by root: run this as root"
+count=$(count_of ALTERATIONS 1 100000 "${1:-}")
+needs_root
 
 scripts/image.sh
 step "alterations: $count"

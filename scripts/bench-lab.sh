@@ -6,8 +6,7 @@ export LC_ALL=C
 source "$(dirname "$0")/environment.sh"
 cd "$(dirname "$0")/.."
 
-runs=${1:-5}
-[[ "$runs" =~ ^[1-9][0-9]*$ ]] || fail "usage: scripts/bench-lab.sh [RUNS], where RUNS is 1 or more (5 otherwise), not '$runs'"
+runs=$(count_of RUNS 1 5 "${1:-}")
 
 bar_seconds=60
 bar_mib=2048

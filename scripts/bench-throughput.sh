@@ -5,9 +5,8 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$(dirname "$0")/.."
 
-rounds=${1:-200}
-[[ "$rounds" =~ ^[1-9][0-9]*$ && "$rounds" -ge 20 ]] || fail "usage: scripts/bench-throughput.sh [ROUNDS], where ROUNDS is 20 or more (200 otherwise), not '$rounds'"
-[ "$(id -u)" -eq 0 ] || fail "network namespaces are made by root: run this as root"
+rounds=$(count_of ROUNDS 20 200 "${1:-}")
+needs_root
 
 scripts/image.sh
 step "rounds: $rounds"

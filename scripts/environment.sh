@@ -37,3 +37,23 @@ fail() {
   printf 'error: %s\n' "$*" >&2
   exit 1
 }
+
+# How often a script does something: what it was given, or what is usual; an error where that is no number, or less than the least.
+count_of() {
+  local what=$1 least=$2 usual=$3 given=${4:-$3}
+  [[ "$given" =~ ^[1-9][0-9]{0,8}$ && "$given" -ge "$least" ]] ||
+    fail "usage: $0 [$what], where $what is $least or more ($usual otherwise), not '$given'"
+  printf '%s' "$given"
+}
+
+needs_root() {
+  [ "$(id -u)" -eq 0 ] || fail "network namespaces are made by root: run this as root"
+}
+
+# Builds a package as its program is shipped; tells the folder of that.
+shipped() {
+  local package=$1 profile=$2 target
+  target=$(rustc -vV | sed -n 's/^host: //p')
+  RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile "$profile" --locked --target "$target" -p "$package" || return
+  printf '%s' "$CARGO_TARGET_DIR/$target/$profile"
+}

@@ -5,8 +5,7 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$(dirname "$0")/.."
 
-cases=${1:-1000000}
-[[ "$cases" =~ ^[1-9][0-9]*$ ]] || fail "usage: scripts/test-policy.sh [CASES], where CASES is 1 or more (1000000 otherwise), not '$cases'"
+cases=$(count_of CASES 1 1000000 "${1:-}")
 
 step "cases: $cases"
 TOWPATH_CASES=$cases cargo test --quiet --release --locked -p towpath-net --test policy -- differential --nocapture
