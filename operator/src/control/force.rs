@@ -1,5 +1,8 @@
 //! Which policies are not in force everywhere yet since they were last changed.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
