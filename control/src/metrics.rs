@@ -1,38 +1,55 @@
-//! What is counted, for whoever exports it.
+//! What is counted, for whoever exports it or waits for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::watch;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub struct Counter(watch::Sender<u64>);
 
 impl Counter {
     /// Adds to it.
     pub fn add(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
+        self.0.send_modify(|number| *number += by);
     }
 
     /// What it is.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// Waits until it is at least that.
+    pub async fn reach(&self, least: u64) {
+        wait(&self.0, |number| *number >= least).await;
     }
 }
 
 /// A number of things that come and go.
 #[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
+pub struct Gauge(watch::Sender<u64>);
 
 impl Gauge {
     /// One more, until what is given back is dropped.
     pub fn hold(self: &std::sync::Arc<Self>) -> Held {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.send_modify(|number| *number += 1);
         Held(self.clone())
     }
 
     /// How many there are.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
     }
+
+    /// Waits until there are so many.
+    pub async fn come_to(&self, count: u64) {
+        wait(&self.0, |number| *number == count).await;
+    }
+}
+
+async fn wait(number: &watch::Sender<u64>, holds: impl FnMut(&u64) -> bool) {
+    // It is not closed: it is here.
+    _ = number.subscribe().wait_for(holds).await;
 }
 
 /// One of those that a [`Gauge`] counts.
@@ -41,7 +58,7 @@ pub struct Held(std::sync::Arc<Gauge>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.send_modify(|number| *number -= 1);
     }
 }
 
@@ -188,6 +205,13 @@ impl ServerMetrics {
     /// How often it was refused for this reason.
     pub fn refused(&self, why: Refusal) -> u64 {
         self.refused.get(why as usize).map(Counter::get).unwrap_or_default()
+    }
+
+    /// Waits until it was refused for this reason at least so often.
+    pub async fn reach_refused(&self, why: Refusal, least: u64) {
+        if let Some(counter) = self.refused.get(why as usize) {
+            counter.reach(least).await;
+        }
     }
 }
 

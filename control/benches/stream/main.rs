@@ -19,7 +19,7 @@ use towpath_control::metrics::Refusal;
 use towpath_control::server::Limits;
 use towpath_net::policy::bundle::{Delta, Members, PodPolicy, SetDelta, SetId};
 
-use harness::{Agent, Map, Operator, Start, key, peer, until};
+use harness::{Agent, Map, Operator, Start, key, peer, soon};
 
 /// Nodes of the cluster.
 const NODES: u16 = 5000;
@@ -51,8 +51,9 @@ async fn agents(address: SocketAddr, count: u16) {
     let mut all: Vec<Agent> = Vec::new();
     for number in 0..count {
         // They all share this machine: no more at once than it can serve in the time that they have.
-        until(|| all.iter().rev().take(AT_ONCE * 2).filter(|agent| agent.metrics.streams.get() == 0).count() < AT_ONCE)
-            .await;
+        if let Some(earlier) = all.iter().nth_back(AT_ONCE - 1) {
+            soon(earlier.metrics.streams.reach(1)).await;
+        }
         all.push(Start::new(&format!("n{number}")).go(&map));
     }
     std::future::pending::<()>().await;
@@ -145,7 +146,7 @@ async fn one_agent() -> Operator {
     let at = |percent: usize| times[times.len() * percent / 100 - 1];
     println!("update to acknowledgement: p50 {:?}, p99 {:?}, least {:?}", at(50), at(99), times[0]);
     drop(agents);
-    until(|| operator.metrics.agents.get() == 0).await;
+    soon(operator.metrics.agents.come_to(0)).await;
     operator
 }
 

@@ -9,7 +9,7 @@ use towpath_control::authority::Authorities;
 use towpath_control::client::Config;
 use towpath_control::server::{Limits, Version};
 
-use crate::harness::{Map, Operator, Start, until};
+use crate::harness::{Map, Operator, Start, soon};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -41,7 +41,7 @@ async fn a_replica_that_nobody_vouches_for_is_not_followed() {
     let mut impostor = Operator::start().await;
     impostor.authorities = operator.authorities.clone();
     let agent = Start::new("n1").go(&Map::of(&[&impostor]));
-    until(|| agent.metrics.failures.get() >= 2).await;
+    soon(agent.metrics.failures.reach(2)).await;
     assert_eq!(agent.metrics.streams.get(), 0);
     assert_eq!(impostor.metrics.agents.get(), 0);
 }
@@ -51,7 +51,7 @@ async fn an_expired_certificate_is_not_believed() {
     let old = authorities(now() - 3 * DAY);
     let operator = Operator::signed_by(old, now() - 2 * DAY, Limits::default()).await;
     let agent = Start::new("n1").go(&Map::of(&[&operator]));
-    until(|| agent.metrics.failures.get() >= 2).await;
+    soon(agent.metrics.failures.reach(2)).await;
     assert_eq!(agent.metrics.streams.get(), 0);
 }
 
@@ -67,7 +67,7 @@ async fn a_clock_that_is_some_minutes_behind_does_no_harm_and_one_that_is_days_w
         |config| Config { clock: Arc::new(Skewed(3 * 86_400)), ..config },
     ] {
         let agent = Start { config, ..Start::new("n2") }.go(&map);
-        until(|| agent.metrics.failures.get() >= 2).await;
+        soon(agent.metrics.failures.reach(2)).await;
         assert_eq!(agent.metrics.streams.get(), 0);
     }
 }

@@ -9,7 +9,7 @@ use towpath_control::server::Version;
 use towpath_net::policy::bundle::{Delta, Members, PodPolicy, SetDelta, SetId};
 
 use crate::harness::agent::Heard;
-use crate::harness::{Agent, Map, Operator, Said, Start, attached, key, peer, until};
+use crate::harness::{Agent, Map, Operator, Said, Start, attached, key, peer, soon};
 
 fn address(number: u32) -> IpAddr {
     std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into()
@@ -222,7 +222,7 @@ async fn the_last_stream_of_a_node_counts() {
     while !matches!(first.hear().await, Heard::Connected(false)) {}
     second.update().await;
     first.stop().await;
-    until(|| operator.metrics.agents.get() == 1).await;
+    soon(operator.metrics.agents.come_to(1)).await;
 }
 
 #[tokio::test]

@@ -41,16 +41,6 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("it came in time")
 }
 
-/// Waits until something holds.
-pub async fn until(mut holds: impl FnMut() -> bool) {
-    soon(async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
 pub fn key(name: &str) -> Key {
     Key { namespace: "web".to_owned(), name: name.to_owned() }
 }
@@ -121,6 +111,7 @@ pub struct Cluster {
     peers: Mutex<PeerTable>,
     nodes: Mutex<HashMap<NodeName, Told>>,
     said: mpsc::UnboundedSender<(NodeName, Said)>,
+    changed: watch::Sender<()>,
     pub is_unready: AtomicBool,
 }
 
@@ -135,7 +126,8 @@ struct Told {
 
 impl Cluster {
     fn new(said: mpsc::UnboundedSender<(NodeName, Said)>) -> Self {
-        Self { peers: Mutex::default(), nodes: Mutex::default(), said, is_unready: AtomicBool::new(false) }
+        let is_unready = AtomicBool::new(false);
+        Self { peers: Mutex::default(), nodes: Mutex::default(), said, changed: watch::Sender::default(), is_unready }
     }
 
     /// Changes what one node must know of policies.
@@ -177,6 +169,19 @@ impl Cluster {
 
     fn say(&self, node: &NodeName, said: Said) {
         _ = self.said.send((node.clone(), said));
+        self.changed.send_replace(());
+    }
+
+    /// Waits until something holds of what agents do.
+    #[allow(dead_code, reason = "the benchmark waits for less")]
+    pub async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        let mut changed = self.changed.subscribe();
+        soon(async {
+            while !holds(self) {
+                changed.changed().await.unwrap();
+            }
+        })
+        .await;
     }
 }
 

@@ -8,7 +8,7 @@ use towpath_control::metrics::Refusal;
 use towpath_control::server::Limits;
 use towpath_net::policy::bundle::{Delta, Members, SetDelta, SetId};
 
-use crate::harness::{Map, Operator, Start, good_token, soon, until};
+use crate::harness::{Map, Operator, Start, good_token, soon};
 use crate::raw::{Raw, framed, hello, tcp, tls};
 
 const FOLLOW: &str = "/towpath.control.v1.Control/Follow";
@@ -37,7 +37,7 @@ async fn those_who_dribble_their_handshake_are_dropped_and_hold_up_nobody() {
         slow.push(stream);
     }
     serves(&mut operator, "n1").await;
-    until(|| operator.metrics.refused(Refusal::Handshake) == 100).await;
+    soon(operator.metrics.reach_refused(Refusal::Handshake, 100)).await;
     serves(&mut operator, "n2").await;
 }
 
@@ -65,7 +65,7 @@ async fn who_speaks_another_protocol_inside_or_nothing_at_all_is_dropped() {
     let mut babbling = tls(&operator, b"h2").await.unwrap();
     _ = babbling.write_all(&[0x55; 4096]).await;
     _ = soon(babbling.read_to_end(&mut Vec::new())).await;
-    until(|| operator.metrics.connections.get() == 0).await;
+    soon(operator.metrics.connections.come_to(0)).await;
 }
 
 #[tokio::test]
@@ -85,9 +85,9 @@ async fn an_agent_that_never_finishes_its_first_message_is_dropped() {
     let mut raw = Raw::connect(&operator).await;
     let half = hello("n1").split_at(4).0.to_vec();
     _ = raw.send(FOLLOW, &good_token("n1"), half).await;
-    until(|| operator.metrics.refused(Refusal::Late) == 1).await;
+    soon(operator.metrics.reach_refused(Refusal::Late, 1)).await;
     raw.ended().await;
-    until(|| operator.metrics.connections.get() == 0).await;
+    soon(operator.metrics.connections.come_to(0)).await;
 }
 
 #[tokio::test]
@@ -129,8 +129,8 @@ async fn no_more_connections_are_taken_than_there_may_be() {
     for number in 0..20 {
         held.push(tcp([127, 0, 1, number], operator.address).await.unwrap());
     }
-    until(|| operator.metrics.refused(Refusal::Unknown) == 16).await;
-    until(|| operator.metrics.connections.get() == 0).await;
+    soon(operator.metrics.reach_refused(Refusal::Unknown, 16)).await;
+    soon(operator.metrics.connections.come_to(0)).await;
     let mut operator = operator;
     serves(&mut operator, "n1").await;
 }
@@ -145,9 +145,9 @@ async fn an_agent_that_reads_nothing_is_cut_off_and_others_are_told() {
     let mut raw = Raw::connect(&operator).await;
     let _unread = raw.send(FOLLOW, &good_token("n1"), hello("n1")).await.unwrap();
     serves(&mut operator, "n2").await;
-    until(|| operator.metrics.refused(Refusal::Stalled) == 1).await;
+    soon(operator.metrics.reach_refused(Refusal::Stalled, 1)).await;
     raw.ended().await;
-    until(|| operator.metrics.agents.get() == 0).await;
+    soon(operator.metrics.agents.come_to(0)).await;
 }
 
 #[tokio::test]

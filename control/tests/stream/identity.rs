@@ -6,7 +6,7 @@ use tonic::Code;
 use towpath_control::metrics::Refusal;
 use towpath_control::server::Version;
 
-use crate::harness::{AGENT, Map, Operator, Start, good_token, token, until};
+use crate::harness::{AGENT, Map, Operator, Start, good_token, soon, token};
 use crate::raw::Raw;
 
 const AUDIENCE: &str = "towpath-control";
@@ -45,7 +45,7 @@ async fn only_tokens_of_agents_bound_to_a_node_are_taken() {
 async fn the_node_of_the_token_decides_whatever_the_agent_says() {
     let operator = Operator::start().await;
     let agent = Start { token: good_token("n2"), ..Start::new("n1") }.go(&Map::of(&[&operator]));
-    until(|| operator.metrics.refused(Refusal::Node) > 0).await;
+    soon(operator.metrics.reach_refused(Refusal::Node, 1)).await;
     assert_eq!(agent.metrics.streams.get(), 0);
     assert!(operator.cluster.outbox("n1").is_none() && operator.cluster.outbox("n2").is_none());
 }
@@ -68,7 +68,7 @@ async fn without_the_api_server_those_that_are_remembered_go_on() {
     let agent = Start::new("n1").go(&map);
     operator.acknowledged(Version(0)).await;
     operator.judge.is_away.store(true, Ordering::Relaxed);
-    map.1.store(true, Ordering::Relaxed);
+    map.go_away();
     let (state, folder) = agent.stop().await;
     let token = std::fs::read_to_string(folder.path().join("token")).unwrap();
     let _again = Start { token, state, folder, ..Start::new("n1") }.go(&map);

@@ -13,13 +13,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::Code;
 use towpath_control::message::{FromAgent, Hello, Purpose, VERSION, write_from_agent};
 use towpath_control::update::Holdings;
 
-use crate::harness::{Operator, soon, until};
+use crate::harness::{Operator, soon};
 
 /// What is sent, and then nothing more, for ever.
 pub struct Unending(Option<Bytes>);
@@ -37,7 +38,7 @@ impl Body for Unending {
 }
 
 /// A connection whose calls are made by hand.
-pub struct Raw(SendRequest<Unending>);
+pub struct Raw(SendRequest<Unending>, JoinHandle<hyper::Result<()>>);
 
 /// Connects from an address.
 pub async fn tcp(from: [u8; 4], to: SocketAddr) -> std::io::Result<TcpStream> {
@@ -82,8 +83,7 @@ impl Raw {
     pub async fn connect(operator: &Operator) -> Self {
         let stream = tls(operator, b"h2").await.unwrap();
         let (send, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        Self(send)
+        Self(send, tokio::spawn(connection))
     }
 
     /// Calls a path with a token, sends some bytes, and leaves the call open.
@@ -102,7 +102,7 @@ impl Raw {
     }
 
     /// Waits until the connection ends.
-    pub async fn ended(&self) {
-        until(|| self.0.is_closed()).await;
+    pub async fn ended(self) {
+        _ = soon(self.1).await.unwrap();
     }
 }

@@ -10,7 +10,7 @@ use towpath_net::policy::bundle::{Delta, PodPolicy};
 use towpath_net::policy::digest::Digest;
 
 use crate::harness::agent::Heard;
-use crate::harness::{AGENT, Agent, Map, Operator, Said, Start, attached, good_token, key, token, until};
+use crate::harness::{AGENT, Agent, Map, Operator, Said, Start, attached, good_token, key, soon, token};
 
 /// Another replica of the same operator.
 async fn beside(one: &Operator) -> Operator {
@@ -23,7 +23,8 @@ async fn two_replicas(map: &Map) -> (Operator, Operator, Agent) {
     let other = beside(&one).await;
     map.set(&[&one, &other]);
     let agent = Start::new("n1").go(map);
-    until(|| agent.metrics.reporting.get() == 1 && agent.metrics.connected.get() == 1).await;
+    soon(agent.metrics.reporting.come_to(1)).await;
+    soon(agent.metrics.connected.come_to(1)).await;
     let is_first = one.cluster.outbox("n1").is_some();
     if is_first { (one, other, agent) } else { (other, one, agent) }
 }
@@ -80,7 +81,7 @@ async fn an_agent_whose_replica_goes_follows_the_one_that_it_reported_to() {
     let (followed, mut other, agent) = two_replicas(&Map::default()).await;
     followed.stop();
     other.acknowledged(Version(0)).await;
-    until(|| other.cluster.reports("n1").is_none() && other.cluster.outbox("n1").is_some()).await;
+    other.cluster.until(|now| now.reports("n1").is_none() && now.outbox("n1").is_some()).await;
     assert_eq!(agent.metrics.connected.get(), 1);
 }
 

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use towpath_control::client::{Client, Config, Directory, DirectoryError, Follower, Handle, Ticket};
 use towpath_control::metrics::ClientMetrics;
@@ -18,7 +17,23 @@ use super::{Operator, good_token, soon};
 
 /// Says where replicas are, while it answers.
 #[derive(Clone, Default)]
-pub struct Map(Arc<Mutex<BTreeMap<SocketAddr, String>>>, pub Arc<AtomicBool>);
+pub struct Map(Arc<watch::Sender<Known>>);
+
+#[derive(Default)]
+struct Known {
+    all: BTreeMap<SocketAddr, String>,
+    is_away: bool,
+}
+
+impl Known {
+    fn read<T>(&self, read: impl FnOnce(&BTreeMap<SocketAddr, String>) -> T) -> Result<T, DirectoryError> {
+        if self.is_away { Err(DirectoryError::Late) } else { Ok(read(&self.all)) }
+    }
+
+    fn replicas(&self) -> Result<Vec<SocketAddr>, DirectoryError> {
+        self.read(|all| all.keys().copied().collect())
+    }
+}
 
 impl Map {
     pub fn of(operators: &[&Operator]) -> Self {
@@ -31,37 +46,35 @@ impl Map {
     #[allow(dead_code, reason = "only the benchmark has agents in a process of their own")]
     pub fn at(address: SocketAddr, authorities: String) -> Self {
         let map = Self::default();
-        map.0.lock().unwrap().insert(address, authorities);
+        map.0.send_modify(|known| _ = known.all.insert(address, authorities));
         map
     }
 
     pub fn set(&self, operators: &[&Operator]) {
         let all = operators.iter().map(|operator| (operator.address, operator.authorities.published()));
-        *self.0.lock().unwrap() = all.collect();
+        self.0.send_modify(|known| known.all = all.collect());
     }
 
-    fn read<T>(&self, read: impl FnOnce(&BTreeMap<SocketAddr, String>) -> T) -> Result<T, DirectoryError> {
-        if self.1.load(Ordering::Relaxed) { Err(DirectoryError::Late) } else { Ok(read(&self.0.lock().unwrap())) }
+    /// Says nothing any more.
+    #[allow(dead_code, reason = "the benchmark's stays")]
+    pub fn go_away(&self) {
+        self.0.send_modify(|known| known.is_away = true);
     }
 }
 
 impl Directory for Map {
     async fn replicas(&self) -> Result<Vec<SocketAddr>, DirectoryError> {
-        self.read(|all| all.keys().copied().collect())
+        self.0.borrow().replicas()
     }
 
     async fn changed(&self, known: &[SocketAddr]) -> Result<Vec<SocketAddr>, DirectoryError> {
-        loop {
-            let replicas = self.replicas().await?;
-            if replicas != known {
-                return Ok(replicas);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let mut told = self.0.subscribe();
+        let told = told.wait_for(|now| now.is_away || !now.all.keys().eq(known)).await;
+        told.map_or(Err(DirectoryError::Late), |now| now.replicas())
     }
 
     async fn authorities(&self) -> Result<String, DirectoryError> {
-        self.read(|all| all.values().cloned().collect())
+        self.0.borrow().read(|all| all.values().cloned().collect())
     }
 }
 
