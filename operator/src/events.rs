@@ -17,6 +17,9 @@ use crate::status::NODES_NOT_READY;
 /// The longest note that the API takes is 1 kB.
 const LONGEST_NOTE: usize = 1000;
 
+/// How many may be told at once of objects of which there may be many, and how many a second after that.
+pub const EVENTS: (f64, f64) = (20.0, 1.0);
+
 /// How long one may take to be written.
 const DEADLINE: Duration = Duration::from_secs(5);
 

@@ -226,7 +226,7 @@ fn say(
 
 /// Tells of policies that cannot be honoured in full, each on itself.
 async fn complain(context: &Context, memory: &mut Memory) {
-    let news = memory.told.news(&context.policies.borrow());
+    let news = memory.told.news(&context.policies.borrow(), Instant::now());
     for (policy, news) in news {
         tracing::warn!(
             kind = policy.kind,

@@ -5,14 +5,16 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use towpath_crds::conditions::{Claim, ConditionType};
+use towpath_net::budget::Budget;
 use towpath_net::policy::compile::PolicyName;
 use towpath_net::policy::input::Key;
 
 use super::finding::Finding;
-use crate::events::News;
+use crate::events::{EVENTS, News};
 use crate::status::names;
 
 /// The reason of events about a policy.
@@ -20,9 +22,6 @@ pub const NOT_HONOURED: &str = "PolicyNotHonoured";
 
 /// What events say first, as a long one is cut.
 const CLOSED: &str = "what is not understood lets nothing through";
-
-/// How many events are told at once; the others come with the next look.
-const MOST_EVENTS: usize = 20;
 
 /// A kind of policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,16 +165,20 @@ impl Report {
 
 /// What was told by events.
 #[derive(Clone, Debug, Default)]
-pub struct Told(BTreeMap<PolicyId, Complaint>);
+pub struct Told {
+    complaints: BTreeMap<PolicyId, Complaint>,
+    budget: Budget,
+}
 
 impl Told {
-    /// What is to be told of a report, and was not before.
-    pub fn news(&mut self, report: &Report) -> Vec<(ObjectReference, News)> {
-        self.0.retain(|id, told| report.complaints.get(id) == Some(told));
-        let new = report.complaints.iter().filter(|(id, _)| !self.0.contains_key(id)).take(MOST_EVENTS);
+    /// What is to be told of a report, and was not before; as much as there is room for, the rest with a later look.
+    pub fn news(&mut self, report: &Report, now: Instant) -> Vec<(ObjectReference, News)> {
+        self.complaints.retain(|id, told| report.complaints.get(id) == Some(told));
+        let new = report.complaints.iter().filter(|(id, _)| !self.complaints.contains_key(id));
+        let new = new.take_while(|_| self.budget.take(EVENTS, now));
         let new: Vec<(PolicyId, Complaint)> = new.map(|(id, complaint)| (id.clone(), complaint.clone())).collect();
         let news = new.iter().map(|(id, complaint)| (id.reference(&complaint.uid), news(complaint))).collect();
-        self.0.extend(new);
+        self.complaints.extend(new);
         news
     }
 }

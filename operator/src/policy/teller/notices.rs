@@ -9,9 +9,6 @@ use crate::control::{News, Settled, Standing};
 use crate::events;
 use crate::policy::report::{PolicyId, PolicyKind};
 
-/// How many events may be told at once, and how many a second after that: policies may be many, and change often.
-const EVENTS: (f64, f64) = (20.0, 1.0);
-
 /// What was told, and how much more may be.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
@@ -52,7 +49,7 @@ impl Notices {
     }
 
     fn has_room(&mut self, now: Instant) -> bool {
-        self.budget.take(EVENTS, now)
+        self.budget.take(events::EVENTS, now)
     }
 }
 
