@@ -12,11 +12,15 @@
 use std::{
     collections::BTreeSet,
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 
 use crate::{config::LabName, process::read_text};
 
@@ -178,11 +182,7 @@ impl CgroupTree {
                 let pids = pids.into_iter().collect();
                 return Err(CgroupError::Survivors { name: self.name.clone(), pids });
             }
-            for pid in pids.into_iter().filter_map(Pid::from_raw) {
-                // One that has ended meanwhile is what is wanted.
-                let _ended = kill_process(pid, Signal::KILL);
-            }
-            std::thread::sleep(PAUSE);
+            end_one(pids.into_iter().filter_map(Pid::from_raw));
         }
     }
 
@@ -191,6 +191,22 @@ impl CgroupTree {
             |h: &Hierarchy| space.map_or_else(|| h.mount.join(&self.name), |s| h.mount.join(&self.name).join(s));
         self.hierarchies.iter().map(below).collect()
     }
+}
+
+/// Kills processes, and waits until the first of them has ended, or for a moment.
+fn end_one(pids: impl Iterator<Item = Pid>) {
+    // Of one that has ended meanwhile there is nothing to be had: that is what is wanted.
+    let running: Vec<OwnedFd> = pids
+        .filter_map(|pid| {
+            let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+            pidfd_send_signal(&process, Signal::KILL).ok()?;
+            Some(process)
+        })
+        .collect();
+    let mut ends: Vec<PollFd<'_>> = running.iter().map(|process| PollFd::new(process, PollFlags::IN)).collect();
+    // What interrupts it, or its end, is followed by another look.
+    let pause = Timespec { tv_sec: 0, tv_nsec: PAUSE.subsec_nanos().into() };
+    let _looked = poll(&mut ends, Some(&pause));
 }
 
 impl Hierarchy {

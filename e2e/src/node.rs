@@ -86,6 +86,9 @@ const CA: &str = "/etc/kubernetes/pki/ca.crt";
 /// The image of the process that holds a pod's namespaces.
 pub const SANDBOX_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 
+/// Where a kubelet finds pods that nobody but itself starts.
+const STATIC_PODS: &str = "/etc/kubernetes/manifests";
+
 /// Writes a node's configuration below `root`, the root of its space.
 ///
 /// # Errors
@@ -117,9 +120,9 @@ pub fn write_files(node: &Node, root: &Path, around: &Surroundings<'_>) -> Resul
         ("etc/hosts", format!("127.0.0.1 localhost\n::1 localhost\n{addresses}")),
         ("etc/resolv.conf", "# There is no resolver outside of the cluster.\n".to_owned()),
     ];
-    for folder in
-        ["etc/cni/net.d", "opt/cni/bin", "var/lib/kubelet", "var/lib/containerd", "var/log/pods", "var/log/containers"]
-    {
+    let folders =
+        ["etc/cni/net.d", "opt/cni/bin", "var/lib/kubelet", "var/lib/containerd", "var/log/pods", "var/log/containers"];
+    for folder in folders.into_iter().chain([STATIC_PODS.trim_start_matches('/')]) {
         let path = root.join(folder);
         std::fs::create_dir_all(&path).map_err(io(node, &path))?;
     }
@@ -202,7 +205,7 @@ fn kubelet_configuration(config: &LabConfig, cgroup: &str) -> Value {
         "maxPods": MAX_PODS,
         "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-        "staticPodPath": "",
+        "staticPodPath": STATIC_PODS,
     })
 }
 

@@ -9,6 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::inotify::{CreateFlags, WatchFlags, add_watch, init},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use towpath_kernel::netlink::{Protocol, Socket, Wait};
 
 use crate::{
@@ -78,7 +83,7 @@ impl Ground {
         }
         let log = fs::File::create(self.path("agent.log")).unwrap();
         let child = command.stdout(log).stderr(Stdio::inherit()).spawn().unwrap();
-        wait_for("all of the kernel's state", || done.exists());
+        wait_for_file(&done);
         Running { child }
     }
 
@@ -109,6 +114,39 @@ impl Running {
         stream.read_to_string(&mut text).unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix("towpath_agent_kernel_writes "));
         value.unwrap_or_else(|| panic!("no count of writes: {text}")).parse().unwrap()
+    }
+
+    /// Lets time pass in which it must not end.
+    pub fn runs_for(&self, time: Duration) {
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).unwrap();
+        let ended =
+            poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&Timespec::try_from(time).unwrap())).unwrap();
+        assert_eq!(ended, 0, "the agent has ended");
+    }
+
+    /// Waits until it has nothing left to do: until a second in which it does not work.
+    pub fn settles(&self) {
+        let start = Instant::now();
+        loop {
+            let before = self.cpu();
+            self.runs_for(Duration::from_secs(1));
+            if self.cpu() == before {
+                return;
+            }
+            assert!(start.elapsed() < LONGEST, "the agent still works");
+        }
+    }
+
+    /// Waits until it has written all that belongs to the change before: so that each is one change.
+    pub fn has_written(&self) {
+        let mut before = self.writes();
+        loop {
+            let now = self.writes();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
     }
 
     /// Memory that it holds, in bytes: pages that are its own and those that it shares.
@@ -145,10 +183,18 @@ pub fn add_peer(folder: &Path, node: Node) -> Duration {
     }
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+/// Waits until somebody has made a file.
+fn wait_for_file(path: &Path) {
+    let folder = path.parent().unwrap();
+    fs::create_dir_all(folder).unwrap();
+    let changes = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+    add_watch(&changes, folder, WatchFlags::CREATE | WatchFlags::MOVED_TO).unwrap();
     let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LONGEST, "{what} did not come within {LONGEST:?}");
-        std::thread::sleep(Duration::from_millis(1));
+    while !path.exists() {
+        let left = LONGEST.checked_sub(start.elapsed());
+        let left = left.unwrap_or_else(|| panic!("{} did not come within {LONGEST:?}", path.display()));
+        poll(&mut [PollFd::new(&changes, PollFlags::IN)], Some(&Timespec::try_from(left).unwrap())).unwrap();
+        // Which it was does not matter: the next look tells.
+        while rustix::io::read(&changes, &mut [0; 4096]).is_ok() {}
     }
 }

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     env,
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -27,8 +26,6 @@ const SIZES: [u32; 2] = [5_000, 20_000];
 const MANY: u32 = SIZES[0];
 /// How many peers are added one by one.
 const ADDED: u32 = 50;
-/// Pauses between them, so that each is one change.
-const APART: Duration = Duration::from_millis(100);
 
 /// What a measurement tells the program that started it.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -70,14 +67,14 @@ fn run(ground: &Ground, arguments: &Arguments) -> Told {
     let folder = ground.write_folder(arguments.peers);
     let agent = ground.start(&folder);
     let added = (1..=ADDED).map(|more| {
-        thread::sleep(APART);
+        agent.has_written();
         add_peer(&folder, Node(arguments.peers + more))
     });
     let added = added.collect();
     // What it still has to do for the peers that came is not idleness.
-    thread::sleep(Duration::from_secs(30));
+    agent.settles();
     let (before, start) = (agent.cpu(), Instant::now());
-    thread::sleep(Duration::from_secs(arguments.idle));
+    agent.runs_for(Duration::from_secs(arguments.idle));
     let told = Told {
         added,
         resident: agent.resident(),

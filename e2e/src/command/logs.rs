@@ -4,8 +4,9 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     process::ExitCode,
-    time::Duration,
 };
+
+use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 use super::CommandError;
 use crate::{
@@ -14,13 +15,16 @@ use crate::{
     lab::{Lab, LabError, Manner},
 };
 
-const PERIOD: Duration = Duration::from_millis(200);
-
 pub(super) fn show(name: &LabName, component: &str, follow: bool) -> Result<ExitCode, CommandError> {
     let lab = Lab::open(name, &Manner::default())?;
     let id: ComponentId = component.parse().map_err(LabError::from)?;
     let path = Component::load(&id, &lab.folder().records()).map_err(LabError::from)?.launch.log;
-    let mut log = fs::File::open(&path).map_err(|source| LabError::Io { operation: "open", path, source })?;
+    let failed = |operation| LabError::io(operation, path.clone());
+    // Before the first look, so that nothing is missed between the two; the lab's end takes the file's name.
+    let changes = init(CreateFlags::CLOEXEC).map_err(|error| failed("watch")(error.into()))?;
+    add_watch(&changes, &path, WatchFlags::MODIFY | WatchFlags::ATTRIB)
+        .map_err(|error| failed("watch")(error.into()))?;
+    let mut log = fs::File::open(&path).map_err(failed("open"))?;
     let mut out = io::stdout().lock();
     loop {
         // The end of a file is where it was; what is added later is read by the next round.
@@ -33,6 +37,6 @@ pub(super) fn show(name: &LabName, component: &str, follow: bool) -> Result<Exit
         if !follow || !lab.folder().path().exists() {
             return Ok(ExitCode::SUCCESS);
         }
-        std::thread::sleep(PERIOD);
+        rustix::io::read(&changes, &mut [0; 4096]).map_err(|error| failed("watch")(error.into()))?;
     }
 }

@@ -10,13 +10,20 @@ use towpath_e2e::{Lab, LabConfig, Wire};
 use towpath_kernel::netns::Namespace;
 
 /// What upstream's specs run in pods; it has a shell, ping and curl around it.
-const POD_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
+pub const POD_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
 /// The image that `config/overlays/lab` names.
 const IMAGE: &str = "localhost/towpath:dev";
+/// One with the same programs and one file more.
+pub const NEXT_IMAGE: &str = "localhost/towpath:next";
 
 /// The top of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// What Towpath's image is made of.
+fn image_folder() -> PathBuf {
+    env::var("TOWPATH_IMAGE_FOLDER").expect("TOWPATH_IMAGE_FOLDER: `make test` sets it").into()
 }
 
 /// A lab, and Towpath in it.
@@ -37,10 +44,17 @@ impl Cluster {
         config.wire = Wire::Dual;
         change(&mut config);
         let lab = Lab::up(config).unwrap_or_else(|error| panic!("{error}"));
-        let folder =
-            PathBuf::from(env::var("TOWPATH_IMAGE_FOLDER").expect("TOWPATH_IMAGE_FOLDER: `make test` sets it"));
+        let folder = image_folder();
         lab.build_and_load(&folder.join("Containerfile"), &folder, IMAGE).unwrap_or_else(|error| panic!("{error}"));
         Self { lab }
+    }
+
+    /// Gives the nodes [`NEXT_IMAGE`].
+    pub fn load_next_image(&self) {
+        let (folder, more) = (image_folder(), tempfile::NamedTempFile::new().unwrap());
+        let containerfile = std::fs::read_to_string(folder.join("Containerfile")).unwrap();
+        std::fs::write(&more, format!("{containerfile}\nCOPY Containerfile /next\n")).unwrap();
+        self.lab.build_and_load(more.path(), &folder, NEXT_IMAGE).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// A cluster with the network of `config/samples/kindnet.yaml`, ready.

@@ -117,6 +117,18 @@ fn it_is_reported(cluster: &Cluster, route: &str) {
     });
     let kept = cluster.field("nodenetwork/n1", ".status.drift[*].object").split(' ').count();
     assert!(kept <= 2 * 10 + 10, "the list of drift is not bounded: {kept} words");
+    assert_small(cluster, "n1");
+}
+
+/// What the API server keeps of a node, who wrote what included, is small.
+#[track_caller]
+pub fn assert_small(cluster: &Cluster, node: &str) {
+    let text = cluster.kubectl(&format!("get nodenetwork {node} -o json --show-managed-fields"));
+    let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let size = object.to_string().len();
+    let drift = object["status"]["drift"].as_array().map_or(0, Vec::len);
+    println!("the NodeNetwork of {node} has {size} bytes, with {drift} entries of drift");
+    assert!(size < 4096, "{object}");
 }
 
 fn difference(right: &str, now: &str) -> String {

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod allowed;
 mod churn;
 mod cluster;
 mod conflict;
 mod conformance;
 mod connectivity;
 mod crowd;
+mod denied;
 mod drift;
 mod encrypted;
 mod flood;
@@ -23,4 +25,6 @@ mod reach;
 mod refusal;
 mod removal;
 mod specs;
+mod static_pods;
+mod stream;
 mod survival;

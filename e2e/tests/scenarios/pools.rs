@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, eventually};
 use crate::crowd::Crowd;
+use crate::drift::assert_small;
 
 const MAIN: &str = "{name: main, cidr: 10.244.0.0/21, blockSize: 27}";
 const MAIN_DISABLED: &str = "{name: main, cidr: 10.244.0.0/21, blockSize: 27, disabled: true}";
@@ -40,6 +41,7 @@ fn blocks_come_as_pods_do_and_go_back_and_pools_change_under_running_pods() {
     println!("{BURST} pods on one node ran within {took:?}, in {} blocks", given.len());
     assert!(given.len() >= 14, "{given:?}");
     assert_eq!(crowd.addresses().len(), 2 * BURST);
+    assert_small(&cluster, "n1");
     crowd.all_answer("n2");
     let blackholes = cluster.on("n1", "ip route show proto 117 type blackhole");
     for block in given.iter().filter(|block| block.starts_with("10.")) {
