@@ -314,6 +314,20 @@ fn nothing_forbidden_reaches_a_pod_from_before_its_start_on() {
 }
 
 #[test]
+fn pods_start_also_where_the_folder_of_the_agent_was_removed() {
+    isolated("pods_start_also_where_the_folder_of_the_agent_was_removed", || {
+        node("Strict");
+        let agent = Agent::start(bundle(&[], &["old", "evil"]));
+        let folder = Path::new(STATE).join("agent");
+        fs::remove_dir_all(&folder).unwrap();
+        wait_until("there is a socket again", || folder.join("admission.sock").exists());
+        attach_flooder();
+        wait_until("it is counted", || agent.admissions.borrow().known == 1);
+        agent.stop();
+    });
+}
+
+#[test]
 fn who_gets_the_addresses_of_another_gets_nothing_that_this_one_was_allowed() {
     isolated("who_gets_the_addresses_of_another_gets_nothing_that_this_one_was_allowed", || {
         node("Strict");

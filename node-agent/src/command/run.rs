@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::{Receiver, channel};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use ending::Removal;
@@ -26,8 +27,10 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     let worker = Worker::start(paths.clone())?;
     let Followed { source, client, policies } = follow(&args, &paths).await?;
     let (count, admissions) = channel(Admissions::default());
+    // It ends with this.
+    let mut gate = JoinSet::new();
     if let Some(policies) = &policies {
-        tokio::spawn(Gate::open(&paths, policies.in_force.clone(), count)?.serve());
+        gate.spawn(Gate::open(&paths, policies.in_force.clone(), count)?.serve());
         tokio::spawn(tell_enforced(policies.in_force.clone(), worker.inbox.clone()));
     } else {
         worker.inbox.put(Update::Enforced(false));
@@ -63,6 +66,7 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
         () = without_policies(in_force) => Ok(()),
     };
     let how = if outcome.is_ok() && !worker.is_finished() { how_to_end(removal.as_mut()).await } else { End::Stop };
+    gate.shutdown().await;
     let of_policies = policies.map_or(Ok(()), |policies| {
         policies.inbox.end(how);
         policies.join()

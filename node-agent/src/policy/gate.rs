@@ -24,6 +24,8 @@ use crate::paths::{Paths, folder};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many pods start at once at most; others wait in the kernel until they are taken.
 const MOST: usize = 512;
+/// How often it is looked whether the socket is still where CNI binaries look for it: folders are emptied by people.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long nothing is taken after the kernel refused a connection, as it does where files are short.
 const REST: Duration = Duration::from_millis(100);
 
@@ -54,6 +56,7 @@ pub struct Admissions {
 
 /// The socket, where CNI binaries ask.
 pub struct Gate {
+    path: PathBuf,
     listener: UnixListener,
     in_force: Receiver<Arc<InForce>>,
     count: Sender<Admissions>,
@@ -74,22 +77,25 @@ impl Gate {
     /// Listens; an earlier agent's socket is replaced.
     pub fn open(paths: &Paths, in_force: Receiver<Arc<InForce>>, count: Sender<Admissions>) -> Result<Self, GateError> {
         let path = paths.admission();
-        make_folder(folder(&path))?;
-        let listener = listen(&path).map_err(|source| GateError::Socket { path, source })?;
-        Ok(Self { listener, in_force, count })
+        let listener = listen(&path)?;
+        Ok(Self { path, listener, in_force, count })
     }
 
     /// Answers, for ever.
-    pub async fn serve(self) {
+    pub async fn serve(mut self) {
         let places = Arc::new(Semaphore::new(MOST));
         loop {
             // Nobody closes it.
             let place = Arc::clone(&places).acquire_owned().await;
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
+            let stream = match tokio::time::timeout(LOOK, self.listener.accept()).await {
+                Ok(Ok((stream, _))) => stream,
+                Ok(Err(error)) => {
                     warn!(%error, "cannot take a connection of a CNI binary");
                     tokio::time::sleep(REST).await;
+                    continue;
+                }
+                Err(_) => {
+                    self.look();
                     continue;
                 }
             };
@@ -102,8 +108,29 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Listens anew where the socket is gone. One of another agent, which replaced it, is left alone.
+    fn look(&mut self) {
+        if self.path.exists() {
+            return;
+        }
+        match listen(&self.path) {
+            Ok(listener) => {
+                warn!(path = %self.path.display(), "the socket of CNI binaries was gone: it is made anew");
+                self.listener = listener;
+            }
+            Err(error) => warn!(%error, "CNI binaries find no socket"),
+        }
+    }
+}
+
+fn listen(path: &Path) -> Result<UnixListener, GateError> {
+    make_folder(folder(path))?;
+    bind(path).map_err(|source| GateError::Socket { path: path.to_owned(), source })
+}
+
 /// Only root may ask.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+fn bind(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

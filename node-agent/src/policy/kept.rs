@@ -11,7 +11,8 @@ use towpath_net::policy::bundle::Bundle;
 use tracing::warn;
 
 use super::lasting::Lasting;
-use crate::paths::Paths;
+use crate::memory::make_folder;
+use crate::paths::{Paths, folder};
 
 /// How long the operator is waited for after a start of the node, before what it told earlier is used: no pod runs yet, and
 /// much may have changed since.
@@ -57,6 +58,13 @@ impl Kept {
         self.pace.change();
     }
 
+    /// Has them kept anew, where what was kept is gone.
+    pub fn look(&mut self) {
+        if !self.file.exists() {
+            self.change();
+        }
+    }
+
     /// Keeps them, where it is time; tells when it will be, where they are not kept.
     pub fn keep(&mut self, bundle: &mut Bundle) -> Option<Instant> {
         let now = Instant::now();
@@ -77,6 +85,9 @@ impl Kept {
     }
 
     fn save(&self, bundle: &mut Bundle) {
+        if let Err(error) = make_folder(folder(&self.file)) {
+            warn!(%error, "the policies have no folder");
+        }
         let state = State { peers: BTreeMap::new(), policy: std::mem::take(bundle) };
         match snapshot::save(&self.file, &[], &state) {
             Ok(()) => self.lasting.owe(),

@@ -113,6 +113,7 @@ impl Policies {
         if !self.is_told {
             return;
         }
+        self.kept.look();
         let outcome = self.table.repair(&self.bundle, &self.addresses());
         match &outcome {
             Ok(Repair::Nothing) => {}

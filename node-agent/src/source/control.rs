@@ -92,7 +92,7 @@ impl ControlSource {
         object.as_ref().map(own).transpose()
     }
 
-    /// Hands what it is told to `each`, for ever. Nothing is handed on before both the node's own part and all other nodes
+    /// Hands what it is told to `each`, for as long as the operator is followed, which is for ever. Nothing is handed on before both the node's own part and all other nodes
     /// are known once: what runs, runs on. Of other nodes what an earlier agent was told will do.
     pub async fn follow(self, mut each: impl FnMut(Update) + Send) {
         let Self { client, node, stream, follower, mut news, mut gathered } = self;
@@ -115,8 +115,11 @@ impl ControlSource {
                     Ok(Object::Same) => {}
                     Err(error) => info!(%error, "the API server does not answer; what runs, runs on"),
                 },
-                Some((peers, receipt)) = news.recv() => gathered.peers(peers, receipt, &mut each),
-                else => std::future::pending().await,
+                told = news.recv() => match told {
+                    Some((peers, receipt)) => gathered.peers(peers, receipt, &mut each),
+                    // Nobody follows the operator any more: only a new agent does.
+                    None => return,
+                },
             }
         }
     }
