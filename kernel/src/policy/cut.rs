@@ -21,14 +21,16 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// As many as the kernel has at most.
-    fn insert(&mut self, family: Family, key: Key, now: Instant) {
+    /// As many as the kernel has at most: whether there is room for it.
+    fn insert(&mut self, family: Family, key: Key, now: Instant) -> bool {
         if self.until.len() >= MOST as usize {
             self.until.retain(|_, until| *until > now);
         }
-        if self.until.len() < MOST as usize {
+        let has_room = self.until.len() < MOST as usize || self.until.contains_key(&(family, key));
+        if has_room {
             self.until.insert((family, key), now + stay(family));
         }
+        has_room
     }
 
     fn of(&self, family: Family, now: Instant) -> impl Iterator<Item = Element> {
@@ -46,20 +48,22 @@ impl PolicyTable {
     /// Lets no answers of these connections through, as long as somebody may send any, so that they do not begin them anew.
     /// Nothing happens where there is no table. It goes before the kernel forgets them.
     pub fn end_answers<'a>(&mut self, connections: impl IntoIterator<Item = &'a Connection>) -> Result<Written, Error> {
-        let answers: Vec<_> = connections.into_iter().filter_map(|connection| connection.answers).collect();
-        if answers.is_empty() || !self.exists()? {
+        let answers = connections.into_iter().filter_map(|connection| connection.answers);
+        let keys = answers.map(|(from, to)| (Family::of(from.ip()), Key::of_packets(from, to))).collect();
+        self.end(keys)
+    }
+
+    /// What there is no room for does not keep the others from ending.
+    fn end(&mut self, mut keys: Vec<(Family, Key)>) -> Result<Written, Error> {
+        if keys.is_empty() || !self.exists()? {
             return Ok(Written::default());
         }
         let now = Instant::now();
+        keys.retain(|(family, key)| self.ended.insert(*family, *key, now));
         self.attempt(|table| {
             for family in Family::ALL {
-                let ours = answers.iter().filter(|(from, _)| Family::of(from.ip()) == family);
-                let keys: Vec<Key> = ours.map(|(from, to)| Key::of_packets(*from, *to)).collect();
-                for key in &keys {
-                    table.ended.insert(family, *key, now);
-                }
-                let elements: Vec<Element> = keys.into_iter().map(Element::from).collect();
-                table.writer.add(About::Part(cut_set(family)), cut_set(family), elements);
+                let ours = keys.iter().filter(|(of, _)| *of == family);
+                table.end_in(family, &ours.map(|(_, key)| (*key).into()).collect::<Vec<_>>())?;
             }
             table.commit()
         })?;
@@ -93,12 +97,19 @@ impl PolicyTable {
     pub(super) fn end_again(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         for family in Family::ALL {
-            let elements: Vec<Element> = self.ended.of(family, now).collect();
-            for portion in elements.chunks(SHORT) {
-                self.writer.add(About::Part(cut_set(family)), cut_set(family), portion.iter().cloned());
-                self.roll(SHORT)?;
-            }
+            self.end_in(family, &self.ended.of(family, now).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    fn end_in(&mut self, family: Family, elements: &[Element]) -> Result<(), Error> {
+        for portion in elements.chunks(SHORT) {
+            self.writer.add(About::Part(cut_set(family)), cut_set(family), portion.iter().cloned());
+            self.roll(SHORT)?;
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

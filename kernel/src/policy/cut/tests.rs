@@ -1,0 +1,35 @@
+use std::net::{Ipv4Addr, SocketAddr};
+
+use towpath_net::policy::bind::Leases;
+use towpath_net::policy::bundle::Bundle;
+
+use super::*;
+use crate::policy::Meanwhile;
+use crate::testing::isolated;
+
+fn answer(number: u32) -> (Family, Key) {
+    let at = |first: u32, port| SocketAddr::new(Ipv4Addr::from_bits(first + number).into(), port);
+    (Family::V4, Key::of_packets(at(0x0a00_0000, 80), at(0x0b00_0000, 5000)))
+}
+
+#[test]
+fn as_many_answers_end_as_there_is_room_for() {
+    isolated("policy::cut::tests::as_many_answers_end_as_there_is_room_for", || {
+        let bundle = Bundle { is_enforced: true, ..Bundle::default() };
+        let mut table = PolicyTable::open().unwrap();
+        table.load(&bundle, &Leases::new(), Meanwhile::Closed).unwrap();
+        let count = |table: &mut PolicyTable| {
+            let mut count = 0;
+            table.each_element(cut_set(Family::V4), |_| count += 1).unwrap();
+            count
+        };
+        let written = table.end((0..MOST - 2).map(answer).collect()).unwrap();
+        assert!(written.largest <= 2 * SHORT, "{written:?}");
+        assert_eq!(count(&mut table), MOST - 2);
+        table.end((MOST - 4..MOST + 4).map(answer).collect()).unwrap();
+        assert_eq!(count(&mut table), MOST);
+        // What ends already does so for longer.
+        assert_eq!(table.end(vec![answer(0), answer(MOST + 9)]).unwrap().transactions, 1);
+        assert_eq!(count(&mut table), MOST);
+    });
+}
