@@ -43,7 +43,7 @@ pub fn check() -> Result<(), LabError> {
 }
 
 /// inotify instances of a node with its agent, and of the control plane, as counted; all of a machine's labs share root's allowance.
-const INSTANCES_PER_NODE: usize = 11;
+const INSTANCES_PER_NODE: usize = 12;
 const INSTANCES_OF_CONTROL_PLANE: usize = 10;
 
 /// Looks whether there are inotify instances for another lab of so many nodes, or, with `control_plane` false, for more
