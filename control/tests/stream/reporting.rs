@@ -19,10 +19,15 @@ async fn beside(one: &Operator) -> Operator {
 
 /// Two replicas and an agent: first the replica that it follows, then that to which it only reports.
 async fn two_replicas(map: &Map) -> (Operator, Operator, Agent) {
+    two_replicas_of(Start::new("n1"), map).await
+}
+
+/// The same with an agent that comes up so.
+async fn two_replicas_of(start: Start, map: &Map) -> (Operator, Operator, Agent) {
     let one = Operator::start().await;
     let other = beside(&one).await;
     map.set(&[&one, &other]);
-    let agent = Start::new("n1").go(map);
+    let agent = start.go(map);
     soon(agent.metrics.reporting.come_to(1)).await;
     soon(agent.metrics.connected.come_to(1)).await;
     let is_first = one.cluster.outbox("n1").is_some();
@@ -108,4 +113,13 @@ async fn a_replica_that_is_not_followed_hears_what_of_pods_is_in_the_kernel() {
     followed.acknowledged(version).await;
     let expected = Digest::of_pods([Digest::of_pod("a", &policy)].into_iter());
     while other.hear_of(settled).await != expected {}
+}
+
+#[tokio::test]
+async fn a_replica_that_is_not_followed_hears_why_an_update_is_not_in_the_kernel() {
+    let (_followed, mut other, mut agent) = two_replicas_of(Start::new("n1").lazy(), &Map::default()).await;
+    let (ticket, _) = agent.update().await;
+    agent.handle.refuse(ticket, "no space left".to_owned());
+    let refusal = |said: &Said| if let Said::Settled(settled) = said { settled.refusal.clone() } else { None };
+    assert_eq!(other.hear_of(refusal).await, "no space left");
 }
