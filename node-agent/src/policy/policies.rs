@@ -275,7 +275,8 @@ impl Policies {
         let now = InForce { is_enforced: Some(self.bundle.is_enforced), pods };
         if now != *self.in_force {
             if now.is_enforced != self.in_force.is_enforced {
-                info!(is_enforced = self.bundle.is_enforced, pods = now.pods.len(), "policies are as they were told");
+                let what = if self.bundle.is_enforced { "policies are in force" } else { "no policies are in force" };
+                info!(pods = now.pods.len(), "{what}");
             }
             self.in_force = Arc::new(now);
         }
