@@ -164,6 +164,9 @@ pub struct LabConfig {
     pub binaries: Option<PathBuf>,
     /// Image archives to load into every node.
     pub images: Vec<PathBuf>,
+    /// The users whose requests the API server writes into its audit log, without bodies; none: it has no log.
+    #[serde(default)]
+    pub audited: Vec<String>,
 }
 
 impl LabConfig {
@@ -180,6 +183,7 @@ impl LabConfig {
             pod_link_prefix: "tow".to_owned(),
             binaries: None,
             images: Vec::new(),
+            audited: Vec::new(),
         }
     }
 

@@ -4,7 +4,10 @@
 //! in each subnet and is no node: a node that restarts never takes the API server with it. The API server reaches
 //! pods (proxies, webhooks) over routes that the gateway keeps.
 
-use std::{net::IpAddr, path::Path};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     address::nth,
@@ -33,6 +36,8 @@ pub enum ControlPlaneError {
 /// The port of the API server on the wire.
 pub const API_PORT: u16 = 6443;
 const PKI: &str = "/etc/kubernetes/pki";
+const AUDIT_POLICY: &str = "/etc/kubernetes/audit.yaml";
+const AUDIT_LOG: &str = "/var/log/kubernetes/audit.log";
 
 /// The URL of the API server, as components reach it from this address.
 pub fn api_url(address: IpAddr, port: u16) -> String {
@@ -68,6 +73,8 @@ pub fn write_files(
     };
     write("ca.crt", &authority.certificate())?;
     write("ca.key", &std::fs::read_to_string(authority_key).map_err(io(authority_key))?)?;
+    let audit = root.join(AUDIT_POLICY.trim_start_matches('/'));
+    std::fs::write(&audit, audit_policy(&config.audited)).map_err(io(&audit))?;
     let (private, public) = signing_key()?;
     write("sa.key", &private)?;
     write("sa.pub", &public)?;
@@ -90,6 +97,20 @@ pub fn write_files(
         write_private(&path, &text).map_err(io(&path))?;
     }
     Ok(())
+}
+
+/// The API server's audit log, below the root of the control plane's space.
+pub fn audit_log(root: &Path) -> PathBuf {
+    root.join(AUDIT_LOG.trim_start_matches('/'))
+}
+
+/// What is written into it: each request of the audited users, without bodies (`audit.k8s.io/v1`).
+fn audit_policy(users: &[String]) -> String {
+    let rules = [
+        serde_json::json!({"level": "Metadata", "users": users, "omitStages": ["RequestReceived"]}),
+        serde_json::json!({"level": "None"}),
+    ];
+    serde_json::json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}).to_string()
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ControlPlaneError + use<> {
@@ -181,6 +202,11 @@ fn api_server(config: &LabConfig, address: IpAddr) -> Vec<String> {
     flags.extend(files.map(|(flag, file)| format!("--{flag}={PKI}/{file}")));
     flags.push(format!("--advertise-address={address}"));
     flags.push(format!("--service-cluster-ip-range={}", joined(&config.service_cidrs)));
+    if !config.audited.is_empty() {
+        // In MB; what is above is moved into another file.
+        flags.extend([format!("--audit-policy-file={AUDIT_POLICY}"), format!("--audit-log-path={AUDIT_LOG}")]);
+        flags.push("--audit-log-maxsize=2000".to_owned());
+    }
     flags
 }
 

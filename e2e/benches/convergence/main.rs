@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(dead_code, reason = "what clusters and tables are made of is shared with what needs all of it")]
 
+#[path = "../../tests/scenarios/audit.rs"]
+mod audit;
 #[path = "../../tests/scenarios/cluster.rs"]
 mod cluster;
 mod figures;

@@ -169,6 +169,9 @@ struct UpArguments {
     /// An image archive to load into every node; may be repeated.
     #[arg(long = "image")]
     images: Vec<PathBuf>,
+    /// A user whose requests the API server writes into its audit log; may be repeated.
+    #[arg(long = "audit", value_name = "USER")]
+    audited: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -186,8 +189,19 @@ struct ImageArguments {
 
 impl UpArguments {
     fn config(self, name: LabName) -> LabConfig {
-        let Self { nodes, wire, subnets, mtu, service_cidrs, pod_cidrs, pod_link_prefix, binaries, images } = self;
-        LabConfig { name, nodes, wire, subnets, mtu, service_cidrs, pod_cidrs, pod_link_prefix, binaries, images }
+        LabConfig {
+            name,
+            nodes: self.nodes,
+            wire: self.wire,
+            subnets: self.subnets,
+            mtu: self.mtu,
+            service_cidrs: self.service_cidrs,
+            pod_cidrs: self.pod_cidrs,
+            pod_link_prefix: self.pod_link_prefix,
+            binaries: self.binaries,
+            images: self.images,
+            audited: self.audited,
+        }
     }
 }
 

@@ -49,13 +49,14 @@ use crate::{
     cgroup::{self, CgroupTree},
     component::{Component, ComponentId},
     config::{LabConfig, LabName, NodeName},
+    control_plane,
     images::ImageStore,
     node::Node,
     progress::Progress,
     run,
     space::Space,
     wait::{self, Interrupt, Look},
-    wire::{OUTSIDE, Port},
+    wire::{CONTROL_PLANE, OUTSIDE, Port},
 };
 
 /// A lab that is up, or was.
@@ -197,6 +198,11 @@ impl Lab {
 
     pub(crate) fn api(&self) -> Result<Api, LabError> {
         Ok(Api::open(&self.kubeconfig())?)
+    }
+
+    /// The API server's audit log: one JSON object per request of [`LabConfig::audited`] and line.
+    pub fn audit_log(&self) -> PathBuf {
+        control_plane::audit_log(&self.folder.space_root(CONTROL_PLANE))
     }
 
     /// `kubectl` for this lab.

@@ -9,6 +9,8 @@ use towpath_e2e::wait::Look;
 use towpath_e2e::{Lab, LabConfig, Wire};
 use towpath_kernel::netns::Namespace;
 
+use crate::audit;
+
 /// What upstream's specs run in pods; it has a shell, ping and curl around it.
 pub const POD_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
 /// The image that `config/overlays/lab` names.
@@ -42,6 +44,7 @@ impl Cluster {
     pub fn bare_with(name: &str, change: impl FnOnce(&mut LabConfig)) -> Self {
         let mut config = LabConfig::new(name.parse().unwrap());
         config.wire = Wire::Dual;
+        config.audited = audit::users();
         change(&mut config);
         let lab = Lab::up(config).unwrap_or_else(|error| panic!("{error}"));
         let folder = image_folder();
@@ -206,6 +209,12 @@ impl Cluster {
             name.trim_end() == &program[..program.len().min(15)]
                 && there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()))
         })
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        audit::keep(&self.lab);
     }
 }
 

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod allowed;
+mod audit;
 mod churn;
 mod cluster;
+mod compromised;
 mod conflict;
 mod conformance;
 mod connectivity;
