@@ -1,7 +1,8 @@
 //! Putting right what differs, so that nothing that denies is missing meanwhile.
 //!
 //! What is large takes several transactions, and packets come between them. So rules come behind the members that they look
-//! for, what leads to chains behind their rules, and ranges, which all go and come anew, in one transaction for each set.
+//! for, what leads to chains behind their rules, and ranges, which all go and come anew, in one transaction for each set. What
+//! only old rules look for goes behind all that: until then packets come to them.
 
 use std::hash::{Hash as _, Hasher as _};
 
@@ -10,7 +11,7 @@ use towpath_net::nft::build::inner_chain;
 use towpath_net::policy::skeleton::Shape;
 
 use super::encode::Element;
-use super::write::{LONG, PORTION};
+use super::write::{LONG, PORTION, SHORT};
 use super::{About, Error, PolicyTable};
 
 /// What differs.
@@ -29,6 +30,8 @@ pub(super) struct Differences {
     pub leads: Vec<Moves>,
     pub old_chains: Vec<String>,
     pub old_sets: Vec<String>,
+    /// Elements of common sets that belong to none that there should be.
+    pub old_members: Vec<(&'static str, Vec<Element>)>,
 }
 
 /// Elements of a set, or map.
@@ -120,6 +123,12 @@ impl PolicyTable {
         for name in &differences.old_chains {
             self.writer.delete_chain(About::Table, name);
             self.roll(LONG)?;
+        }
+        for (set, members) in &differences.old_members {
+            for portion in members.chunks(PORTION) {
+                self.writer.remove(About::Table, set, portion.iter().cloned());
+                self.roll(SHORT)?;
+            }
         }
         Ok(())
     }

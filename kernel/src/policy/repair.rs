@@ -195,6 +195,7 @@ impl PolicyTable {
     }
 
     /// The members of all sets of a kind. Only how many there are of each is kept; who is missing is looked for where some are.
+    /// Those of sets that are not wanted are told apart: chains that packets still come to may look for them.
     fn compare_common(
         &mut self,
         wanted: &Wanted<'_>,
@@ -203,9 +204,10 @@ impl PolicyTable {
         out: &mut Differences,
     ) -> Result<(), Error> {
         let name = common_set(kind, family);
-        let (mut go, mut present) = (Vec::new(), BTreeMap::<SetId, usize>::new());
+        let (mut go, mut old, mut present) = (Vec::new(), Vec::new(), BTreeMap::<SetId, usize>::new());
         self.each_element(name, |Found { key, .. }| match key.split() {
-            Some((id, rest)) if wanted.has_member(id, kind, family, rest) => *present.entry(id).or_default() += 1,
+            Some((id, _)) if !wanted.has_set(id, kind, family) => old.push(key.into()),
+            Some((id, rest)) if has(wanted.view.before(id), rest) => *present.entry(id).or_default() += 1,
             _ => go.push(key.into()),
         })?;
         let lacking: BTreeSet<SetId> = wanted
@@ -223,6 +225,7 @@ impl PolicyTable {
         let come = all.flat_map(|(id, members)| keys(id, members, family)).filter(|key| !seen.contains(key));
         let come = come.map(Element::from).collect();
         out.members.push(Moves { set: name.to_owned(), go, come });
+        out.old_members.push((name, old));
         Ok(())
     }
 }
@@ -269,8 +272,8 @@ impl Wanted<'_> {
         ours.map(|id| (id, self.view.before(id)))
     }
 
-    fn has_member(&self, id: SetId, kind: Kind, family: Family, rest: &[u8]) -> bool {
-        self.program.objects().contains_key(&Object::Set { id, kind, family }) && has(self.view.before(id), rest)
+    fn has_set(&self, id: SetId, kind: Kind, family: Family) -> bool {
+        self.program.objects().contains_key(&Object::Set { id, kind, family })
     }
 
     fn pods(

@@ -8,6 +8,7 @@ use towpath_kernel::policy::{Meanwhile, PolicyTable, Repair, Written};
 use towpath_kernel::testing::isolated;
 use towpath_net::policy::bundle::{Direction, Members, Ports, SetId};
 use towpath_net::policy::input::Action;
+use towpath_net::policy::objects::set_key;
 use towpath_net::ranges::Range;
 
 use crate::bundles::{Case, from_sets, ordered, representative};
@@ -15,7 +16,7 @@ use crate::golden::listed;
 use crate::node::run;
 
 const T: &str = "inet towpath-policy";
-/// How many blocks each set has: one set is more than a short transaction takes.
+/// How many blocks, or addresses, each set has: one set is more than a short transaction takes.
 const BLOCKS: u32 = 700;
 const SETS: u64 = 3;
 
@@ -43,6 +44,8 @@ struct Told {
     sets: BTreeMap<String, BTreeSet<(Vec<u8>, bool)>>,
     /// How many rules chains have.
     rules: BTreeMap<String, usize>,
+    /// Where elements of maps lead.
+    leads: BTreeMap<(String, Vec<u8>), String>,
 }
 
 impl Told {
@@ -53,10 +56,14 @@ impl Told {
             DELETE_RULE => *self.rules.entry(name).or_default() -= 1,
             DELETE_SET => _ = self.sets.remove(&name),
             NEW_ELEMENT | DELETE_ELEMENT => {
-                let set = self.sets.entry(name).or_default();
+                let set = self.sets.entry(name.clone()).or_default();
                 for element in content.nested(3).unwrap().iter() {
                     let element = element.content();
                     let key = element.nested(1).unwrap().get(1).unwrap().value.to_vec();
+                    let chain = element.nested(2).and_then(|data| data.nested(2)).and_then(|verdict| verdict.text(2));
+                    if let (NEW_ELEMENT, Some(chain)) = (kind, chain) {
+                        _ = self.leads.insert((name.clone(), key.clone()), chain);
+                    }
                     let border = (key, element.number_be(3).unwrap_or_default() & 1 != 0);
                     _ = if kind == NEW_ELEMENT { set.insert(border) } else { set.remove(&border) };
                 }
@@ -114,11 +121,16 @@ fn start(set: u64) -> Ipv4Addr {
     Ipv4Addr::new(u8::try_from(set).unwrap() * 11, 0, 0, 0)
 }
 
+/// A pod that may not go to these sets.
+fn denying(profile: u64, sets: impl Iterator<Item = u64>) -> Case {
+    let deny = |set| ordered("not-there", Action::Deny, &[Ports::Any], from_sets(&[set]));
+    let egress = Direction { admin: sets.map(deny).collect(), ..Direction::default() };
+    Case::enforced().pod("a", Some(profile), &["10.0.0.2"]).profile(profile, Direction::default(), egress)
+}
+
 /// A pod that may not go to many networks.
 fn denied_blocks() -> Case {
-    let deny = |set| ordered("not-there", Action::Deny, &[Ports::Any], from_sets(&[set]));
-    let egress = Direction { admin: (1..=SETS).map(deny).collect(), ..Direction::default() };
-    let mut case = Case::enforced().pod("a", Some(1), &["10.0.0.2"]).profile(1, Direction::default(), egress);
+    let mut case = denying(1, 1..=SETS);
     for set in 1..=SETS {
         let range = |block| {
             let first = start(set).to_bits() + block * 512;
@@ -127,6 +139,40 @@ fn denied_blocks() -> Case {
         case.bundle.sets.insert(SetId(set), Members::Ranges((0..BLOCKS).map(range).collect()));
     }
     case
+}
+
+/// What a pod may not reach, always the same, by a profile and sets whose numbers are so much higher.
+struct Denied {
+    by: u64,
+}
+
+impl Denied {
+    fn addresses() -> impl Iterator<Item = (u64, Ipv4Addr)> {
+        (1..=SETS).flat_map(|set| (0..BLOCKS).map(move |at| (set, Ipv4Addr::from_bits(start(set).to_bits() + at))))
+    }
+
+    fn case(&self) -> Case {
+        let mut case = denying(self.by, (1..=SETS).map(|set| set + self.by));
+        for set in 1..=SETS {
+            let members = Self::addresses().filter(|(of, _)| *of == set).map(|(_, address)| address.into()).collect();
+            case.bundle.sets.insert(SetId(set + self.by), Members::Addresses(members));
+        }
+        case
+    }
+
+    fn chain(&self) -> String {
+        format!("egress-v4-{:016x}", self.by)
+    }
+
+    /// How many of the addresses a packet passes to that comes to the chain.
+    fn lets_through(&self, told: &Told) -> usize {
+        if told.rules[&self.chain()] != usize::try_from(SETS).unwrap() {
+            return Self::addresses().count();
+        }
+        let key = |set, address: Ipv4Addr| [&set_key(SetId(set + self.by))[..], &address.octets()].concat();
+        let is_there = |(set, address)| told.sets["peers-v4"].contains(&(key(set, address), false));
+        Self::addresses().filter(|member| !is_there(*member)).count()
+    }
 }
 
 fn mend(case: &Case) -> Written {
@@ -180,6 +226,32 @@ fn sets_are_filled_before_rules_look_into_them() {
         let lacking: Vec<usize> = looking.map(|generation| generation.lacks(&whole)).collect();
         assert!(!lacking.is_empty() && lacking.iter().all(|count| *count == 0), "{lacking:?}");
         assert_eq!(PolicyTable::open().unwrap().repair(&case.bundle, &case.leases).unwrap(), Repair::Nothing);
+    });
+}
+
+#[test]
+fn what_both_old_and_new_sets_deny_never_passes_between() {
+    isolated("mended::what_both_old_and_new_sets_deny_never_passes_between", || {
+        let mut follower = Follower::new();
+        let both = [Denied { by: 0x10 }, Denied { by: 0x20 }];
+        let [before, after] = both.each_ref().map(Denied::case);
+        load(&before);
+        follower.generations();
+        let written = mend(&after);
+        let generations = follower.generations();
+        // The latch was taken over as well.
+        assert!(generations.len() > written.transactions && written.transactions > 2, "{written:?}");
+        let pod = ("egress-v4".to_owned(), Ipv4Addr::new(10, 0, 0, 2).octets().to_vec());
+        let passing = |told: &Told| {
+            let denied = both.iter().find(|denied| denied.chain() == told.leads[&pod]).unwrap();
+            denied.lets_through(told)
+        };
+        let passing: Vec<usize> = generations.iter().map(passing).collect();
+        assert!(passing.iter().all(|count| *count == 0), "pass behind each of {written:?}: {passing:?}");
+        let [old, new] = both.map(|denied| denied.chain());
+        let leads = |chain: &String| generations.iter().any(|told| told.leads[&pod] == *chain);
+        assert!(leads(&old) && leads(&new));
+        assert_eq!(PolicyTable::open().unwrap().repair(&after.bundle, &after.leases).unwrap(), Repair::Nothing);
     });
 }
 
