@@ -77,12 +77,16 @@ impl PolicyTable {
             }
             self.roll(LONG)?;
         }
-        // A pod that is known stays so, though it leads elsewhere.
+        if self.written.transactions > 0 {
+            self.commit()?;
+        }
+        // A pod that is known stays so, though it leads elsewhere. All at once: what one sends and another gets is denied by
+        // either of them, now by this one and then by that.
         for Moves { set, go, come } in &differences.leads {
             self.writer.remove(about, set, go.iter().cloned());
             self.writer.add(about, set, come.iter().cloned());
-            self.roll(LONG)?;
         }
+        self.roll(LONG)?;
         self.drop_old(differences)?;
         self.commit()
     }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use towpath_kernel::netlink::{Content, Protocol, Socket, Wait, messages};
 use towpath_kernel::policy::{Meanwhile, PolicyTable, Repair, Written};
 use towpath_kernel::testing::isolated;
-use towpath_net::policy::bundle::{Direction, Members, Ports, SetId};
+use towpath_net::policy::bundle::{Direction, Isolation, Members, Ports, SetId};
 use towpath_net::policy::input::Action;
 use towpath_net::policy::objects::set_key;
 use towpath_net::ranges::Range;
@@ -19,6 +19,8 @@ const T: &str = "inet towpath-policy";
 /// How many blocks, or addresses, each set has: one set is more than a short transaction takes.
 const BLOCKS: u32 = 700;
 const SETS: u64 = 3;
+/// The last of so many pods that leading each way of them elsewhere is more than a short transaction takes.
+const PODS: u32 = 700;
 
 fn load(case: &Case) -> PolicyTable {
     let mut table = PolicyTable::open().unwrap();
@@ -61,9 +63,11 @@ impl Told {
                     let element = element.content();
                     let key = element.nested(1).unwrap().get(1).unwrap().value.to_vec();
                     let chain = element.nested(2).and_then(|data| data.nested(2)).and_then(|verdict| verdict.text(2));
-                    if let (NEW_ELEMENT, Some(chain)) = (kind, chain) {
-                        _ = self.leads.insert((name.clone(), key.clone()), chain);
-                    }
+                    let place = (name.clone(), key.clone());
+                    _ = match chain {
+                        Some(chain) if kind == NEW_ELEMENT => self.leads.insert(place, chain),
+                        _ => self.leads.remove(&place),
+                    };
                     let border = (key, element.number_be(3).unwrap_or_default() & 1 != 0);
                     _ = if kind == NEW_ELEMENT { set.insert(border) } else { set.remove(&border) };
                 }
@@ -251,6 +255,32 @@ fn what_both_old_and_new_sets_deny_never_passes_between() {
         let [old, new] = both.map(|denied| denied.chain());
         let leads = |chain: &String| generations.iter().any(|told| told.leads[&pod] == *chain);
         assert!(leads(&old) && leads(&new));
+        assert_eq!(PolicyTable::open().unwrap().repair(&after.bundle, &after.leases).unwrap(), Repair::Nothing);
+    });
+}
+
+#[test]
+fn what_old_receivers_and_new_senders_deny_never_passes_between() {
+    isolated("mended::what_old_receivers_and_new_senders_deny_never_passes_between", || {
+        let mut follower = Follower::new();
+        let nothing = || Direction { isolated: Some(Isolation::default()), ..Direction::default() };
+        let pods = |case: Case, profile| {
+            (2..=PODS).fold(case, |case, at| {
+                case.pod(&at.to_string(), Some(profile), &[&Ipv4Addr::from_bits(0x0a00_0000 + at).to_string()])
+            })
+        };
+        let before = pods(Case::enforced().profile(1, nothing(), Direction::default()), 1);
+        let after = pods(Case::enforced().profile(2, Direction::default(), nothing()), 2);
+        load(&before);
+        follower.generations();
+        mend(&after);
+        let denied = |told: &Told| {
+            ["ingress-v4", "egress-v4"].map(|map| told.leads.keys().filter(|(name, _)| name == map).count())
+        };
+        let all = usize::try_from(PODS).unwrap() - 1;
+        let found: Vec<[usize; 2]> = follower.generations().iter().map(denied).collect();
+        assert!(found.iter().all(|denied| [[all, 0], [0, all]].contains(denied)), "{found:?}");
+        assert_eq!(found.last(), Some(&[0, all]));
         assert_eq!(PolicyTable::open().unwrap().repair(&after.bundle, &after.leases).unwrap(), Repair::Nothing);
     });
 }
