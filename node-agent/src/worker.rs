@@ -5,6 +5,7 @@
 //! other node is brought about by itself, without a look at everything else.
 
 mod inbox;
+mod owed;
 mod pace;
 mod turn;
 mod watch;
@@ -29,6 +30,7 @@ use crate::snapshot::Snapshot;
 
 use inbox::Mail;
 pub use inbox::{End, Inbox, News};
+use owed::Owed;
 use pace::Pace;
 use turn::{Heard, Outcome, Turns};
 use watch::{Watch, Wish};
@@ -99,8 +101,7 @@ impl Worker {
         let events = Events::open(kernel.ports()?)?;
         let watch = Watch::new(events, &paths).map_err(|source| WorkerError::Wait { what: "folders", source })?;
         let turns = Turns::remembering(kernel, paths)?;
-        let mut work =
-            Loop { watch, inbox: inbox.clone(), snapshot, count, turns, owed: Vec::new(), is_turn_owed: false };
+        let mut work = Loop { watch, inbox: inbox.clone(), snapshot, count, turns, owed: Owed::new() };
         let thread = thread::Builder::new()
             .name("kernel".to_owned())
             .spawn(move || work.run())
@@ -125,10 +126,7 @@ struct Loop {
     snapshot: Sender<Snapshot>,
     count: Sender<Counts>,
     turns: Turns,
-    /// Of what was not brought about yet.
-    owed: Vec<Receipt>,
-    /// Whether only a turn brings that about.
-    is_turn_owed: bool,
+    owed: Owed,
 }
 
 impl Loop {
@@ -146,11 +144,7 @@ impl Loop {
                 None => {}
             }
             let heard = self.turns.hear(news);
-            self.owed.extend(receipts);
-            self.is_turn_owed |= heard == Heard::TurnDue;
-            if !self.is_turn_owed {
-                self.answer();
-            }
+            self.owed.hear(receipts, heard);
             if heard == Heard::BroughtAbout {
                 self.watch.overlook(self.turns.stations());
                 self.tell();
@@ -175,19 +169,10 @@ impl Loop {
         let (start, before) = (Instant::now(), processor_time());
         self.watch.renew();
         let outcome = self.turns.turn();
-        if outcome != Outcome::Blind {
-            self.is_turn_owed = false;
-            self.answer();
-        }
+        self.owed.turned(outcome);
         self.tell();
         let settled = outcome == Outcome::Settled;
         pace.done(Instant::now(), start.elapsed(), processor_time().saturating_sub(before), settled);
-    }
-
-    /// What was told was brought about, as far as this node can: what it cannot is told by its status, and is no reason to
-    /// hear of no policies any more.
-    fn answer(&mut self) {
-        self.owed.drain(..).for_each(Receipt::done);
     }
 
     fn wait(&mut self, wish: Wish, until: Instant) -> Result<bool, WorkerError> {
