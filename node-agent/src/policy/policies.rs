@@ -1,6 +1,7 @@
 //! The policies of the node, and how they come into the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,8 +23,11 @@ use super::cut::Cutter;
 use super::kept::{Kept, Recall};
 use super::leased::{self, Leased};
 use super::survey::Tally;
-use super::{InForce, Receipt, Remembered, Standing};
+use super::{InForce, RETRY, Receipt, Remembered, Standing};
 use crate::paths::Paths;
+
+#[cfg(test)]
+mod tests;
 
 /// The policies of the node.
 pub struct Policies {
@@ -43,6 +47,8 @@ pub struct Policies {
     in_force: Arc<InForce>,
     /// Receipts of what is not in the kernel yet.
     owed: Vec<Receipt>,
+    /// When the kernel first failed to take that.
+    failed: Option<Instant>,
     is_settled: bool,
     tally: Tally,
 }
@@ -70,6 +76,7 @@ impl Policies {
             leases: BTreeMap::new(),
             in_force: Arc::default(),
             owed: Vec::new(),
+            failed: None,
             is_settled: true,
             tally: Tally::default(),
         };
@@ -123,9 +130,21 @@ impl Policies {
                 // Meanwhile anybody may have begun anything.
                 self.cutter.suspect_everyone();
             }
-            Err(error) => warn!(%error, "policies are not in the kernel"),
+            Err(error) => {
+                warn!(%error, "policies are not in the kernel");
+                self.give_up(error);
+            }
         }
         self.settle(outcome.is_ok());
+    }
+
+    /// What the kernel still refuses when it is tried again it may refuse for ever. The operator hears why, for it tells nothing
+    /// more before it has an answer, and so not what would undo it. It goes on being tried.
+    fn give_up(&mut self, error: &Error) {
+        let now = Instant::now();
+        if !self.owed.is_empty() && *self.failed.get_or_insert(now) + RETRY <= now {
+            refuse(take(&mut self.owed), error);
+        }
     }
 
     /// Takes what the operator told.
@@ -218,7 +237,11 @@ impl Policies {
             return self.compare();
         }
         self.is_told = true;
-        self.owed.extend(receipts);
+        if !receipts.is_empty() {
+            // What failed before says nothing of what came now.
+            self.failed = None;
+            self.owed.extend(receipts);
+        }
         self.kept.change();
         // It fits: it was previewed.
         _ = self.bundle.apply(effect);
