@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use inotify::{EventMask, Inotify, WatchMask};
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use tracing::warn;
 
 use crate::memory::make_folder;
@@ -22,30 +22,37 @@ const LOST: EventMask = EventMask::IGNORED.union(EventMask::MOVE_SELF);
 pub struct Folders {
     inotify: Inotify,
     all: Vec<PathBuf>,
+    /// What the kernel watches under their names.
+    watched: Vec<WatchDescriptor>,
 }
 
 impl Folders {
     /// Watches from now on. Folders that are not there are made.
     pub fn watch(all: Vec<PathBuf>) -> io::Result<Self> {
-        let folders = Self { inotify: Inotify::init()?, all };
+        let mut folders = Self { inotify: Inotify::init()?, all, watched: Vec::new() };
         folders.add()?;
         Ok(folders)
     }
 
-    /// Watches what is there now: a folder may be gone, or another one. It is tried again where somebody asks again.
-    pub fn renew(&self) {
-        if let Err(error) = self.add() {
+    /// Watches what is there now: a folder may be gone, or another one. It is tried again where somebody asks again. Tells
+    /// whether something may have happened of which no event tells.
+    pub fn renew(&mut self) -> bool {
+        self.add().unwrap_or_else(|error| {
             warn!(%error, "a folder cannot be watched: what happens there is seen late");
-        }
+            true
+        })
     }
 
-    /// What is watched already is not watched twice.
-    fn add(&self) -> io::Result<()> {
+    /// What is watched already is not watched twice. Tells whether any is another one than before.
+    fn add(&mut self) -> io::Result<bool> {
+        let mut watched = Vec::with_capacity(self.all.len());
         for folder in &self.all {
             make_folder(folder).map_err(io::Error::other)?;
-            self.inotify.watches().add(folder, MASK)?;
+            watched.push(self.inotify.watches().add(folder, MASK)?);
         }
-        Ok(())
+        let are_others = self.watched != watched;
+        self.watched = watched;
+        Ok(are_others)
     }
 
     /// Takes all events that there are; tells whether there were any.
@@ -103,8 +110,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("state/records");
         let mut folders = Folders::watch(vec![folder.clone()]).unwrap();
+        assert!(!folders.renew(), "it is the same");
         fs::rename(root.path().join("state"), root.path().join("old")).unwrap();
-        folders.renew();
+        assert!(!folders.drain().unwrap(), "nothing tells of it");
+        assert!(folders.renew(), "it is another one");
+        assert!(!folders.renew(), "it is the same");
         fs::write(folder.join("file"), "").unwrap();
         assert!(folders.drain().unwrap());
     }

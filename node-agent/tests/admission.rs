@@ -116,8 +116,8 @@ impl Agent {
         });
         let worker = Worker::start(&paths, handle, Some(Remembered { bundle, patience: Duration::ZERO })).unwrap();
         let (count, admissions) = channel(Admissions::default());
-        let in_force = worker.in_force.clone();
-        let gate = runtime.block_on(async { Gate::open(&paths, in_force, count).unwrap() });
+        let (in_force, inbox) = (worker.in_force.clone(), worker.inbox.clone());
+        let gate = runtime.block_on(async { Gate::open(&paths, in_force, count, inbox).unwrap() });
         runtime.spawn(gate.serve());
         Self { worker, admissions, _runtime: runtime }
     }

@@ -30,7 +30,8 @@ pub async fn run(args: Run) -> Result<(), CommandError> {
     // It ends with this.
     let mut gate = JoinSet::new();
     if let Some(policies) = &policies {
-        gate.spawn(Gate::open(&paths, policies.in_force.clone(), count)?.serve());
+        let (in_force, inbox) = (policies.in_force.clone(), policies.inbox.clone());
+        gate.spawn(Gate::open(&paths, in_force, count, inbox)?.serve());
         tokio::spawn(tell_enforced(policies.in_force.clone(), worker.inbox.clone()));
     } else {
         worker.inbox.put(Update::Enforced(false));

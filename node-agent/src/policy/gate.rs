@@ -16,7 +16,7 @@ use tokio::sync::watch::{Receiver, Sender};
 use towpath_net::policy::admission::{LONGEST, Progress, Question};
 use tracing::{debug, warn};
 
-use super::InForce;
+use super::{InForce, Inbox};
 use crate::memory::{MemoryError, make_folder};
 use crate::paths::{Paths, folder};
 
@@ -60,6 +60,8 @@ pub struct Gate {
     listener: UnixListener,
     in_force: Receiver<Arc<InForce>>,
     count: Sender<Admissions>,
+    /// Of the thread that watches leases, which are beside the socket.
+    inbox: Inbox,
 }
 
 /// How a connection ended.
@@ -75,10 +77,15 @@ enum Outcome {
 
 impl Gate {
     /// Listens; an earlier agent's socket is replaced.
-    pub fn open(paths: &Paths, in_force: Receiver<Arc<InForce>>, count: Sender<Admissions>) -> Result<Self, GateError> {
+    pub fn open(
+        paths: &Paths,
+        in_force: Receiver<Arc<InForce>>,
+        count: Sender<Admissions>,
+        inbox: Inbox,
+    ) -> Result<Self, GateError> {
         let path = paths.admission();
         let listener = listen(&path)?;
-        Ok(Self { path, listener, in_force, count })
+        Ok(Self { path, listener, in_force, count, inbox })
     }
 
     /// Answers, for ever.
@@ -109,7 +116,7 @@ impl Gate {
 }
 
 impl Gate {
-    /// Listens anew where the socket is gone. One of another agent, which replaced it, is left alone.
+    /// Listens anew where the socket is gone, and then so may be the leases beside it. One of another agent, which replaced it, is left alone.
     fn look(&mut self) {
         if self.path.exists() {
             return;
@@ -121,6 +128,7 @@ impl Gate {
             }
             Err(error) => warn!(%error, "CNI binaries find no socket"),
         }
+        self.inbox.look();
     }
 }
 
@@ -190,4 +198,39 @@ async fn ask(read: &mut BufReader<OwnedReadHalf>) -> Option<Question> {
 
 async fn say(write: &mut OwnedWriteHalf, step: Progress) -> io::Result<()> {
     write.write_all(format!("{}\n", step.line()).as_bytes()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::sync::watch::channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn where_the_socket_is_gone_it_is_made_anew_and_leases_are_looked_for() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().join("state");
+        let paths = Paths {
+            state: state.clone(),
+            lasting: state.clone(),
+            state_on_node: state.clone(),
+            cni_conf: state.clone(),
+            cni_bin: state.clone(),
+            cni_binary: state.clone(),
+            sysctls: state.clone(),
+        };
+        let inbox = Inbox::new().unwrap();
+        let (_tell, in_force) = channel(Arc::default());
+        let (count, _counted) = channel(Admissions::default());
+        let mut gate = Gate::open(&paths, in_force, count, inbox.clone()).unwrap();
+        gate.look();
+        assert!(!inbox.take().look, "it is there");
+        fs::rename(&state, root.path().join("old")).unwrap();
+        gate.look();
+        assert!(inbox.take().look && paths.admission().exists());
+        gate.look();
+        assert!(!inbox.take().look, "it is there");
+    }
 }

@@ -28,6 +28,8 @@ pub struct News {
     pub log: Option<FlowLog>,
     /// Who wants to know what there is of policies.
     pub surveys: Vec<oneshot::Sender<Survey>>,
+    /// Whether the folder of leases may be another one.
+    pub look: bool,
     /// How the thread is to end.
     pub end: Option<End>,
 }
@@ -86,6 +88,12 @@ impl Inbox {
         self.news().surveys.push(asked);
         self.ring();
         answer.await.ok()
+    }
+
+    /// Has it looked whether the folder of leases is another one.
+    pub fn look(&self) {
+        self.news().look = true;
+        self.ring();
     }
 
     /// Makes the thread end. The first word on how holds.

@@ -21,12 +21,13 @@ mod lasting;
 mod leased;
 mod policies;
 mod receipt;
+mod rounds;
 mod survey;
 mod watch;
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use thiserror::Error;
 use tokio::sync::watch::{Receiver, Sender, channel};
@@ -48,12 +49,8 @@ use cut::Cutter;
 use denied::Denials;
 use kept::{Kept, Recall};
 use policies::Policies;
+use rounds::{RETRY, Round, Rounds};
 use watch::Watch;
-
-/// How often everything is compared with the kernel although nothing was heard of: an event can be lost.
-const COMPARE: Duration = Duration::from_mins(5);
-/// How soon what failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Why policies cannot be kept in force.
 #[derive(Debug, Error)]
@@ -124,9 +121,9 @@ struct Loop {
 
 impl Loop {
     fn run(&mut self) -> Result<(), PolicyError> {
-        let mut due = Instant::now();
+        let mut rounds = Rounds::new(Instant::now());
         loop {
-            let News { deltas, asked, known, established, log, surveys, end } = self.inbox.take();
+            let News { deltas, asked, known, established, log, surveys, look, end } = self.inbox.take();
             if let Some(end) = end {
                 match end {
                     End::Leave => self.policies.leave(),
@@ -138,18 +135,15 @@ impl Loop {
             self.listen(log);
             let recalled = self.policies.recall();
             if recalled == Recall::Now {
-                due = Instant::now();
+                rounds.hurry(Instant::now());
             }
-            if due <= Instant::now() {
-                self.watch.renew();
-                self.policies.look_at_leases();
-                self.policies.compare();
-                due = Instant::now() + COMPARE;
+            if let Some(round) = rounds.take(Instant::now(), look) {
+                self.go_round(round);
             }
             self.policies.hear(deltas);
             self.policies.know(known);
             if !self.policies.is_settled() {
-                due = due.min(Instant::now() + RETRY);
+                rounds.retry(Instant::now());
             }
             for asked in asked {
                 // Whoever asked may have gone.
@@ -160,15 +154,25 @@ impl Loop {
             }
             self.tell();
             let more = [self.policies.keep(), self.policies.cut(), recalled.at(), self.denials.due()];
-            let until = more.into_iter().flatten().fold(due, Instant::min);
+            let until = more.into_iter().flatten().fold(rounds.next(), Instant::min);
             let woken = self.watch.wait(&self.inbox, self.denials.fd(), until)?;
             if woken.is_altered {
-                due = Instant::now();
+                rounds.hurry(Instant::now());
             }
             if woken.leases {
                 self.policies.look_at_leases();
             }
             self.denials.take().iter().for_each(|denied| self.policies.tell_denied(denied));
+        }
+    }
+
+    /// Looks at what nothing may have told of. Where the folder of leases is another one, all that is in it is news.
+    fn go_round(&mut self, round: Round) {
+        if self.watch.renew() || round == Round::All {
+            self.policies.look_at_leases();
+        }
+        if round == Round::All {
+            self.policies.compare();
         }
     }
 

@@ -36,9 +36,9 @@ impl Watch {
         Ok(Self { events, leases })
     }
 
-    /// Watches the folder of leases that there is now.
-    pub fn renew(&self) {
-        self.leases.renew();
+    /// Watches the folder of leases that there is now; tells whether leases may have come or gone unseen.
+    pub fn renew(&mut self) -> bool {
+        self.leases.renew()
     }
 
     /// Waits for anything until a moment; also for packets that are denied, where the kernel tells of them.

@@ -45,7 +45,7 @@ impl Watch {
     }
 
     /// Watches the folders that there are now.
-    pub fn renew(&self) {
+    pub fn renew(&mut self) {
         self.folders.renew();
     }
 
