@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use towpath_crds::{ClusterNetwork, NodeNetwork};
 
@@ -87,11 +88,9 @@ fn a_node_is_given_what_a_burst_of_pods_waits_for_and_gives_it_back() {
         cluster.condition("CIDRsAllocated", "True", "3 of 3 nodes").await;
 
         let held = cluster.part("n1", SOON, |_| true).await.spec.pod_cidrs;
-        let less = json!({
-            "apiVersion": "towpath.dev/v1alpha1", "kind": "NodeNetwork", "metadata": {"name": "n1"},
-            "spec": {"podCIDRs": &held[..1]},
-        });
-        let said = cluster.server_side_apply("admin", &less, "spec").unwrap_err();
+        let less = Patch::Merge(json!({"spec": {"podCIDRs": &held[..1]}}));
+        let parts = Api::<NodeNetwork>::all(cluster.client.clone());
+        let said = parts.patch("n1", &PatchParams::default(), &less).await.unwrap_err().to_string();
         assert!(said.contains(&format!("spec.podCIDRs '{}' cannot be taken out", held[1])), "{said}");
         let table = cluster.kubectl(&["get", "nnet", "-o", "wide"]);
         assert!(table.lines().next().unwrap().contains("USED"), "{table}");
