@@ -18,6 +18,7 @@ use towpath_net::policy::compile::{Change, Compiler, Sizes};
 use towpath_net::policy::digest::Digest;
 use towpath_net::state::{NodeName, Peer};
 
+use self::doubts::Doubted;
 use super::away::Away;
 use super::claims::Claims;
 use super::force::Force;
@@ -100,12 +101,12 @@ impl Core {
         for node in &named {
             self.mind(node);
         }
-        self.judge_places(true);
+        self.judge_places(Doubted::Everybodys);
     }
 
     /// Takes in what a node is to others, or that it is gone, and tells all agents but its own.
     pub fn peer(&mut self, name: &NodeName, peer: Option<Peer>) {
-        let is_new = self.place(name, peer.as_ref());
+        let doubted = self.place(name, peer.as_ref());
         let Some(change) = self.peers.set(name.clone(), peer) else { return };
         self.version.0 += 1;
         let change: [PeerChange; 1] = [change];
@@ -115,7 +116,7 @@ impl Core {
             session.told = self.version;
         }
         self.claims.of_node(name).iter().for_each(|pod| self.bind(pod));
-        self.judge_places(is_new && self.are_peers_known);
+        self.judge_places(if self.are_peers_known { doubted } else { Doubted::Nobodys });
         self.mind(name);
         self.tell();
     }

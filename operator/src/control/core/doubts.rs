@@ -14,6 +14,17 @@ use tracing::warn;
 use super::{Core, are_of};
 use crate::control::places::Doubt;
 
+/// Whose pods may name addresses that were believed and are not any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubted<'a> {
+    /// Nobody's.
+    Nobodys,
+    /// Those of this node: it has ranges no more that may well be another's too.
+    Of(&'a NodeName),
+    /// Everybody's: there are ranges that nobody had.
+    Everybodys,
+}
+
 impl Core {
     fn is_believed(&self, node: &NodeName, address: IpAddr) -> bool {
         are_of(&self.peers, node, &[address]) || !self.places.holds(address)
@@ -50,16 +61,24 @@ impl Core {
     }
 
     /// What a node is to others is about to become this.
-    pub(super) fn place(&mut self, name: &NodeName, now: Option<&Peer>) -> bool {
+    pub(super) fn place<'a>(&mut self, name: &'a NodeName, now: Option<&Peer>) -> Doubted<'a> {
         let is_new = now.is_some_and(|now| self.places.add(now));
-        if let Some(before) = self.peers.get(name) {
-            self.places.remove(before);
+        let Some(before) = self.peers.get(name) else {
+            return if is_new { Doubted::Everybodys } else { Doubted::Nobodys };
+        };
+        self.places.remove(before);
+        let has = |range| now.is_some_and(|now| now.pod_cidrs.contains(range));
+        if is_new {
+            Doubted::Everybodys
+        } else if before.pod_cidrs.iter().all(has) {
+            Doubted::Nobodys
+        } else {
+            Doubted::Of(name)
         }
-        is_new
     }
 
-    /// Finds out again which addresses are believed; of all pods, where there may be more that are not.
-    pub(super) fn judge_places(&mut self, are_all: bool) {
+    /// Finds out again which addresses are believed: of what was doubted, and of those pods.
+    pub(super) fn judge_places(&mut self, doubted: Doubted<'_>) {
         for (key, doubt) in self.doubts.clone() {
             let believed = self.believed(&doubt.node, &doubt.addresses);
             self.correct(&key, &doubt, &believed);
@@ -67,10 +86,15 @@ impl Core {
                 self.doubts.remove(&key);
             }
         }
-        if !are_all {
+        let is_meant = |node: &NodeName| match doubted {
+            Doubted::Nobodys => false,
+            Doubted::Of(one) => node == one,
+            Doubted::Everybodys => true,
+        };
+        if doubted == Doubted::Nobodys {
             return;
         }
-        let placed = self.compiler.pods_with(|node, address| !self.is_believed(node, address));
+        let placed = self.compiler.pods_with(|node, address| is_meant(node) && !self.is_believed(node, address));
         for Placed { key, uid, node, addresses } in placed {
             let believed = self.believed(&node, &addresses);
             let doubt = Doubt { uid, node, addresses };

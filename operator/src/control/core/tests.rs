@@ -519,3 +519,23 @@ fn a_status_that_was_read_before_the_nodes_were_is_judged_when_they_are_known() 
     core.know_peers();
     assert_eq!((members(&mut core, "n2"), core.doubted()), (BTreeSet::new(), 1));
 }
+
+#[test]
+fn a_range_that_two_nodes_had_for_a_moment_is_judged_when_one_lets_go() {
+    let mut core = core();
+    core.change(named("a", "uid-a", "n1", [10, 0, 1, 7]));
+    core.change(named("b", "uid-b", "n2", [10, 0, 2, 5]));
+    let own = BTreeSet::from([[10, 0, 2, 5].into()]);
+    let with = |range: &str| Peer { pod_cidrs: vec![range.parse().unwrap()], ..peer(3) };
+    // The same range, one around it, and one within it.
+    for range in ["10.0.1.0/24", "10.0.0.0/23", "10.0.1.0/28"] {
+        for now in [Some(Peer { pod_cidrs: Vec::new(), ..peer(1) }), None] {
+            core.peer(&"n3".into(), Some(with(range)));
+            assert_eq!((members(&mut core, "n2").len(), core.doubted()), (2, 0), "{range} is n1's as well");
+            core.peer(&"n1".into(), now);
+            assert_eq!((members(&mut core, "n2"), core.doubted()), (own.clone(), 1), "{range} is n3's alone");
+            core.peer(&"n1".into(), Some(peer(1)));
+            core.peer(&"n3".into(), Some(peer(3)));
+        }
+    }
+}
