@@ -22,7 +22,7 @@ pub const VERSION: u32 = 1;
 const LONGEST_REASON: usize = 1024;
 
 /// How many addresses a pod has at most, of all of its attachments.
-const MOST_ADDRESSES: usize = 64;
+pub const MOST_ADDRESSES: usize = 64;
 
 /// Names an update on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

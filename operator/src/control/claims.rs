@@ -1,9 +1,9 @@
 //! What agents say of the addresses of their pods: earlier than the status of the pods says it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use towpath_control::message::Attached;
+use towpath_control::message::{Attached, MOST_ADDRESSES};
 use towpath_net::policy::identity;
 use towpath_net::policy::input::{Key, Pod};
 use towpath_net::state::NodeName;
@@ -14,6 +14,9 @@ use super::waits::PodOf;
 /// Of how many pods a node's agent may speak: many times as many as a kubelet runs (110, where nobody sets `maxPods`).
 pub const MOST: usize = 4096;
 
+/// How many former addresses of a pod are remembered: those of its last two sandboxes, however many attachments it has.
+const MOST_PAST: usize = 2 * MOST_ADDRESSES;
+
 /// What an agent says of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -21,13 +24,20 @@ pub struct Claim {
     pub pod: Key,
     /// The pod's addresses; none where it has none any more.
     pub addresses: Vec<IpAddr>,
-    /// Those that its status may go on to name for a while, of before.
+    /// Those that its status may go on to name for a while, of before: the newest first, and no more than [`MOST_PAST`].
     pub past: Vec<IpAddr>,
     /// Whether there is such a pod on that node.
     pub is_bound: bool,
 }
 
 impl Claim {
+    /// What the agent said so far is of before. Of addresses that never counted those are forgotten that are not the node's.
+    fn retire(&mut self, is_own: impl Fn(IpAddr) -> bool) {
+        self.addresses.retain(|address| self.is_bound || is_own(*address));
+        let older = std::mem::take(&mut self.past);
+        self.past = newest(self.addresses.drain(..).chain(older), &[]);
+    }
+
     /// Whether the pod was given addresses behind this word, by what its status names.
     fn is_older_than(&mut self, status: &[IpAddr]) -> bool {
         let is_same = status.iter().all(|address| self.addresses.contains(address));
@@ -37,6 +47,12 @@ impl Claim {
         }
         !status.iter().all(|address| self.addresses.contains(address) || self.past.contains(address))
     }
+}
+
+/// As many as are remembered, each once, but for those that the pod has.
+fn newest(all: impl Iterator<Item = IpAddr>, has: &[IpAddr]) -> Vec<IpAddr> {
+    let mut seen: HashSet<IpAddr> = has.iter().copied().collect();
+    all.filter(|address| seen.insert(*address)).take(MOST_PAST).collect()
 }
 
 /// The last word of each agent on each of its pods. One agent's word takes nothing from another's.
@@ -70,15 +86,18 @@ impl Claims {
         self.unheard
     }
 
-    /// Takes a word on a pod, which is not bound before [`Self::bind`] says so. `known` are the addresses that it had so far.
-    pub fn put(&mut self, node: &NodeName, attached: Attached, known: &[IpAddr]) {
+    /// Takes a word on a pod, which is not bound before [`Self::bind`] says so. `known` are the addresses that it had so far;
+    /// of those that its agent named, only what may be the node's is remembered.
+    pub fn put(&mut self, node: &NodeName, attached: Attached, known: &[IpAddr], is_own: impl Fn(IpAddr) -> bool) {
         let Attached { uid, key, addresses, is_waiting: _ } = attached;
         let claims = self.by_node.entry(node.clone()).or_default();
-        let before = claims.remove(&uid).map(|claim| [claim.past, claim.addresses].concat());
-        let mut past: Vec<IpAddr> = before.unwrap_or_default().into_iter().chain(known.iter().copied()).collect();
-        past.retain(|address| !addresses.contains(address));
-        past.sort_unstable();
-        past.dedup();
+        let mut before = claims.remove(&uid);
+        if let Some(before) = &mut before {
+            before.retire(is_own);
+        }
+        let before = before.map(|claim| claim.past).unwrap_or_default();
+        // What is known is what the status of the pod may name now.
+        let past = newest(known.iter().copied().chain(before), &addresses);
         claims.insert(uid, Claim { pod: key, addresses, past, is_bound: false });
     }
 
@@ -89,9 +108,9 @@ impl Claims {
 
     /// The word of a node's agent is from now on that a pod has no addresses any more. It stays until the pod is gone, for
     /// the status of the pod goes on to name them.
-    pub fn withdraw(&mut self, (node, uid): &PodOf) -> bool {
+    pub fn withdraw(&mut self, (node, uid): &PodOf, is_own: impl Fn(IpAddr) -> bool) -> bool {
         let claim = self.by_node.get_mut(node).and_then(|claims| claims.get_mut(uid));
-        claim.map(|claim| claim.past.append(&mut claim.addresses)).is_some()
+        claim.map(|claim| claim.retire(is_own)).is_some()
     }
 
     /// Whether there is such a pod on that node, as far as is known now. A word without addresses on a pod that there is
@@ -196,9 +215,9 @@ mod tests {
     #[test]
     fn one_agents_word_takes_nothing_from_anothers() {
         let mut claims = Claims::default();
-        claims.put(&"n1".into(), attached("u", 1), &[]);
+        claims.put(&"n1".into(), attached("u", 1), &[], |_| true);
         claims.bind(&of("n1", "u"), true);
-        claims.put(&"n2".into(), attached("u", 2), &[]);
+        claims.put(&"n2".into(), attached("u", 2), &[], |_| true);
         claims.bind(&of("n2", "u"), false);
         assert!(claims.get(&of("n1", "u")).is_some_and(|claim| claim.is_bound));
         claims.gone(&key());
@@ -209,9 +228,9 @@ mod tests {
     #[test]
     fn a_word_on_the_next_pod_of_a_name_outlives_the_one_before() {
         let mut claims = Claims::default();
-        claims.put(&"n1".into(), attached("old", 1), &[]);
+        claims.put(&"n1".into(), attached("old", 1), &[], |_| true);
         claims.bind(&of("n1", "old"), true);
-        claims.put(&"n1".into(), attached("new", 1), &[]);
+        claims.put(&"n1".into(), attached("new", 1), &[], |_| true);
         claims.bind(&of("n1", "new"), false);
         claims.gone(&key());
         assert_eq!(claims.of_node(&"n1".into()), [of("n1", "new")]);
@@ -220,9 +239,9 @@ mod tests {
     #[test]
     fn a_word_that_is_withdrawn_stays_while_there_is_such_a_pod() {
         let mut claims = Claims::default();
-        claims.put(&"n1".into(), attached("u", 1), &[]);
+        claims.put(&"n1".into(), attached("u", 1), &[], |_| true);
         claims.bind(&of("n1", "u"), true);
-        assert!(claims.withdraw(&of("n1", "u")) && !claims.withdraw(&of("n1", "other")));
+        assert!(claims.withdraw(&of("n1", "u"), |_| true) && !claims.withdraw(&of("n1", "other"), |_| true));
         claims.bind(&of("n1", "u"), true);
         assert!(claims.get(&of("n1", "u")).is_some_and(|claim| claim.addresses.is_empty()));
         claims.bind(&of("n1", "u"), false);
@@ -233,11 +252,11 @@ mod tests {
     fn the_word_on_a_static_pod_outlives_the_object_that_shows_it() {
         let mut claims = Claims::default();
         let uid = identity::identity("0123456789abcdef0123456789abcdef", &key());
-        claims.put(&"n1".into(), attached(&uid, 1), &[]);
+        claims.put(&"n1".into(), attached(&uid, 1), &[], |_| true);
         claims.bind(&of("n1", &uid), true);
         claims.gone(&key());
         assert!(claims.get(&of("n1", &uid)).is_some_and(|claim| !claim.is_bound));
-        assert!(claims.withdraw(&of("n1", &uid)));
+        assert!(claims.withdraw(&of("n1", &uid), |_| true));
         claims.bind(&of("n1", &uid), false);
         assert!(claims.by_node.is_empty() && claims.bound.is_empty());
     }
@@ -248,7 +267,7 @@ mod tests {
         for number in 0..2 * MOST {
             let uid = number.to_string();
             if claims.has_room(&of("n1", &uid)) {
-                claims.put(&"n1".into(), attached(&uid, 1), &[]);
+                claims.put(&"n1".into(), attached(&uid, 1), &[], |_| true);
             }
         }
         assert_eq!((claims.of_node(&"n1".into()).len(), claims.unheard()), (MOST, MOST as u64));
@@ -262,9 +281,9 @@ mod tests {
     #[test]
     fn what_an_agent_said_goes_with_its_node() {
         let mut claims = Claims::default();
-        claims.put(&"n1".into(), attached("u", 1), &[]);
+        claims.put(&"n1".into(), attached("u", 1), &[], |_| true);
         claims.bind(&of("n1", "u"), true);
-        claims.put(&"n2".into(), attached("u", 1), &[]);
+        claims.put(&"n2".into(), attached("u", 1), &[], |_| true);
         claims.forget(&"n2".into());
         assert_eq!(claims.bound.len(), 1, "a pod of the same name on another node");
         claims.forget(&"n1".into());

@@ -255,7 +255,8 @@ impl Core {
             self.waits.end(&pod);
         }
         let known = self.compiler.addresses(&attached.key, &attached.uid, node);
-        self.claims.put(node, attached, known);
+        let is_own = |address| may_be_of(&self.peers, node, address);
+        self.claims.put(node, attached, known, is_own);
         self.bind(&pod);
     }
 
@@ -268,7 +269,8 @@ impl Core {
     /// The status of the pod goes on to name its addresses until the pod is gone, and counts no more.
     fn withdraw(&mut self, pod: &PodOf) {
         self.waits.end(pod);
-        if self.claims.withdraw(pod) {
+        let is_own = |address| may_be_of(&self.peers, &pod.0, address);
+        if self.claims.withdraw(pod, is_own) {
             self.bind(pod);
         }
     }
@@ -325,4 +327,9 @@ fn are_of(peers: &PeerTable, node: &NodeName, addresses: &[IpAddr]) -> bool {
         peers.get(node).is_some_and(|peer| peer.pod_cidrs.iter().any(|range| range.contains(address)))
     };
     addresses.iter().all(of)
+}
+
+/// The same of one address; and any may be of a node whose ranges are not known yet.
+fn may_be_of(peers: &PeerTable, node: &NodeName, address: IpAddr) -> bool {
+    peers.get(node).is_none() || are_of(peers, node, &[address])
 }

@@ -539,3 +539,27 @@ fn a_range_that_two_nodes_had_for_a_moment_is_judged_when_one_lets_go() {
         }
     }
 }
+
+#[test]
+fn of_an_agent_that_names_new_addresses_again_and_again_the_newest_of_its_node_are_remembered() {
+    let mut core = core();
+    core.peer(&"n1".into(), Some(Peer { pod_cidrs: vec!["10.1.0.0/16".parse().unwrap()], ..peer(1) }));
+    core.change(named("a", "uid-a", "n1", [10, 244, 0, 9]));
+    let of = |round: u8, second: u8| (0..32).map(move |last| IpAddr::from([10, second, round, last]));
+    for round in 0..100 {
+        let addresses = of(round, 1).chain(of(round, 77)).collect();
+        core.attached(&"n1".into(), Attached { addresses, ..attached("a", "uid-a", 1, false) });
+    }
+    core.detached(&"n1".into(), "uid-a");
+    let past = core.claims.get(&("n1".into(), "uid-a".to_owned())).map(|claim| claim.past.clone()).unwrap();
+    assert!(past.len() <= 128, "{}", past.len());
+    assert!(of(99, 1).chain(of(98, 1)).chain(of(97, 1)).all(|address| past.contains(&address)), "{past:?}");
+    assert!(past.contains(&[10, 244, 0, 9].into()), "what its status names: {past:?}");
+    assert!((97..100).all(|round| !of(round, 77).any(|address| past.contains(&address))), "what is not its node's");
+    for round in 0..100 {
+        core.attached(&"n1".into(), Attached { addresses: of(round, 1).collect(), ..attached("a", "uid-a", 1, false) });
+        core.detached(&"n1".into(), "uid-a");
+    }
+    let past = core.claims.get(&("n1".into(), "uid-a".to_owned())).map(|claim| claim.past.clone()).unwrap();
+    assert_eq!((past.len(), past.iter().collect::<BTreeSet<_>>().len()), (128, 128), "each is remembered once");
+}
