@@ -162,7 +162,8 @@ impl Core {
             let bound = self.claims.get(&pod).filter(|claim| claim.is_bound);
             let behind = match bound {
                 Some(claim) => {
-                    let holders = self.compiler.holders(&claim.pod);
+                    let mut holders = self.compiler.holders(&claim.pod);
+                    holders.retain(|node| !self.force.is_refused_by(node));
                     self.behind(holders)
                 }
                 // Nobody follows a replica that does not know the cluster yet, and whoever does later is told of the pod.

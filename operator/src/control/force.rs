@@ -198,6 +198,11 @@ impl Force {
         }
     }
 
+    /// Whether the agent of a node refuses what it was told.
+    pub fn is_refused_by(&self, node: &NodeName) -> bool {
+        self.refusals.contains(node)
+    }
+
     /// Whether a node lacks any policy.
     pub fn concerns(&self, node: &NodeName) -> bool {
         self.lacks.concerns(node)

@@ -24,6 +24,11 @@ impl Refusals {
         self.0.remove(node);
     }
 
+    /// Whether the agent of a node refuses something.
+    pub fn contains(&self, node: &NodeName) -> bool {
+        self.0.contains_key(node)
+    }
+
     /// How many agents refuse something.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -57,7 +57,7 @@ impl Waits {
         self.bound.acknowledged(holder, version)
     }
 
-    /// A node is not told anything any more: gives the pods that nobody waits for any more.
+    /// A node is not told anything any more, or does not take it: gives the pods that nobody waits for any more.
     pub fn left(&mut self, holder: &NodeName) -> Vec<PodOf> {
         self.bound.left(holder)
     }

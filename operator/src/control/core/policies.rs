@@ -84,10 +84,12 @@ impl Core {
         }
     }
 
-    /// The agent of a node refuses what it was told here.
+    /// The agent of a node refuses what it was told here. Until it takes it no pod waits for it, as for none that is away:
+    /// it goes on with what it had, and whoever waits for it may do so for ever.
     pub fn refused(&mut self, node: &NodeName, reason: &str) {
         if self.sessions.contains_key(node) {
             self.force.refused(node, Some(reason));
+            self.waits.left(node).into_iter().for_each(|pod| self.tell_known(pod));
         }
     }
 

@@ -563,3 +563,29 @@ fn of_an_agent_that_names_new_addresses_again_and_again_the_newest_of_its_node_a
     let past = core.claims.get(&("n1".into(), "uid-a".to_owned())).map(|claim| claim.past.clone()).unwrap();
     assert_eq!((past.len(), past.iter().collect::<BTreeSet<_>>().len()), (128, 128), "each is remembered once");
 }
+
+#[test]
+fn nobody_waits_for_an_agent_that_refuses_until_it_takes_what_it_is_told() {
+    let mut core = core();
+    let (own, _other) = (follow(&mut core, "n1"), follow(&mut core, "n2"));
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, true));
+    acknowledge(&mut core, "n1");
+    assert!(!is_known(&own, "uid-a"));
+    core.refused(&"n2".into(), "no space");
+    assert!(is_known(&own, "uid-a"), "it waited when n2 refused");
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, true));
+    assert!(is_known(&own, "uid-a"), "n2 refused before it waited");
+    // It is told again, all at once.
+    core.open(&"n2".into(), &Holdings::default(), &Arc::default()).unwrap();
+    core.attached(&"n1".into(), attached("a", "uid-a", 1, true));
+    assert!(is_known(&own, "uid-a"), "n2 has not taken it yet");
+    core.change(isolation("r", "b"));
+    core.tell();
+    assert_eq!(core.standing().pending, 1, "policies are missing on a node that refuses them");
+    acknowledge(&mut core, "n2");
+    core.attached(&"n1".into(), Attached { addresses: vec![[10, 0, 1, 2].into()], ..attached("a", "uid-a", 1, true) });
+    acknowledge(&mut core, "n1");
+    assert!(!is_known(&own, "uid-a"), "n2 counts again");
+    acknowledge(&mut core, "n2");
+    assert!(is_known(&own, "uid-a"));
+}
