@@ -9,13 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use towpath_control::message::Attached;
+use towpath_control::message::{Attached, Settled};
 use towpath_control::peers::{PeerChange, PeerTable};
 use towpath_control::server::{Opening, Outbox, Unready, Version};
 use towpath_control::update::Holdings;
 use towpath_net::policy::bundle::Delta;
 use towpath_net::policy::compile::{Change, Compiler, Sizes};
-use towpath_net::policy::digest::Digest;
 use towpath_net::state::{NodeName, Peer};
 
 use self::doubts::Doubted;
@@ -40,8 +39,8 @@ struct Session {
 #[derive(Debug)]
 struct Reporter {
     outbox: Arc<Outbox>,
-    /// What it has in its kernel, once it said so.
-    settled: Option<Digest>,
+    /// What it has in its kernel, and why it refuses what it was told since, once it said so.
+    settled: Option<Settled>,
 }
 
 /// What a replica knows and tells.
@@ -291,13 +290,14 @@ impl Core {
 
     /// The stream of a node has ended, which may not be its last one.
     pub fn closed(&mut self, node: &NodeName, outbox: &Arc<Outbox>) {
+        if self.reporters.get(node).is_some_and(|reporter| Arc::ptr_eq(&reporter.outbox, outbox)) {
+            self.reporters.remove(node);
+        }
         if self.sessions.get(node).is_some_and(|session| Arc::ptr_eq(&session.outbox, outbox)) {
             self.sessions.remove(node);
             self.compiler.unsubscribe(node);
             self.waits.left(node).into_iter().for_each(|pod| self.tell_known(pod));
-        }
-        if self.reporters.get(node).is_some_and(|reporter| Arc::ptr_eq(&reporter.outbox, outbox)) {
-            self.reporters.remove(node);
+            self.heed_report(node);
         }
         if !self.is_heard(node) {
             self.waits.end_of(node);

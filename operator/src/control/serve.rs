@@ -89,7 +89,7 @@ impl Backend for Shared {
     }
 
     fn closed(&self, node: &NodeName, outbox: &Arc<Outbox>) {
-        self.core().closed(node, outbox);
+        self.with(|core| core.closed(node, outbox));
     }
 }
 

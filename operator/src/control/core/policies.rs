@@ -64,21 +64,26 @@ impl Core {
 
     fn look_at(&mut self, node: &NodeName) {
         let Some(Reporter { settled: Some(settled), .. }) = self.reporters.get(node) else { return };
-        if self.compiler.digest_of_pods(node) == *settled {
+        if self.compiler.digest_of_pods(node) == settled.pods {
             self.force.left(node);
         }
     }
 
     /// This is in the kernel of a node that follows another replica.
     pub fn settled(&mut self, node: &NodeName, settled: Settled) {
-        let Settled { pods, refusal } = settled;
         if let Some(reporter) = self.reporters.get_mut(node) {
-            reporter.settled = Some(pods);
+            reporter.settled = Some(settled);
         }
-        if self.sessions.contains_key(node) {
-            return;
+        // While it follows this replica too, its answers here count.
+        if !self.sessions.contains_key(node) {
+            self.heed_report(node);
         }
-        self.force.refused(node, refusal.as_deref());
+    }
+
+    /// What the agent of a node said last that follows another replica, if it said anything.
+    pub(super) fn heed_report(&mut self, node: &NodeName) {
+        let Some(Reporter { settled: Some(settled), .. }) = self.reporters.get(node) else { return };
+        self.force.refused(node, settled.refusal.as_deref());
         if self.force.concerns(node) {
             self.look_at(node);
         }

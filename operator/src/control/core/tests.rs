@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use towpath_control::message::Settled;
 use towpath_net::policy::bundle::{Members, SetDelta};
+use towpath_net::policy::digest::Digest;
 use towpath_net::policy::input::{Key, Labels, Namespace, NetworkPolicy, Peer as From, Pod, Rule, Selector};
 use towpath_net::transport::Transport;
 
@@ -588,4 +588,30 @@ fn nobody_waits_for_an_agent_that_refuses_until_it_takes_what_it_is_told() {
     assert!(!is_known(&own, "uid-a"), "n2 counts again");
     acknowledge(&mut core, "n2");
     assert!(is_known(&own, "uid-a"));
+}
+
+#[test]
+fn what_an_agent_says_of_another_replica_counts_as_soon_as_its_stream_here_ends() {
+    let mut core = core();
+    let (own, reports) = (follow(&mut core, "n2"), Arc::new(Outbox::default()));
+    let told = |core: &mut Core| core.standing().first.first().map(ToString::to_string).unwrap_or_default();
+    let before = core.compiler.digest_of_pods(&"n2".into());
+    core.report(&"n2".into(), &reports);
+    core.change(isolation("r", "b"));
+    core.tell();
+    core.settled(&"n2".into(), Settled { pods: before, refusal: Some("too large".to_owned()) });
+    assert!(told(&mut core).ends_with("missing on n2"), "{}", told(&mut core));
+    core.take_news();
+    core.closed(&"n2".into(), &own);
+    assert!(told(&mut core).ends_with("missing on n2 (refused: too large)"), "{}", told(&mut core));
+    assert!(core.has_news());
+    // What is refused here may be taken there.
+    let own = Arc::new(Outbox::default());
+    core.open(&"n2".into(), &Holdings::default(), &own).unwrap();
+    core.refused(&"n2".into(), "no space");
+    let expected = core.compiler.digest_of_pods(&"n2".into());
+    core.settled(&"n2".into(), settled(expected));
+    assert_eq!((core.standing().refusing, core.standing().pending), (1, 1));
+    core.closed(&"n2".into(), &own);
+    assert_eq!((core.standing().refusing, core.standing().pending), (0, 0));
 }
