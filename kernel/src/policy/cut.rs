@@ -12,6 +12,15 @@ use super::write::SHORT;
 use super::{About, Error, PolicyTable, Written};
 use crate::conntrack::Connection;
 
+/// What came of ending answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnswersEnded {
+    /// What was written.
+    pub written: Written,
+    /// How many answers do not end: there is no room for more.
+    pub left_out: usize,
+}
+
 /// Answers that end, and until when: a table that somebody takes away takes these along.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
@@ -21,16 +30,22 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// As many as the kernel has at most: whether there is room for it.
-    fn insert(&mut self, family: Family, key: Key, now: Instant) -> bool {
-        if self.until.len() >= MOST as usize {
+    /// As many as the kernel has at most: leaves those that there is room for, and tells how many others there were.
+    fn insert(&mut self, keys: &mut Vec<(Family, Key)>, now: Instant) -> usize {
+        let all = keys.len();
+        // Once for all of them: it goes through all that there are.
+        if self.until.len() + all > MOST as usize {
             self.until.retain(|_, until| *until > now);
         }
-        let has_room = self.until.len() < MOST as usize || self.until.contains_key(&(family, key));
-        if has_room {
-            self.until.insert((family, key), now + stay(family));
-        }
-        has_room
+        let until = BTreeMap::from(Family::ALL.map(|family| (family, now + stay(family))));
+        keys.retain(|key| {
+            let has_room = self.until.len() < MOST as usize || self.until.contains_key(key);
+            if has_room {
+                self.until.insert(*key, until.get(&key.0).copied().unwrap_or(now));
+            }
+            has_room
+        });
+        all - keys.len()
     }
 
     fn of(&self, family: Family, now: Instant) -> impl Iterator<Item = Element> {
@@ -47,19 +62,21 @@ fn stay(family: Family) -> Duration {
 impl PolicyTable {
     /// Lets no answers of these connections through, as long as somebody may send any, so that they do not begin them anew.
     /// Nothing happens where there is no table. It goes before the kernel forgets them.
-    pub fn end_answers<'a>(&mut self, connections: impl IntoIterator<Item = &'a Connection>) -> Result<Written, Error> {
+    pub fn end_answers<'a>(
+        &mut self,
+        connections: impl IntoIterator<Item = &'a Connection>,
+    ) -> Result<AnswersEnded, Error> {
         let answers = connections.into_iter().filter_map(|connection| connection.answers);
         let keys = answers.map(|(from, to)| (Family::of(from.ip()), Key::of_packets(from, to))).collect();
         self.end(keys)
     }
 
     /// What there is no room for does not keep the others from ending.
-    fn end(&mut self, mut keys: Vec<(Family, Key)>) -> Result<Written, Error> {
+    fn end(&mut self, mut keys: Vec<(Family, Key)>) -> Result<AnswersEnded, Error> {
         if keys.is_empty() || !self.exists()? {
-            return Ok(Written::default());
+            return Ok(AnswersEnded::default());
         }
-        let now = Instant::now();
-        keys.retain(|(family, key)| self.ended.insert(*family, *key, now));
+        let left_out = self.ended.insert(&mut keys, Instant::now());
         self.attempt(|table| {
             for family in Family::ALL {
                 let ours = keys.iter().filter(|(of, _)| *of == family);
@@ -67,7 +84,7 @@ impl PolicyTable {
             }
             table.commit()
         })?;
-        Ok(self.take_written())
+        Ok(AnswersEnded { written: self.take_written(), left_out })
     }
 
     /// Finds out what an earlier agent ended, once, where there is a table.
@@ -75,20 +92,18 @@ impl PolicyTable {
         if self.ended.is_complete {
             return Ok(());
         }
-        let now = Instant::now();
+        let mut found = Vec::new();
         for family in Family::ALL {
-            let mut found = Vec::new();
-            let told = self.each_element(cut_set(family), |element| found.push(element.key));
+            let told = self.each_element(cut_set(family), |element| found.push((family, element.key)));
             match told {
                 // Somebody else's table may lack it.
                 Err(Error::Netlink(error)) if error.is_missing() => {}
                 other => other?,
             }
-            found.retain(|key| *key != Key::REST);
-            for key in found {
-                self.ended.insert(family, key, now);
-            }
         }
+        found.retain(|(_, key)| *key != Key::REST);
+        // What is left out stays where it is.
+        self.ended.insert(&mut found, Instant::now());
         self.ended.is_complete = true;
         Ok(())
     }

@@ -37,6 +37,7 @@ use crate::nft::request;
 use cut::Ended;
 use encode::Writer;
 
+pub use cut::AnswersEnded;
 pub use events::Events;
 pub use read::{Count, RuleCount};
 pub use repair::Repair;

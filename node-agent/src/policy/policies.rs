@@ -9,7 +9,7 @@ use towpath_control::client::Handle;
 use towpath_control::message::Attached;
 use towpath_kernel::conntrack::Connection;
 use towpath_kernel::leases::Store;
-use towpath_kernel::policy::{Error, PolicyTable, Repair, Written};
+use towpath_kernel::policy::{AnswersEnded, Error, PolicyTable, Repair, Written};
 use towpath_net::policy::admission::Progress;
 use towpath_net::policy::bind::{LeaseChanges, Leases, View};
 use towpath_net::policy::bundle::{Bundle, Delta};
@@ -354,8 +354,12 @@ impl Policies {
         if connections.is_empty() {
             return;
         }
-        if let Err(error) = self.table.end_answers(&connections) {
-            warn!(%error, "whoever answers on connections that are cut may begin them anew");
+        match self.table.end_answers(&connections) {
+            Ok(AnswersEnded { left_out: 0, .. }) => {}
+            Ok(AnswersEnded { left_out, .. }) => {
+                warn!(left_out, "more connections are cut than are remembered: whoever answers may begin them anew");
+            }
+            Err(error) => warn!(%error, "whoever answers on connections that are cut may begin them anew"),
         }
         self.cutter.cut(connections);
     }
