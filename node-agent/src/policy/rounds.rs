@@ -70,6 +70,8 @@ mod tests {
         let mut now = Instant::now();
         let mut rounds = Rounds::new(now);
         assert_eq!(rounds.take(now, false), Some(Round::All));
+        // No longer than an ADD waits.
+        assert!(rounds.next() - now <= Duration::from_secs(10));
         let end = now + COMPARE;
         while rounds.next() < end {
             assert_eq!(rounds.next() - now, RENEW);
