@@ -115,20 +115,38 @@ fn mtu_row(sheet: &mut Sheet<'_>, mtu: u32) {
     sheet.row("pod's MTU", Place::Pod("a"), "ip -o link show dev eth0", &has(format!("mtu {mtu}")));
 }
 
-/// That the next pod has the address after the last one given, even when that one was just given back.
+/// That the next pod has the address after the last one given, even when that one was just given back. A sandbox that the
+/// kubelet made in vain had an address too.
 fn next_address_rows(sheet: &mut Sheet<'_>, stage: &Stage, first: u128) {
     let family = stage.families()[0];
-    let at = |place: u128| stage.of_block("n1", family, place);
-    let holds =
-        |seen: std::net::IpAddr, wanted| if seen == wanted { Ok(()) } else { Err(format!("{seen}, not {wanted}")) };
-    sheet.note("first pod's address", "pod a", holds(stage.address("a", family), at(first)));
-    sheet.note("second pod's address", "pod b", holds(stage.address("b", family), at(first + 1)));
+    let mut next = first;
+    let mut holds = |pod: &str, seen: std::net::IpAddr| {
+        let (in_vain, events) = sandboxes_in_vain(&stage.cluster, pod);
+        let wanted = stage.of_block("n1", family, next + in_vain);
+        next += in_vain + 1;
+        if seen == wanted { Ok(()) } else { Err(format!("{seen}, not {wanted}; its events: {events}")) }
+    };
+    let given = holds("a", stage.address("a", family));
+    sheet.note("first pod's address", "pod a", given);
+    let given = holds("b", stage.address("b", family));
+    sheet.note("second pod's address", "pod b", given);
     let third = stage.cluster.pod("third", "n1");
+    let given = holds("third", third.addresses[0]);
     stage.cluster.kubectl("delete pod third --wait");
     let fourth = stage.cluster.pod("fourth", "n1");
-    sheet.note("a freed address is not the next", "pods third and fourth", holds(fourth.addresses[0], at(first + 3)));
+    let given = given.and(holds("fourth", fourth.addresses[0]));
+    sheet.note("a freed address is not the next", "pods third and fourth", given);
     assert_ne!(third.addresses, fourth.addresses);
     stage.cluster.kubectl("delete pod fourth --wait");
+}
+
+/// How many sandboxes of a pod came to nothing, and all that was told of it.
+fn sandboxes_in_vain(cluster: &Cluster, pod: &str) -> (u128, String) {
+    let path = "{range.items[*]}{.reason}|{.count}|{.message}{\"\\n\"}{end}";
+    let events = cluster.kubectl(&format!("get events --field-selector involvedObject.name={pod} -o jsonpath={path}"));
+    let failed = events.lines().filter_map(|line| line.strip_prefix("FailedCreatePodSandBox|"));
+    let times = failed.map(|rest| rest.split('|').next().and_then(|count| count.parse().ok()).unwrap_or(1));
+    (times.sum(), events)
 }
 
 /// Pods leave nothing on their node, those that never came to run included.
