@@ -1,4 +1,7 @@
-//! What an agent keeps on disk, and starts from without operator and API server.
+//! What an agent keeps on disk, and starts from without operator and API server: a file with all of it, written anew from
+//! time to time, and one with what became of it since.
+
+mod journal;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,6 +18,8 @@ use crate::message::undecodable;
 use crate::update::{State, Update};
 use crate::wire::peer::write_named;
 use crate::wire::{policy, schema as wire};
+
+pub use journal::Journal;
 
 /// Begins every file: what it is, and of which version.
 const MAGIC: &[u8] = b"towpath-state-1\n";
@@ -44,48 +49,71 @@ pub enum Damage {
     Malformed(#[from] Malformed),
 }
 
-/// Writes a snapshot, whole or not at all. It is on the disk when this returns.
-pub fn save(path: &Path, own: &[u8], state: &State) -> Result<(), fs::Error> {
-    fs::write_atomically(path, &write(own, state), 0o600)
+/// Which snapshot it is, by what it says (SHA-256).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark([u8; 32]);
+
+/// Writes a snapshot, whole or not at all. It is on the disk when this returns. A [`Journal`] goes on from its mark.
+///
+/// # Errors
+///
+/// Where the disk fails.
+pub fn save(path: &Path, own: &[u8], state: &State) -> Result<Mark, fs::Error> {
+    let body = body(own, state);
+    let mark = mark(&body);
+    fs::write_atomically(path, &[MAGIC, &mark.0, &body].concat(), 0o600)?;
+    Ok(mark)
 }
 
-/// Reads a snapshot; nothing where there is none, or none that can be trusted.
+/// Reads a snapshot, with what became of it since; nothing where there is none, or none that can be trusted.
 pub fn load(path: &Path) -> Option<Snapshot> {
     let bytes = fs::read_optional(path).unwrap_or_else(|error| {
         warn!(%error, "what was known is not used");
         None
     })?;
-    match read(&bytes) {
-        Ok(snapshot) => Some(snapshot),
-        Err(damage) => {
-            warn!(path = %path.display(), %damage, "what was known is not used");
-            None
-        }
-    }
+    let (mark, snapshot) = open(&bytes)
+        .inspect_err(|damage| warn!(path = %path.display(), %damage, "what was known is not used"))
+        .ok()?;
+    let Snapshot { own, mut state } = snapshot;
+    journal::replay(path, mark, &mut state.policy);
+    Some(Snapshot { own, state })
 }
 
 /// The bytes of a snapshot.
 pub fn write(own: &[u8], state: &State) -> Vec<u8> {
+    let body = body(own, state);
+    [MAGIC, &mark(&body).0, &body].concat()
+}
+
+fn mark(body: &[u8]) -> Mark {
+    Mark(Sha256::digest(body).into())
+}
+
+fn body(own: &[u8], state: &State) -> Vec<u8> {
     let peers = state.peers.iter().map(|(name, peer)| write_named(name, Some(peer))).collect::<Vec<_>>();
     let saved = wire::Saved {
         own: Bytes::copy_from_slice(own),
         peers: vec![Bytes::from(wire::Peers { peers }.encode_to_vec())],
         policy: policy::write(&Delta::between(&Bundle::default(), &state.policy)),
     };
-    let body = saved.encode_to_vec();
-    [MAGIC, Sha256::digest(&body).as_slice(), &body].concat()
+    saved.encode_to_vec()
 }
 
 /// The snapshot of bytes.
 pub fn read(bytes: &[u8]) -> Result<Snapshot, Damage> {
+    open(bytes).map(|(_, snapshot)| snapshot)
+}
+
+fn open(bytes: &[u8]) -> Result<(Mark, Snapshot), Damage> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(Damage::Version)?;
-    let (checksum, body) = rest.split_at_checked(32).ok_or(Damage::Checksum)?;
-    if Sha256::digest(body).as_slice() != checksum {
+    let (checksum, body) = rest.split_first_chunk::<32>().ok_or(Damage::Checksum)?;
+    let mark = mark(body);
+    if mark.0 != *checksum {
         return Err(Damage::Checksum);
     }
     let mut saved = wire::Saved::decode(body).map_err(|error| undecodable(&error))?;
     let own = std::mem::take(&mut saved.own).to_vec();
-    Ok(Snapshot { own, state: read_state(saved)? })
+    Ok((mark, Snapshot { own, state: read_state(saved)? }))
 }
 
 /// The same as an update to who knows nothing.

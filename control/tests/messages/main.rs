@@ -10,8 +10,9 @@ use towpath_control::malformed::Fault;
 use towpath_control::message::{FromAgent, Nonce, read_from_agent, write_from_agent};
 use towpath_control::parts;
 use towpath_control::peers::PeerTable;
-use towpath_control::snapshot::{self, Damage, Pace};
+use towpath_control::snapshot::{self, Damage, Journal, Pace};
 use towpath_control::update::{Holdings, State, Update};
+use towpath_net::policy::bundle::{Bundle, Delta};
 
 use samples::{a_peer, a_state, an_agent_says, an_update};
 
@@ -53,6 +54,40 @@ proptest! {
         message[place] = to;
         _ = read_from_agent(&message);
         _ = read_from_agent(&message[..place]);
+    }
+
+    #[test]
+    fn changes_are_part_of_a_snapshot_one_by_one_as_far_as_they_are_whole(
+        states in prop::collection::vec(a_state(), 2..5), at: prop::sample::Index, by in 1_u8..,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let policies: Vec<_> = states.into_iter().map(|state| state.policy).collect();
+        let whole = |policy: &Bundle| State { policy: policy.clone(), ..State::default() };
+        let known = || snapshot::load(&path).unwrap().state.policy;
+        let mut journal = Journal::beside(&path);
+        journal.begin(snapshot::save(&path, &[], &whole(&policies[0])).unwrap());
+        for step in policies.windows(2) {
+            journal.note(&Delta::between(&step[0], &step[1])).unwrap();
+            prop_assert_eq!(&known(), &step[1]);
+        }
+        // Whoever writes dies at some point, or a disk forgets.
+        let changes = path.with_file_name("state-changes");
+        let bytes = std::fs::read(&changes).unwrap_or_default();
+        if !bytes.is_empty() {
+            let place = at.index(bytes.len());
+            std::fs::write(&changes, &bytes[..place]).unwrap();
+            prop_assert!(policies.contains(&known()));
+            let mut altered = bytes.clone();
+            altered[place] ^= by;
+            std::fs::write(&changes, &altered).unwrap();
+            prop_assert!(policies.contains(&known()));
+            std::fs::write(&changes, &bytes).unwrap();
+        }
+        // They are nothing to a later snapshot.
+        let last = policies.last().unwrap();
+        snapshot::save(&path, b"later", &whole(last)).unwrap();
+        prop_assert_eq!(&known(), last);
     }
 
     #[test]

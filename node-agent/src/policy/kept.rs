@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use towpath_control::snapshot::{self, Pace};
+use towpath_control::snapshot::{self, Journal, Pace};
 use towpath_control::update::State;
-use towpath_net::policy::bundle::Bundle;
+use towpath_net::policy::bundle::{Bundle, Delta};
 use tracing::warn;
 
 use super::lasting::Lasting;
@@ -43,6 +43,7 @@ pub fn remembered(paths: &Paths) -> Option<Remembered> {
 /// Where they are kept.
 pub struct Kept {
     file: PathBuf,
+    journal: Journal,
     pace: Pace,
     lasting: Lasting,
 }
@@ -50,10 +51,20 @@ pub struct Kept {
 impl Kept {
     /// Starts what brings them to the disk.
     pub fn start(paths: &Paths) -> io::Result<Self> {
-        Ok(Self { file: paths.policies(), pace: Pace::default(), lasting: Lasting::start(paths)? })
+        let file = paths.policies();
+        Ok(Self { journal: Journal::beside(&file), file, pace: Pace::default(), lasting: Lasting::start(paths)? })
     }
 
-    /// They are others now.
+    /// They are about to be others. An agent that is killed must not go on from what the kernel had before: whoever
+    /// policies let in meanwhile would be shut out, and the other way round, until an operator says so again.
+    pub fn note(&mut self, change: &Delta) {
+        if let Err(error) = self.journal.note(change) {
+            warn!(%error, "cannot keep a change of policies for the next start");
+        }
+        self.change();
+    }
+
+    /// They are others now, and are kept as a whole when it is time.
     pub fn change(&mut self) {
         self.pace.change();
     }
@@ -73,26 +84,29 @@ impl Kept {
             return Some(now + left);
         }
         self.save(bundle);
-        self.pace.written(now);
         None
     }
 
-    /// Keeps them, as the last thing that is done.
+    /// Keeps them without waiting, where they changed.
     pub fn keep_now(&mut self, bundle: &mut Bundle) {
         if self.pace.due(Instant::now()).is_some() {
             self.save(bundle);
         }
     }
 
-    fn save(&self, bundle: &mut Bundle) {
+    fn save(&mut self, bundle: &mut Bundle) {
         if let Err(error) = make_folder(folder(&self.file)) {
             warn!(%error, "the policies have no folder");
         }
         let state = State { peers: BTreeMap::new(), policy: std::mem::take(bundle) };
         match snapshot::save(&self.file, &[], &state) {
-            Ok(()) => self.lasting.owe(),
+            Ok(mark) => {
+                self.journal.begin(mark);
+                self.lasting.owe();
+            }
             Err(error) => warn!(%error, "cannot keep the policies for the next start"),
         }
+        self.pace.written(Instant::now());
         *bundle = state.policy;
     }
 }

@@ -85,6 +85,11 @@ impl Policies {
             policies.tell_operator(uid, Some(pod));
         }
         policies.leases = leases;
+        if patience.is_some_and(|patience| patience.is_zero()) {
+            // What changes from now on goes on from it.
+            policies.kept.change();
+            policies.keep_now();
+        }
         policies
     }
 
@@ -228,10 +233,12 @@ impl Policies {
             return;
         }
         let begun = Instant::now();
+        self.kept.note(&effect);
         self.cutter.suspect(View { before: &self.bundle, delta: &effect }, self.table.program(), leases);
         let changed = self.table.change(&self.bundle, &effect, leases);
         if let Some(error) = self.unfit(&changed, &effect) {
             refuse(receipts, &error);
+            self.kept.keep_now(&mut self.bundle);
             // What it would have taken away is as it was.
             self.cutter.suspect_everyone();
             return self.compare();
@@ -242,7 +249,6 @@ impl Policies {
             self.failed = None;
             self.owed.extend(receipts);
         }
-        self.kept.change();
         // It fits: it was previewed.
         _ = self.bundle.apply(effect);
         match changed {
@@ -369,7 +375,7 @@ impl Policies {
         self.kept.keep(&mut self.bundle)
     }
 
-    /// Keeps what was told, as the last thing that is done.
+    /// Keeps what was told without waiting.
     pub fn keep_now(&mut self) {
         self.kept.keep_now(&mut self.bundle);
     }

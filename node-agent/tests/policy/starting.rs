@@ -67,6 +67,30 @@ fn what_was_kept_and_is_damaged_is_not_used() {
 }
 
 #[test]
+fn who_is_killed_goes_on_from_all_that_was_answered() {
+    isolated("starting::who_is_killed_goes_on_from_all_that_was_answered", || {
+        node();
+        let agent = Agent::start(None);
+        assert_eq!(agent.tell(Delta::between(&Bundle::default(), &bundle())).0, Ok(()));
+        let mut wanted = bundle();
+        wait_until("it is kept", || remembered(&paths()).is_some());
+        for number in 1..=40 {
+            let change = coming(&format!("10.9.8.{number}"));
+            wanted.apply(change.clone()).unwrap();
+            assert_eq!(agent.tell(change).0, Ok(()));
+            assert_eq!(remembered(&paths()), Some(told(wanted.clone())), "{number} changes");
+        }
+        agent.stop();
+        // Nor is what comes to it lost on the agent that goes on.
+        let agent = Agent::restart(remembered(&paths()));
+        wanted.apply(coming("10.9.7.1")).unwrap();
+        assert_eq!(agent.tell(coming("10.9.7.1")).0, Ok(()));
+        assert_eq!(remembered(&paths()), Some(told(wanted)));
+        agent.stop();
+    });
+}
+
+#[test]
 fn what_was_told_before_the_node_started_is_used_where_no_operator_tells_anything_in_time() {
     isolated(
         "starting::what_was_told_before_the_node_started_is_used_where_no_operator_tells_anything_in_time",
