@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use towpath_kernel::host::HostKernel;
-use towpath_kernel::kernel::{Kernel as _, KernelError, Report, converge};
+use towpath_kernel::kernel::{Kernel as _, KernelError, converge};
 use towpath_net::lease::Lease;
 use towpath_net::mac::Mac;
 use towpath_net::observed::{Observed, Surroundings, Sysctl};
@@ -53,8 +53,8 @@ pub struct Turns {
     paths: Paths,
     journal: Journal,
     assignment: Option<Assignment>,
-    /// What the last turn brought about in full rests on this; nothing where it did not, or where anything else that is
-    /// rendered has changed since. Equal input gives an equal desired state: what differs from it now is drift.
+    /// What a turn brought about in full rests on this; nothing where none did, or where anything else that is rendered has
+    /// changed since. Equal input gives an equal desired state: what differs from it now is drift.
     basis: Option<Basis>,
     leases: Vec<Lease>,
     binaries: Binaries,
@@ -189,7 +189,8 @@ impl Turns {
         }
         let retracted = cni_files::retract(&self.paths, &assignment.state.spec);
         let report = converge(&mut self.kernel, &rendered.desired, &seen);
-        self.note_drift(&seen.surroundings, &report);
+        let is_drift = self.basis.as_ref().is_some_and(|basis| basis.around == seen.surroundings);
+        self.note(&report.done, is_drift);
         let after = if report.done.is_empty() {
             seen
         } else {
@@ -210,7 +211,13 @@ impl Turns {
         // What others are told of the keys does not wait for what failed.
         let keys_changed = self.tend_keys_after(assignment, &report);
         let settled = settled && !keys_changed;
-        self.basis = settled.then_some(Basis { around: after.surroundings, others });
+        // What failed was drift, and is no less so when it is tried again.
+        let before = self.basis.take().filter(|_| is_drift && !keys_changed);
+        self.basis = if settled {
+            Some(Basis { around: after.surroundings, others })
+        } else {
+            before.map(|Basis { around, .. }| Basis { around, others: None })
+        };
         Ok(self.look_for_rivals(assignment) && settled)
     }
 
@@ -247,13 +254,12 @@ impl Turns {
         self.kernel.observe(&settings_of(&assignment.state, &self.leases).into_keys().collect())
     }
 
-    fn note_drift(&mut self, around: &Surroundings, report: &Report) {
-        let is_drift = self.basis.as_ref().is_some_and(|basis| basis.around == *around);
+    fn note(&mut self, done: &[Op], is_drift: bool) {
         if is_drift {
-            log(&report.done, "put right what was altered by others");
-            self.snapshot.drift.note(SystemTime::now(), &report.done);
+            log(done, "put right what was altered by others");
+            self.snapshot.drift.note(SystemTime::now(), done);
         } else {
-            log(&report.done, "applied");
+            log(done, "applied");
         }
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use towpath_kernel::testing::isolated;
 use towpath_net::state::{Attachment, NodeSpec, NodeState, Peer};
 use towpath_net::transport::{Transport, Transports};
-use towpath_node_agent::paths::Paths;
 use towpath_node_agent::snapshot::{Assignment, Update};
 use towpath_node_agent::worker::{End, Worker};
 
@@ -33,16 +32,7 @@ fn a_node_that_is_left_has_no_device_nexthop_or_bridge_of_ours() {
     isolated("leaving::a_node_that_is_left_has_no_device_nexthop_or_bridge_of_ours", || {
         let node = Node::make();
         let before = (everything(), devices());
-        let paths = Paths {
-            state: node.path("towpath-state").into(),
-            lasting: node.path("towpath-state").into(),
-            state_on_node: node.path("towpath-state").into(),
-            cni_conf: node.path("net.d").into(),
-            cni_bin: node.path("bin").into(),
-            cni_binary: node.path("towpath").into(),
-            sysctls: "/proc/sys".into(),
-        };
-        let worker = Worker::start(paths).unwrap();
+        let worker = Worker::start(node.paths()).unwrap();
         worker.inbox.put(Update::State(Box::new(assignment())));
         worker.inbox.put(Update::Enforced(false));
         wait_for("all of it", SOON, || worker.snapshots.borrow().programmed);

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use towpath_node_agent::paths::Paths;
+
 const AGENT: &str = env!("CARGO_BIN_EXE_towpath-agent");
 pub const STATE: &str = r#"
 node: n3
@@ -66,6 +68,19 @@ impl Node {
 
     pub fn path(&self, name: &str) -> String {
         self.root.join(name).display().to_string()
+    }
+
+    /// For a worker in this process.
+    pub fn paths(&self) -> Paths {
+        Paths {
+            state: self.path("towpath-state").into(),
+            lasting: self.path("lasting").into(),
+            state_on_node: self.path("towpath-state").into(),
+            cni_conf: self.path("net.d").into(),
+            cni_bin: self.path("bin").into(),
+            cni_binary: self.path("towpath").into(),
+            sysctls: "/proc/sys".into(),
+        }
     }
 
     pub fn command(&self, action: &str) -> Command {

@@ -18,18 +18,6 @@ fn stop(worker: Worker) {
     worker.join().unwrap();
 }
 
-fn paths(node: &Node) -> Paths {
-    Paths {
-        state: node.path("towpath-state").into(),
-        lasting: node.path("lasting").into(),
-        state_on_node: node.path("towpath-state").into(),
-        cni_conf: node.path("net.d").into(),
-        cni_bin: node.path("bin").into(),
-        cni_binary: node.path("towpath").into(),
-        sysctls: "/proc/sys".into(),
-    }
-}
-
 /// The answer to what the worker was told before.
 fn asked(worker: &Worker) -> Receiver<Result<(), String>> {
     let (tell, told) = channel();
@@ -49,7 +37,7 @@ fn pods_start_when_policies_are_known_and_a_node_that_starts_waits_for_its_own_p
     let name = "starting::pods_start_when_policies_are_known_and_a_node_that_starts_waits_for_its_own_part";
     isolated(name, || {
         let node = Node::make();
-        let paths = paths(&node);
+        let paths = node.paths();
         let worker = Worker::start(paths.clone()).unwrap();
         worker.inbox.put(Update::State(Box::new(assignment())));
         wait_for("all but files", SOON, || worker.snapshots.borrow().programmed);
@@ -79,7 +67,7 @@ fn pods_start_when_policies_are_known_and_a_node_that_starts_waits_for_its_own_p
 fn an_update_is_answered_also_where_something_else_fails_and_by_no_worker_that_has_ended() {
     isolated("starting::an_update_is_answered_also_where_something_else_fails_and_by_no_worker_that_has_ended", || {
         let node = Node::make();
-        let worker = Worker::start(Paths { cni_binary: node.path("missing").into(), ..paths(&node) }).unwrap();
+        let worker = Worker::start(Paths { cni_binary: node.path("missing").into(), ..node.paths() }).unwrap();
         worker.inbox.put(Update::State(Box::new(assignment())));
         worker.inbox.put(Update::Enforced(false));
         asked(&worker).recv_timeout(SOON).unwrap().unwrap();
