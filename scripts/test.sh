@@ -26,23 +26,31 @@ for tool in cnitool crictl ocicni policy.test; do "$lab" binary "$tool" >/dev/nu
 
 # Scenarios wait most of their time, for programs and for the clock: what needs no cluster runs beside them, behind them in line.
 beside() {
-  nice cargo test --workspace --exclude towpath-e2e --locked
-  nice cargo test --quiet --locked --manifest-path fuzz/Cargo.toml --test corpus
-  nice scripts/fuzz.sh
+  local outcome=0
+  nice cargo test --workspace --exclude towpath-e2e --locked --no-fail-fast || outcome=$?
+  nice cargo test --quiet --locked --manifest-path fuzz/Cargo.toml --test corpus || outcome=$?
+  nice scripts/fuzz.sh || outcome=$?
+  return "$outcome"
+}
+
+# Why tests failed, as the last that is read: thousands of lines may be behind it.
+reasons() {
+  { grep --no-filename -A 3 "^thread '.*' .*panicked at" "$@" || true; } | cut -c -1000 | head -n 100
 }
 
 step "building the tests"
 cargo test --quiet --workspace --locked --no-run
-others="$TOWPATH_CACHE/units.log"
-step "scenarios on real clusters; beside them units, properties, namespaces and fuzzing, which write to $others"
+clusters="$TOWPATH_CACHE/scenarios.log" others="$TOWPATH_CACHE/units.log"
+step "scenarios on real clusters, also in $clusters; beside them units, properties, namespaces and fuzzing, which write to $others"
 beside >"$others" 2>&1 &
 units=$!
 outcome=0
-TOWPATH_IMAGE_FOLDER="$TOWPATH_CACHE/image" cargo test --locked -p towpath-e2e -- --test-threads=1 --nocapture || outcome=$?
+export TOWPATH_IMAGE_FOLDER="$TOWPATH_CACHE/image"
+cargo test --locked -p towpath-e2e --no-fail-fast -- --test-threads=1 --nocapture 2>&1 | tee "$clusters" || outcome=$?
 step "units, properties, namespaces and fuzzing"
 wait "$units" || outcome=$?
 cat "$others"
-[ "$outcome" -eq 0 ] || fail "tests failed"
+[ "$outcome" -eq 0 ] || { reasons "$clusters" "$others"; fail "tests failed: see $clusters and $others"; }
 
 step "the host is as it was"
 host_is_as_before
