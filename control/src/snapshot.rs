@@ -71,9 +71,8 @@ pub fn load(path: &Path) -> Option<Snapshot> {
         warn!(%error, "what was known is not used");
         None
     })?;
-    let (mark, snapshot) = open(&bytes)
-        .inspect_err(|damage| warn!(path = %path.display(), %damage, "what was known is not used"))
-        .ok()?;
+    let (mark, snapshot) =
+        open(&bytes).inspect_err(|damage| warn!(path = %path.display(), %damage, "what was known is not used")).ok()?;
     let Snapshot { own, mut state } = snapshot;
     journal::replay(path, mark, &mut state.policy);
     Some(Snapshot { own, state })

@@ -87,9 +87,10 @@ pub(super) fn replay(snapshot: &Path, of: Mark, bundle: &mut Bundle) {
     let path = beside(snapshot);
     match fs::read_optional(&path) {
         Ok(Some(bytes)) => {
-            let rest = bytes.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(of.0.as_slice()));
             // Those of an older one are part of this one.
-            rest.into_iter().for_each(|rest| take(rest, bundle));
+            if let Some(records) = bytes.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(of.0.as_slice())) {
+                take(records, bundle);
+            }
         }
         Ok(None) => {}
         Err(error) => warn!(%error, "the last changes are not known"),
