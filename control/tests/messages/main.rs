@@ -26,35 +26,8 @@ fn read(messages: &[Vec<u8>]) -> Option<FromOperator> {
 }
 
 proptest! {
-    #[test]
-    fn an_update_survives_its_way(update in an_update(), nonce: u64) {
-        let messages = parts::write(Nonce(nonce), &update);
-        prop_assert_eq!(read(&messages), Some(FromOperator::Update(Nonce(nonce), Box::new(update))));
-    }
-
-    #[test]
-    fn what_an_agent_says_survives_its_way(said in an_agent_says()) {
-        prop_assert_eq!(read_from_agent(&write_from_agent(&said)), Ok(said));
-    }
-
-    #[test]
-    fn bytes_that_were_altered_are_read_as_something_or_refused_by_name(
-        update in an_update(), said in an_agent_says(), at: prop::sample::Index, to: u8,
-    ) {
-        for mut message in parts::write(Nonce(1), &update) {
-            let place = at.index(message.len());
-            message[place] = to;
-            if let Err(error) = Assembly::default().take(&message) {
-                prop_assert!(!error.field.is_empty());
-            }
-            _ = Assembly::default().take(&message[..place]);
-        }
-        let mut message = write_from_agent(&said);
-        let place = at.index(message.len());
-        message[place] = to;
-        _ = read_from_agent(&message);
-        _ = read_from_agent(&message[..place]);
-    }
+    // Each waits for the disk several times.
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn changes_are_part_of_a_snapshot_one_by_one_as_far_as_they_are_whole(
@@ -88,6 +61,38 @@ proptest! {
         let last = policies.last().unwrap();
         snapshot::save(&path, b"later", &whole(last)).unwrap();
         prop_assert_eq!(&known(), last);
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_update_survives_its_way(update in an_update(), nonce: u64) {
+        let messages = parts::write(Nonce(nonce), &update);
+        prop_assert_eq!(read(&messages), Some(FromOperator::Update(Nonce(nonce), Box::new(update))));
+    }
+
+    #[test]
+    fn what_an_agent_says_survives_its_way(said in an_agent_says()) {
+        prop_assert_eq!(read_from_agent(&write_from_agent(&said)), Ok(said));
+    }
+
+    #[test]
+    fn bytes_that_were_altered_are_read_as_something_or_refused_by_name(
+        update in an_update(), said in an_agent_says(), at: prop::sample::Index, to: u8,
+    ) {
+        for mut message in parts::write(Nonce(1), &update) {
+            let place = at.index(message.len());
+            message[place] = to;
+            if let Err(error) = Assembly::default().take(&message) {
+                prop_assert!(!error.field.is_empty());
+            }
+            _ = Assembly::default().take(&message[..place]);
+        }
+        let mut message = write_from_agent(&said);
+        let place = at.index(message.len());
+        message[place] = to;
+        _ = read_from_agent(&message);
+        _ = read_from_agent(&message[..place]);
     }
 
     #[test]
