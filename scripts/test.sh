@@ -24,10 +24,13 @@ cargo build --quiet --locked -p towpath-e2e --bin lab
 for tool in cnitool crictl ocicni policy.test; do "$lab" binary "$tool" >/dev/null; done
 "$lab" snapshot >"$before"
 
-# Scenarios wait most of their time, for programs and for the clock: what needs no cluster runs beside them, behind them in line.
+# What runs with the clock in view, as leases, deadlines and healing do, runs by itself.
+timely=(towpath-control towpath-node-agent towpath-operator)
+
+# Scenarios wait most of their time, for programs and for the clock: of what needs no cluster most runs beside them, behind them in line.
 beside() {
   local outcome=0
-  nice cargo test --workspace --exclude towpath-e2e --locked --no-fail-fast || outcome=$?
+  nice cargo test --workspace --exclude towpath-e2e "${timely[@]/#/--exclude=}" --locked --no-fail-fast || outcome=$?
   nice cargo test --quiet --locked --manifest-path fuzz/Cargo.toml --test corpus || outcome=$?
   nice scripts/fuzz.sh || outcome=$?
   return "$outcome"
@@ -50,7 +53,10 @@ cargo test --locked -p towpath-e2e --no-fail-fast -- --test-threads=1 --nocaptur
 step "units, properties, namespaces and fuzzing"
 wait "$units" || outcome=$?
 cat "$others"
-[ "$outcome" -eq 0 ] || { reasons "$clusters" "$others"; fail "tests failed: see $clusters and $others"; }
+step "operator, agent, and what they tell each other"
+own="$TOWPATH_CACHE/timely.log"
+cargo test "${timely[@]/#/--package=}" --locked --no-fail-fast 2>&1 | tee "$own" || outcome=$?
+[ "$outcome" -eq 0 ] || { reasons "$clusters" "$others" "$own"; fail "tests failed: see $clusters, $others and $own"; }
 
 step "the host is as it was"
 host_is_as_before

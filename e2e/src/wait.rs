@@ -56,7 +56,8 @@ impl Interrupt {
 /// How often is looked; short against everything that a lab waits for.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// Looks until `look` finds it.
+/// Looks until `look` finds it. A look takes its time, on a busy machine more of it than there was: one that began before the
+/// deadline counts.
 ///
 /// # Errors
 /// `look`'s own error, the deadline, or the user's interrupt.
@@ -68,6 +69,7 @@ pub fn until<T, E: From<WaitError>>(
 ) -> Result<T, E> {
     let deadline = Instant::now() + limit;
     loop {
+        let begun = Instant::now();
         let last = match look()? {
             Look::Found(found) => return Ok(found),
             Look::NotYet(last) => last,
@@ -75,7 +77,7 @@ pub fn until<T, E: From<WaitError>>(
         if interrupt.is_set() {
             return Err(WaitError::Interrupted { what: what.to_owned() }.into());
         }
-        if Instant::now() >= deadline {
+        if begun >= deadline {
             return Err(WaitError::Deadline { what: what.to_owned(), limit, last }.into());
         }
         std::thread::sleep(PERIOD);

@@ -45,7 +45,7 @@ impl Wire {
 
     const fn patience(self) -> Duration {
         match self {
-            Self::Clean => Duration::from_secs(10),
+            Self::Clean => Duration::from_secs(60),
             Self::Lossy => Duration::from_secs(1),
         }
     }

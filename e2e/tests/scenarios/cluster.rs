@@ -60,19 +60,21 @@ impl Cluster {
         self.lab.build_and_load(more.path(), &folder, NEXT_IMAGE).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// A cluster with the network of `config/samples/kindnet.yaml`, ready.
+    /// A cluster with the network of `config/samples/kindnet.yaml`, ready, and with all of its own pods: nothing comes to its
+    /// nodes any more but by the test.
     pub fn up(name: &str) -> Self {
         let cluster = Self::bare(name);
         cluster.install();
         cluster.declare("config/samples/kindnet.yaml");
         cluster.wait_ready();
+        cluster.kubectl("-n kube-system rollout status deployment coredns --timeout=150s");
         cluster
     }
 
     /// Installs Towpath.
     pub fn install(&self) {
         self.kubectl(&format!("apply --server-side -k {}", repository().join("config/overlays/lab").display()));
-        self.kubectl("wait --for=condition=Established crd/clusternetworks.towpath.dev crd/nodenetworks.towpath.dev --timeout=30s");
+        self.kubectl("wait --for=condition=Established crd/clusternetworks.towpath.dev crd/nodenetworks.towpath.dev --timeout=120s");
     }
 
     /// Declares a network from a file of the repository.
@@ -129,7 +131,7 @@ impl Cluster {
     #[track_caller]
     pub fn pod(&self, name: &str, node: &str) -> Pod {
         self.start_pod(name, node, "");
-        self.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=60s"));
+        self.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=150s"));
         self.pod_seen(name)
     }
 
@@ -234,10 +236,10 @@ pub fn addresses_in(namespace: &Namespace) -> Vec<String> {
     all
 }
 
-/// Ends a process that this test knows by its id.
+/// Ends a process that this test knows by its id; one that ends by itself meanwhile has ended too.
 pub fn kill(pid: u32) {
     let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
-    assert!(status.success(), "process {pid} had ended already");
+    assert!(status.success() || !Path::new(&format!("/proc/{pid}")).exists(), "process {pid} cannot be ended");
 }
 
 /// A pod.
@@ -256,14 +258,15 @@ pub fn in_url(address: std::net::IpAddr) -> String {
     }
 }
 
-/// Tries until it succeeds.
+/// Tries until it succeeds, or an attempt that began too late does not.
 #[track_caller]
 pub fn eventually<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + limit;
     loop {
+        let begun = Instant::now();
         match attempt() {
             Ok(value) => return value,
-            Err(error) => assert!(Instant::now() < deadline, "{what}: not within {limit:?}: {error}"),
+            Err(error) => assert!(begun < deadline, "{what}: not within {limit:?}: {error}"),
         }
     }
 }

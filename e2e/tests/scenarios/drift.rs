@@ -13,7 +13,7 @@ fn ours(cluster: &Cluster, node: &str, veth: &str) -> String {
         "ip route show proto 117".to_owned(),
         "ip -6 route show proto 117".to_owned(),
         format!("ip address show dev {veth}"),
-        "nft list table inet towpath".to_owned(),
+        "nft -s list table inet towpath".to_owned(),
         "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding".to_owned(),
         "ls /etc/cni/net.d /opt/cni/bin".to_owned(),
     ]
@@ -22,9 +22,16 @@ fn ours(cluster: &Cluster, node: &str, veth: &str) -> String {
     .join("\n")
 }
 
-/// Without what the kernel counts down.
+/// Without what the kernel counts down, and what it makes of a link by itself some time after that is up again.
 fn stable(text: &str) -> String {
-    text.lines().filter(|line| !line.contains("valid_lft")).map(|line| line.trim_end().to_owned() + "\n").collect()
+    let lasting = |line: &&str| !line.contains("valid_lft");
+    let of_links = |line: &str| {
+        let line = [" linkdown", "NO-CARRIER,", ",LOWER_UP", " state UP", " state DOWN", " state LOWERLAYERDOWN"]
+            .iter()
+            .fold(line.to_owned(), |line, by_itself| line.replace(by_itself, ""));
+        line.trim_end().to_owned() + "\n"
+    };
+    text.lines().filter(lasting).map(of_links).collect()
 }
 
 fn foreign(cluster: &Cluster) -> String {
@@ -41,7 +48,7 @@ fn whatever_is_altered_is_back_within_a_second_and_reported() {
     cluster.on("n1", "nft add table inet foreign");
     let foreign_before = foreign(&cluster);
     cluster.start_pod("server", "n1", ", hostPort: 8088");
-    cluster.kubectl("wait --for=condition=Ready pod/server --timeout=60s");
+    cluster.kubectl("wait --for=condition=Ready pod/server --timeout=150s");
     let pod = cluster.pod_seen("server");
     let (v4, v6) = (pod.addresses[0], pod.addresses[1]);
     let route = cluster.on("n1", &format!("ip route show {v4}"));
@@ -106,7 +113,7 @@ fn alter(cluster: &Cluster, line: &str) {
 fn it_is_reported(cluster: &Cluster, route: &str) {
     let before: u64 = cluster.field("nodenetwork/n1", ".status.driftTotal").parse().unwrap_or(0);
     cluster.on("n1", &format!("ip route delete {route}"));
-    cluster.wait_for("the report", Duration::from_secs(5), || {
+    cluster.wait_for("the report", Duration::from_secs(30), || {
         let total: u64 = cluster.field("nodenetwork/n1", ".status.driftTotal").parse().unwrap_or(0);
         let newest = cluster.field("nodenetwork/n1", ".status.drift[0].object");
         let time = cluster.field("nodenetwork/n1", ".status.drift[0].time");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use towpath_e2e::Wire;
 use towpath_e2e::address::Family;
 
-use crate::cluster::{Cluster, Pod, kill};
+use crate::cluster::{Cluster, Pod, eventually, kill};
 
 /// The length of the pings by which pod packets are known on the wire, whatever was done to their addresses.
 const PAYLOAD: u32 = 777;
@@ -83,7 +83,10 @@ fn nothing_between_pods_is_seen_in_clear_where_encryption_is_wanted() {
     declare(&cluster, "{mode: Direct}");
     cluster.wait_ready();
     let pods = [("a", "n1"), ("b", "n1"), ("c", "n2")].map(|(name, node)| cluster.pod(name, node));
-    assert_eq!(pings(&cluster, &pods), 8);
+    eventually("an answer to each of 8 pings", Duration::from_secs(60), || match pings(&cluster, &pods) {
+        8 => Ok(()),
+        answered => Err(format!("{answered} were answered")),
+    });
     assert!(seen(&cluster, PODS) >= 8, "the watch does not see packets of pods");
 
     cluster.kubectl("delete clusternetwork default");

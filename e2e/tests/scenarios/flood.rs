@@ -142,7 +142,7 @@ fn apply(cluster: &Cluster, name: &str, node: &str, labels: &str) {
 }
 
 fn ready(cluster: &Cluster, name: &str) -> Pod {
-    cluster.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=120s"));
+    cluster.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=240s"));
     cluster.pod_seen(name)
 }
 
@@ -200,7 +200,7 @@ impl Scene<'_> {
             self.cluster.kubectl(&format!("-n towpath-system set image {object} {container}={NEXT_IMAGE}"));
         }
         for (object, _) in both {
-            self.cluster.kubectl(&format!("-n towpath-system rollout status {object} --timeout=120s"));
+            self.cluster.kubectl(&format!("-n towpath-system rollout status {object} --timeout=240s"));
         }
         let new = self.images();
         assert!(old.len() == 1 && new.len() == 1 && old != new, "from {old:?} to {new:?}");
@@ -251,7 +251,7 @@ impl Scene<'_> {
         let all = self.namespaces();
         let pods: Vec<&Namespace> = before.iter().filter_map(|address| all.get(address)).collect();
         // One of them may have the address of a receiver that has gone, which nobody but mute ones send to.
-        let reached = eventually("packets for open pods", Duration::from_secs(20), || {
+        let reached = eventually("packets for open pods", Duration::from_secs(90), || {
             let reached = pods.iter().filter(|pod| Arrived::read(pod).has_all()).count();
             if reached >= pods.len() - 1 { Ok(reached) } else { Err(format!("{reached} of {} reached", pods.len())) }
         });
@@ -331,7 +331,7 @@ fn what_is_allowed_arrives(scene: &Scene<'_>, flooders: Flooders<'_, '_>, friend
     let closed = scene.cluster.pod_seen("closed");
     flooders.begin(friend, closed.addresses);
     let arrives = |name: &str, why: &str| {
-        eventually(&format!("{name}: {why}"), Duration::from_secs(20), || {
+        eventually(&format!("{name}: {why}"), Duration::from_secs(90), || {
             let arrived = Arrived::read(&scene.receivers[name]);
             if arrived.has_all() { Ok(()) } else { Err(format!("{arrived:?}")) }
         });

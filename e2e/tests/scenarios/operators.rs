@@ -23,13 +23,13 @@ fn a_second_replica_takes_over_in_seconds() {
     let pid = cluster.pid_of(&node_of_leader(&cluster), "towpath-operator").unwrap();
     let start = Instant::now();
     kill(pid);
-    cluster.wait_for("another leader", Duration::from_secs(15), || {
+    cluster.wait_for("another leader", Duration::from_secs(60), || {
         let now = leader(&cluster);
         if now == before || now.is_empty() { Err(now) } else { Ok(()) }
     });
     println!("took over after {:?}", start.elapsed());
     let node = cluster.lab.node_add(None).unwrap();
-    cluster.kubectl(&format!("wait --for=create nodenetwork/{} --timeout=10s", node.name));
+    cluster.kubectl(&format!("wait --for=create nodenetwork/{} --timeout=60s", node.name));
     cluster.wait_ready();
 }
 
@@ -45,7 +45,7 @@ fn running_out_of_ranges_names_the_node_and_frees_with_it() {
     );
     let message = || cluster.field("clusternetwork/default", ".status.conditions[?(@.type==\"Ready\")].message");
     let names = ["n1", "n2", "n3"];
-    cluster.wait_for("a condition that names a node", Duration::from_secs(15), || {
+    cluster.wait_for("a condition that names a node", Duration::from_secs(120), || {
         let text = message();
         if names.iter().any(|name| text.contains(name)) && text.contains("10.244.0.0/23") { Ok(()) } else { Err(text) }
     });
@@ -54,21 +54,34 @@ fn running_out_of_ranges_names_the_node_and_frees_with_it() {
     assert_eq!(without.len(), 1, "{without:?} have no range");
     let with = names.iter().find(|name| has(name)).unwrap();
     cluster.lab.node_remove(with).unwrap();
-    cluster.kubectl(&format!("wait --for=create nodenetwork/{} --timeout=15s", without[0]));
+    cluster.kubectl(&format!("wait --for=create nodenetwork/{} --timeout=60s", without[0]));
     cluster.wait_ready();
 }
 
 /// Counts follow the pods within seconds: what changes them has not changed nothing.
 fn every_pod_is_counted(cluster: &Cluster) {
-    cluster.kubectl("-n kube-system rollout status deployment coredns --timeout=60s");
+    cluster.kubectl("-n kube-system rollout status deployment coredns --timeout=150s");
     let pods = cluster.kubectl("-n kube-system get pods -l k8s-app=kube-dns -o name").lines().count();
     let path = "jsonpath={.items[*].status.addresses[?(@.family==\"IPv4\")].used}";
-    cluster.wait_for("the count of every pod", Duration::from_secs(30), || {
+    cluster.wait_for("the count of every pod", Duration::from_secs(60), || {
         let used =
             cluster.lab.kubectl(&["get", "nodenetworks", "--output", path]).map_err(|error| error.to_string())?;
         let sum: usize = used.split_whitespace().filter_map(|number| number.parse::<usize>().ok()).sum();
         if sum == pods { Ok(()) } else { Err(format!("{used}, and there are {pods} pods")) }
     });
+}
+
+/// What something is when it has been so for twice as long as counts are held back.
+fn settled(cluster: &Cluster, read: impl Fn() -> String) -> String {
+    let (mut last, mut since) = (read(), Instant::now());
+    cluster.wait_for("nothing to be written any more", Duration::from_secs(120), || {
+        let now = read();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        if since.elapsed() > Duration::from_secs(12) { Ok(()) } else { Err(last.clone()) }
+    });
+    last
 }
 
 #[test]
@@ -77,11 +90,11 @@ fn nothing_is_written_when_nothing_changed() {
     every_pod_is_counted(&cluster);
     let versions =
         || cluster.kubectl("get clusternetworks,nodenetworks -o jsonpath={.items[*].metadata.resourceVersion}");
-    let before = versions();
+    let before = settled(&cluster, versions);
     // Both replicas start anew, and so do the agents.
     cluster.kubectl("-n towpath-system rollout restart deployment/towpath-operator daemonset/towpath-agent");
-    cluster.kubectl("-n towpath-system rollout status deployment/towpath-operator --timeout=60s");
-    cluster.kubectl("-n towpath-system rollout status daemonset/towpath-agent --timeout=60s");
+    cluster.kubectl("-n towpath-system rollout status deployment/towpath-operator --timeout=120s");
+    cluster.kubectl("-n towpath-system rollout status daemonset/towpath-agent --timeout=120s");
     cluster.wait_ready();
     assert_eq!(versions(), before);
 }

@@ -1,8 +1,9 @@
 //! Who reaches whom, and from which address: what every network owes its users.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::cluster::{Cluster, Pod, in_url};
+use crate::cluster::{Cluster, Pod, eventually, in_url};
 
 /// Which source the server at `url` sees.
 #[track_caller]
@@ -91,8 +92,11 @@ fn nodes_and_pods(cluster: &Cluster, pods: &[Pod]) -> usize {
         for pod in pods {
             for address in &pod.addresses {
                 let ping = || cluster.lab.node(node)?.exec(&["ping", "-c", "1", "-W", "2", &address.to_string()]);
-                let output = ping().unwrap();
-                assert!(output.status.success(), "{node} to {pod:?}: {}", String::from_utf8_lossy(&output.stdout));
+                eventually(&format!("{node} to {pod:?}"), Duration::from_secs(20), || {
+                    let output = ping().unwrap();
+                    let said = || String::from_utf8_lossy(&output.stdout).into_owned();
+                    if output.status.success() { Ok(()) } else { Err(said()) }
+                });
             }
             let has = |address: &IpAddr| pod.addresses.iter().any(|own| own.is_ipv4() == address.is_ipv4());
             for address in node_addresses(cluster, node).into_iter().filter(has) {

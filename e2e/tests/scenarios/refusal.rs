@@ -41,7 +41,7 @@ fn running(cluster: &Cluster) -> String {
     let kernel = ["n1", "n2", "n3"].map(|node| {
         let routes = cluster.on(node, "ip route show proto 117");
         let lasting = routes.lines().filter(|route| !route.contains(" dev tow"));
-        lasting.collect::<Vec<_>>().join("\n") + &cluster.on(node, "nft list table inet towpath")
+        lasting.collect::<Vec<_>>().join("\n") + &cluster.on(node, "nft -s list table inet towpath")
     });
     kernel.concat() + &cluster.kubectl("get nodenetworks -o jsonpath={.items[*].spec}")
 }
@@ -74,7 +74,7 @@ fn thirty_bad_networks_say_what_is_wrong_and_touch_nothing() {
 fn an_mtu_above_the_uplink_is_told_and_given_to_nobody(cluster: &Cluster) {
     cluster.kubectl("patch clusternetwork default --type=merge -p {\"spec\":{\"mtu\":9000}}");
     let path = ".status.conditions[?(@.type==\"Ready\")].message";
-    cluster.wait_for("the condition", Duration::from_secs(10), || {
+    cluster.wait_for("the condition", Duration::from_secs(60), || {
         let message = cluster.field("clusternetwork/default", path);
         if message.contains("mtu 9000 is more than the 1500 bytes") { Ok(()) } else { Err(message) }
     });
@@ -90,7 +90,7 @@ fn it_ends_in_a_condition(cluster: &Cluster, file: &Bad) {
         cluster.field("clusternetwork/default", &format!(".status.conditions[?(@.type==\"Ready\")].{field}"))
     };
     let generation = cluster.field("clusternetwork/default", ".metadata.generation");
-    cluster.wait_for(&format!("the condition of {}", file.path.display()), Duration::from_secs(10), || {
+    cluster.wait_for(&format!("the condition of {}", file.path.display()), Duration::from_secs(60), || {
         let observed = cluster.field("clusternetwork/default", ".status.observedGeneration");
         let status = ready("status");
         if status == "False" && observed == generation { Ok(()) } else { Err(format!("{status} at {observed}")) }

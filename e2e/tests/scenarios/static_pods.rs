@@ -29,8 +29,8 @@ pub fn have_policies(cluster: &Cluster) {
     });
     fs::write(&aside, pod.to_string()).unwrap();
     fs::rename(&aside, &manifest).unwrap();
-    cluster.kubectl(&format!("wait --for=create pod/{POD} --timeout=30s"));
-    cluster.kubectl(&format!("wait --for=condition=Ready pod/{POD} --timeout=60s"));
+    cluster.kubectl(&format!("wait --for=create pod/{POD} --timeout=120s"));
+    cluster.kubectl(&format!("wait --for=condition=Ready pod/{POD} --timeout=150s"));
     assert_eq!(not_waited_for(cluster), before, "its policies were waited for in vain");
     for address in cluster.pod_seen(POD).addresses {
         let curl = format!("curl -sS -g -m 2 http://{}:8080/hostname", in_url(address));
@@ -41,5 +41,5 @@ pub fn have_policies(cluster: &Cluster) {
         }
     }
     fs::remove_file(&manifest).unwrap();
-    cluster.kubectl(&format!("wait --for=delete pod/{POD} --timeout=60s"));
+    cluster.kubectl(&format!("wait --for=delete pod/{POD} --timeout=150s"));
 }

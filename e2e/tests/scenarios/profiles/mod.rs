@@ -7,7 +7,7 @@ mod sheet;
 mod stage;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use towpath_e2e::rows::{exactly, has};
 use towpath_e2e::samples::dual_stack;
@@ -121,10 +121,13 @@ fn next_address_rows(sheet: &mut Sheet<'_>, stage: &Stage, first: u128) {
     let family = stage.families()[0];
     let mut next = first;
     let mut holds = |pod: &str, seen: std::net::IpAddr| {
-        let (in_vain, events) = sandboxes_in_vain(&stage.cluster, pod);
-        let wanted = stage.of_block("n1", family, next + in_vain);
-        next += in_vain + 1;
-        if seen == wanted { Ok(()) } else { Err(format!("{seen}, not {wanted}; its events: {events}")) }
+        // Some of those had no address yet when they came to nothing, and events are late.
+        let found = until_some(Duration::from_secs(10), || {
+            let (in_vain, events) = sandboxes_in_vain(&stage.cluster, pod);
+            let after = (0..=in_vain).find(|more| seen == stage.of_block("n1", family, next + more));
+            after.ok_or_else(|| format!("{seen}, not {}; its events: {events}", stage.of_block("n1", family, next)))
+        });
+        found.map(|more| next += more + 1)
     };
     let given = holds("a", stage.address("a", family));
     sheet.note("first pod's address", "pod a", given);
@@ -138,6 +141,17 @@ fn next_address_rows(sheet: &mut Sheet<'_>, stage: &Stage, first: u128) {
     sheet.note("a freed address is not the next", "pods third and fourth", given);
     assert_ne!(third.addresses, fourth.addresses);
     stage.cluster.kubectl("delete pod fourth --wait");
+}
+
+/// What is found in that time, or the last reason why not.
+fn until_some<T>(limit: Duration, mut look: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    let end = Instant::now() + limit;
+    loop {
+        match look() {
+            Err(_) if Instant::now() < end => std::thread::park_timeout(Duration::from_millis(500)),
+            found => return found,
+        }
+    }
 }
 
 /// How many sandboxes of a pod came to nothing, and all that was told of it.
