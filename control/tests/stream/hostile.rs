@@ -13,10 +13,21 @@ use crate::raw::{Raw, framed, hello, tcp, tls};
 
 const FOLLOW: &str = "/towpath.control.v1.Control/Follow";
 
-/// Patience that tests can wait for.
-fn short() -> Limits {
-    let moment = Duration::from_millis(500);
-    Limits { handshake: moment, call: moment, hello: moment, stall: moment, ..Limits::default() }
+/// Patience that tests can wait for, each in what it is about alone: all else takes as long as a busy machine wants.
+fn handshake() -> Limits {
+    Limits { handshake: Duration::from_secs(1), ..Limits::default() }
+}
+
+fn call() -> Limits {
+    Limits { call: Duration::from_secs(3), ..Limits::default() }
+}
+
+fn first_message() -> Limits {
+    Limits { hello: Duration::from_secs(2), ..Limits::default() }
+}
+
+fn stall() -> Limits {
+    Limits { stall: Duration::from_millis(500), ..Limits::default() }
 }
 
 /// An agent is served, whatever others do.
@@ -29,7 +40,7 @@ async fn serves(operator: &mut Operator, node: &str) {
 
 #[tokio::test]
 async fn those_who_dribble_their_handshake_are_dropped_and_hold_up_nobody() {
-    let mut operator = Operator::with(short()).await;
+    let mut operator = Operator::with(handshake()).await;
     let mut slow = Vec::new();
     for number in 0..100 {
         let mut stream = tcp([127, 0, 0, 10 + number], operator.address).await.unwrap();
@@ -57,7 +68,7 @@ async fn what_is_no_tls_ends_at_once() {
 
 #[tokio::test]
 async fn who_speaks_another_protocol_inside_or_nothing_at_all_is_dropped() {
-    let operator = Operator::with(short()).await;
+    let operator = Operator::with(call()).await;
     assert!(tls(&operator, b"http/1.1").await.is_err());
     let mut silent = tls(&operator, b"h2").await.unwrap();
     _ = soon(silent.read_to_end(&mut Vec::new())).await;
@@ -70,7 +81,7 @@ async fn who_speaks_another_protocol_inside_or_nothing_at_all_is_dropped() {
 
 #[tokio::test]
 async fn calls_of_something_else_are_answered_and_do_not_count_as_an_agent() {
-    let operator = Operator::with(short()).await;
+    let operator = Operator::with(call()).await;
     let mut raw = Raw::connect(&operator).await;
     let response = raw.send("/grpc.health.v1.Health/Check", "", Vec::new()).await.unwrap();
     assert_eq!(response.headers().get("grpc-status").unwrap(), "12", "unimplemented");
@@ -81,7 +92,7 @@ async fn calls_of_something_else_are_answered_and_do_not_count_as_an_agent() {
 
 #[tokio::test]
 async fn an_agent_that_never_finishes_its_first_message_is_dropped() {
-    let operator = Operator::with(short()).await;
+    let operator = Operator::with(first_message()).await;
     let mut raw = Raw::connect(&operator).await;
     let half = hello("n1").split_at(4).0.to_vec();
     _ = raw.send(FOLLOW, &good_token("n1"), half).await;
@@ -92,7 +103,7 @@ async fn an_agent_that_never_finishes_its_first_message_is_dropped() {
 
 #[tokio::test]
 async fn messages_that_cannot_be_meant_end_the_stream() {
-    let mut operator = Operator::with(short()).await;
+    let mut operator = Operator::start().await;
     let huge = [&[0], u32::MAX.to_be_bytes().as_slice(), &[0; 64]].concat();
     let nobody = framed(&[]);
     let unknown = framed(&[0xff; 64]);
@@ -107,7 +118,7 @@ async fn messages_that_cannot_be_meant_end_the_stream() {
 
 #[tokio::test]
 async fn thousands_of_connections_from_one_address_take_nobody_elses_place() {
-    let mut operator = Operator::with(short()).await;
+    let mut operator = Operator::start().await;
     let mut held = Vec::new();
     for _ in 0..3000 {
         if let Ok(stream) = tcp([127, 0, 0, 9], operator.address).await {
@@ -124,7 +135,7 @@ async fn thousands_of_connections_from_one_address_take_nobody_elses_place() {
 
 #[tokio::test]
 async fn no_more_connections_are_taken_than_there_may_be() {
-    let operator = Operator::with(Limits { connections: 8, unknown: 4, ..short() }).await;
+    let operator = Operator::with(Limits { connections: 8, unknown: 4, ..Limits::default() }).await;
     let mut held = Vec::new();
     for number in 0..20 {
         held.push(tcp([127, 0, 1, number], operator.address).await.unwrap());
@@ -137,7 +148,7 @@ async fn no_more_connections_are_taken_than_there_may_be() {
 
 #[tokio::test]
 async fn an_agent_that_reads_nothing_is_cut_off_and_others_are_told() {
-    let mut operator = Operator::with(short()).await;
+    let mut operator = Operator::with(stall()).await;
     let address = |number: u32| std::net::Ipv4Addr::from_bits(number).into();
     let all = Members::Addresses((0..1_000_000).map(address).collect());
     let large = Delta { sets: BTreeMap::from([(SetId(1), SetDelta::New(all))]), ..Delta::default() };

@@ -93,7 +93,8 @@ async fn an_agent_whose_replica_goes_follows_the_one_that_it_reported_to() {
 #[tokio::test]
 async fn a_stream_ends_when_its_token_expires_and_the_agent_comes_again() {
     let mut operator = Operator::start().await;
-    let short = token(AGENT, Some("n1"), "towpath-control", 2);
+    // Long enough to be connected by then.
+    let short = token(AGENT, Some("n1"), "towpath-control", 8);
     let agent = Start { token: short, ..Start::new("n1") }.go(&Map::of(&[&operator]));
     operator.acknowledged(Version(0)).await;
     std::fs::write(agent.folder.path().join("token"), good_token("n1")).unwrap();
