@@ -28,6 +28,8 @@ const RATE: u64 = 8_000_000;
 const ANY_BURST: u64 = 0xffff_ffff;
 /// What passes in any case, in bytes per second.
 const LEAST: f64 = 100_000.0;
+/// What passes where there is no limit, in bytes per second: more than any limit here lets through.
+const FREE: f64 = 4_000_000.0;
 /// How long bytes are counted.
 const WINDOW: Duration = Duration::from_millis(1500);
 
@@ -46,10 +48,17 @@ fn shaper(name: &str) -> String {
 }
 
 /// Sends as much as it can from one namespace to a server in another one; returns how many bytes per second arrived,
-/// less what may pass at once. On a busy machine a flow may stand still for a while: then another one is tried.
-fn rate(from: &Namespace, to: &Namespace, address: &str) -> f64 {
-    let mut rates = std::iter::repeat_with(|| rate_of_one(from, to, address)).take(3);
-    rates.find(|rate| *rate > LEAST).unwrap_or_default()
+/// less what may pass at once. On a busy machine a flow may stand still for a while: where no more than `least` passed,
+/// another one is tried.
+fn rate(from: &Namespace, to: &Namespace, address: &str, least: f64) -> f64 {
+    let mut best = 0.0_f64;
+    for _ in 0..5 {
+        best = best.max(rate_of_one(from, to, address));
+        if best > least {
+            break;
+        }
+    }
+    best
 }
 
 fn rate_of_one(from: &Namespace, to: &Namespace, address: &str) -> f64 {
@@ -83,14 +92,14 @@ fn limit_holds(mode: Attachment) {
     };
     let here = Namespace::current().unwrap();
     let [a, b] = ["a", "b"].map(|name| Namespace::open(format!("/run/netns/{name}")).unwrap());
-    assert_limited(rate(&here, &a, &address(&first, 0, 80)), "to a pod");
-    assert_limited(rate(&here, &a, &address(&first, 1, 80)), "to a pod, IPv6");
-    assert_limited(rate(&b, &here, "192.0.2.1:81"), "from a pod");
-    assert_limited(rate(&b, &here, "[2001:db8::1]:81"), "from a pod, IPv6");
-    assert_limited(rate(&b, &a, &address(&first, 0, 82)), "from pod to pod");
+    assert_limited(rate(&here, &a, &address(&first, 0, 80), LEAST), "to a pod");
+    assert_limited(rate(&here, &a, &address(&first, 1, 80), LEAST), "to a pod, IPv6");
+    assert_limited(rate(&b, &here, "192.0.2.1:81", LEAST), "from a pod");
+    assert_limited(rate(&b, &here, "[2001:db8::1]:81", LEAST), "from a pod, IPv6");
+    assert_limited(rate(&b, &a, &address(&first, 0, 82), LEAST), "from pod to pod");
     for (from, to, address) in [(&a, &here, "192.0.2.1:83"), (&here, &b, &address(&second, 0, 83))] {
-        let free = rate(from, to, address);
-        assert!(free > 4_000_000.0, "{address}: {free} bytes per second without a limit");
+        let free = rate(from, to, address, FREE);
+        assert!(free > FREE, "{address}: {free} bytes per second without a limit");
     }
 }
 in_every_mode!(c33_a_limit_holds_in_its_direction_and_no_burst_defeats_it, "", limit_holds);

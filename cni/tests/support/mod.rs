@@ -25,7 +25,9 @@ use towpath_net::sweep::Scope;
 /// The folder of the node's state.
 pub const STATE: &str = "/run/towpath";
 /// How long anything may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at: a look may start programs, which without a pause keep it from coming about.
+const LOOKS: Duration = Duration::from_millis(5);
 
 /// Runs a command line, which must succeed, and returns what it printed.
 pub fn sh(line: &str) -> String {
@@ -45,7 +47,7 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < end, "waited in vain until {what}");
-        std::thread::yield_now();
+        std::thread::sleep(LOOKS);
     }
 }
 
