@@ -28,7 +28,9 @@ use towpath_node_agent::policy::{Admissions, Gate, Remembered, Worker};
 use towpath_node_agent::worker::End;
 
 const STATE: &str = "/run/towpath";
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at.
+const LOOKS: Duration = Duration::from_millis(5);
 /// The addresses of who must get nothing.
 const ADDRESSES: [&str; 2] = ["10.244.1.77", "fd00:10:244:1::77"];
 const PORT: u16 = 9;
@@ -45,7 +47,8 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < end, "waited in vain until {what}");
-        thread::yield_now();
+        // Who looks without a pause keeps what it waits for from coming about.
+        thread::sleep(LOOKS);
     }
 }
 

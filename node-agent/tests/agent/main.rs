@@ -269,7 +269,7 @@ fn a_pod_whose_range_was_withdrawn_is_told_of_and_one_that_waits_is_seen_at_once
         // Held for as long as the test lasts: what is worked on is not swept.
         let first = create("first", Duration::ZERO).unwrap();
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| create("second", Duration::from_secs(20)));
+            let second = scope.spawn(|| create("second", Duration::from_secs(60)));
             wait_for_metric("addresses{family=\"IPv4\",state=\"Wanted\"}", 1, SOON);
             fs::write(node.path("state.yaml"), small.replace("/30\"", "/30\", \"10.244.3.64/30\"")).unwrap();
             let second = second.join().unwrap().unwrap();

@@ -31,15 +31,26 @@ pub fn run(line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// How long an agent may take to start.
+pub const START: Duration = Duration::from_secs(60);
+/// How often a condition is looked at: without a pause, the programs that look would keep it from coming about.
+const LOOKS: Duration = Duration::from_millis(10);
+/// How much of one look counts as time in which the agent could work: in the rest the test itself had no processor.
+const LOOK: Duration = Duration::from_millis(150);
+
 /// Waits for a condition, and tells what was waited for where it does not come.
 #[track_caller]
 pub fn wait_for(what: &str, longest: Duration, mut condition: impl FnMut() -> bool) -> Duration {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < longest, "{what} did not come within {longest:?}");
-        std::thread::yield_now();
+    let (start, mut spent) = (Instant::now(), Duration::ZERO);
+    loop {
+        let begun = Instant::now();
+        if condition() {
+            return start.elapsed();
+        }
+        assert!(spent < longest, "{what} did not come within {longest:?}, or {:?} of the clock", start.elapsed());
+        std::thread::sleep(LOOKS);
+        spent += begun.elapsed().min(LOOK);
     }
-    start.elapsed()
 }
 
 /// A node with an uplink, and its folders.
@@ -58,7 +69,7 @@ impl Node {
         run("ip link set eth0 up");
         run("ip link set wire up");
         let settled = || !run("ip link").contains("DOWN") && run("ip -6 route show table local").contains("fd00:30::3");
-        wait_for("links that the kernel has taken note of", Duration::from_secs(60), settled);
+        wait_for("links that the kernel has taken note of", START, settled);
         let root = PathBuf::from("/run/node");
         fs::create_dir(&root).unwrap();
         fs::write(root.join("state.yaml"), STATE).unwrap();
@@ -95,14 +106,20 @@ impl Node {
         command.args(["--cni-binary", &self.path("towpath"), "--listen", "127.0.0.1:9471"]);
         let log = fs::File::create(self.root.join("log")).unwrap();
         let agent = Agent(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        wait_for(&format!("readiness\n{}", self.log()), Duration::from_secs(10), || {
-            get("/readyz").starts_with("HTTP/1.1 200")
-        });
+        wait_for("readiness", START, || get("/readyz").starts_with("HTTP/1.1 200"));
         agent
     }
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.root.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log of the agent:\n{}", self.log());
+        }
     }
 }
 

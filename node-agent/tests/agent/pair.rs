@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use towpath_kernel::netns::Namespace;
 
-use super::node::{get, run, wait_for, without_numbers};
+use super::node::{START, get, run, wait_for, without_numbers};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_towpath-agent");
 /// How long anything may take on a machine with much else to do.
@@ -99,11 +99,11 @@ impl Node {
         }
         let log = fs::File::create(self.path("log")).unwrap();
         self.agent = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        wait_for("an answer", SOON, || self.get("/healthz").starts_with("HTTP/1.1 200"));
+        wait_for("an answer", START, || self.get("/healthz").starts_with("HTTP/1.1 200"));
     }
 
     pub fn wait_until_ready(&self) {
-        wait_for(&format!("{} to be ready", self.name), SOON, || self.get("/readyz").starts_with("HTTP/1.1 200"));
+        wait_for(&format!("{} to be ready", self.name), START, || self.get("/readyz").starts_with("HTTP/1.1 200"));
     }
 
     /// Kills the agent, as a crash would.

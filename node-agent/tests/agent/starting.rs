@@ -1,7 +1,7 @@
 //! What an agent goes on from when it starts, and when its node did.
 
 use std::fs;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use towpath_kernel::testing::isolated;
 use towpath_node_agent::paths::Paths;
@@ -25,10 +25,23 @@ fn asked(worker: &Worker) -> Receiver<Result<(), String>> {
     told
 }
 
+/// Waits until what the worker was told before is done.
+fn done(worker: &Worker) {
+    let told = asked(worker);
+    wait_for("an answer", SOON, || match told.try_recv() {
+        Ok(answer) => {
+            answer.unwrap();
+            true
+        }
+        Err(TryRecvError::Empty) => false,
+        Err(TryRecvError::Disconnected) => panic!("nobody brings it about"),
+    });
+}
+
 /// The worker has gone once through all that it does.
 fn done_once(worker: &Worker) {
     for _ in 0..2 {
-        asked(worker).recv_timeout(SOON).unwrap().unwrap();
+        done(worker);
     }
 }
 
@@ -70,10 +83,10 @@ fn an_update_is_answered_also_where_something_else_fails_and_by_no_worker_that_h
         let worker = Worker::start(Paths { cni_binary: node.path("missing").into(), ..node.paths() }).unwrap();
         worker.inbox.put(Update::State(Box::new(assignment())));
         worker.inbox.put(Update::Enforced(false));
-        asked(&worker).recv_timeout(SOON).unwrap().unwrap();
+        done(&worker);
         wait_for("that something fails", SOON, || !worker.snapshots.borrow().failures.is_empty());
         worker.inbox.put(Update::Peer("n4".into(), None));
-        asked(&worker).recv_timeout(SOON).unwrap().unwrap();
+        done(&worker);
         assert!(!run("ip route show").contains("10.244.4.0/24"));
         worker.inbox.end(End::Stop);
         worker.inbox.put(Update::State(Box::new(assignment())));

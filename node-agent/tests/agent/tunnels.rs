@@ -1,6 +1,7 @@
 //! Tunnels between two agents, by what this kernel has: VXLAN.
 
 use std::fs;
+use std::time::Instant;
 
 use towpath_kernel::testing::isolated;
 
@@ -96,7 +97,7 @@ fn another_node_comes_moves_and_goes_without_a_look_at_the_rest() {
             fs::write(&file, text).unwrap();
         };
         wait_for("addresses that hold", SOON, || a.show("ip -6 address show tentative").is_empty());
-        let settled = a.metric("turns");
+        let (settled, begun) = (a.metric("turns"), Instant::now());
         tell("172.16.30.7");
         wait_for("the route", SOON, || a.kept().contains("10.244.7.0/24"));
         let with_it = a.kept();
@@ -105,8 +106,10 @@ fn another_node_comes_moves_and_goes_without_a_look_at_the_rest() {
         wait_for("where it went", SOON, || a.kept().contains("dst 172.16.30.77"));
         fs::remove_file(&file).unwrap();
         wait_for("its end", SOON, || a.kept() == kept);
-        // The kernel does not say by whom a neighbour was removed, nor when it is done with the start.
-        assert!(a.metric("turns") <= settled + 2, "{} turns after {settled}", a.metric("turns"));
+        // The kernel does not say by whom a neighbour was removed, nor when it is done with the start. Looks that nothing
+        // speaks for are nine seconds apart at least.
+        let (turns, slow) = (a.metric("turns"), begun.elapsed().as_secs().div_ceil(9));
+        assert!(turns <= settled + 2 + slow, "{turns} turns after {settled}, of which {slow} may be slow ones");
         assert_eq!(a.metric("drift"), 0);
         assert!(a.reaches("10.244.2.0") && b.reaches("10.244.1.0"));
     });

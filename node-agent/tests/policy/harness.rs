@@ -22,7 +22,9 @@ use towpath_node_agent::policy::{Receipt, Remembered, Worker};
 use towpath_node_agent::worker::End;
 
 pub const STATE: &str = "/run/towpath";
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at.
+const LOOKS: Duration = Duration::from_millis(5);
 pub const TABLE: &str = "inet towpath-policy";
 /// An agent that starts takes the latch over that an earlier one left, in one change of the ruleset.
 pub const TAKEN_OVER: u32 = 1;
@@ -39,7 +41,8 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < end, "waited in vain until {what}: {:#?}", listed());
-        std::thread::yield_now();
+        // No pause is no use where a look starts programs: they keep what is waited for from coming about.
+        std::thread::sleep(LOOKS);
     }
 }
 
