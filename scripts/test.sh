@@ -24,13 +24,31 @@ cargo build --quiet --locked -p towpath-e2e --bin lab
 for tool in cnitool crictl ocicni policy.test; do "$lab" binary "$tool" >/dev/null; done
 "$lab" snapshot >"$before"
 
+# Names of the files of tests of these packages, as options.
+files_of() {
+  cargo metadata --no-deps --offline --format-version 1 | python3 -c '
+import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    for target in package["targets"]:
+        if package["name"] in sys.argv[1:] and "test" in target["kind"]:
+            print("--test=" + target["name"])' "$@" | sort -u
+}
+
+# Always of the whole workspace: what is compiled for one package alone has other features, and is compiled again.
+tests() {
+  cargo test --workspace --locked --no-fail-fast "$@"
+}
+
+mapfile -t clusters < <(files_of towpath-e2e)
 # What runs with the clock in view, as leases, deadlines and healing do, runs by itself.
-timely=(towpath-control towpath-node-agent towpath-operator)
+mapfile -t timely < <(files_of towpath-control towpath-node-agent towpath-operator)
+mapfile -t others < <(files_of towpath-cni towpath-crds towpath-kernel towpath-net | grep -vxF "$(printf '%s\n' "${timely[@]}")")
 
 # Scenarios wait most of their time, for programs and for the clock: of what needs no cluster most runs beside them, behind them in line.
 beside() {
   local outcome=0
-  nice cargo test --workspace --exclude towpath-e2e "${timely[@]/#/--exclude=}" --locked --no-fail-fast || outcome=$?
+  nice cargo test --workspace --locked --no-fail-fast --lib --bins "${others[@]}" || outcome=$?
+  nice cargo test --workspace --locked --doc || outcome=$?
   nice cargo test --quiet --locked --manifest-path fuzz/Cargo.toml --test corpus || outcome=$?
   nice scripts/fuzz.sh || outcome=$?
   return "$outcome"
@@ -43,20 +61,19 @@ reasons() {
 
 step "building the tests"
 cargo test --quiet --workspace --locked --no-run
-clusters="$TOWPATH_CACHE/scenarios.log" others="$TOWPATH_CACHE/units.log"
-step "scenarios on real clusters, also in $clusters; beside them units, properties, namespaces and fuzzing, which write to $others"
-beside >"$others" 2>&1 &
+logs="$TOWPATH_CACHE"
+step "scenarios on real clusters, also in $logs/scenarios.log; beside them units, properties, namespaces and fuzzing, in $logs/units.log"
+beside >"$logs/units.log" 2>&1 &
 units=$!
 outcome=0
 export TOWPATH_IMAGE_FOLDER="$TOWPATH_CACHE/image"
-cargo test --locked -p towpath-e2e --no-fail-fast -- --test-threads=1 --nocapture 2>&1 | tee "$clusters" || outcome=$?
+tests "${clusters[@]}" -- --test-threads=1 --nocapture 2>&1 | tee "$logs/scenarios.log" || outcome=$?
 step "units, properties, namespaces and fuzzing"
 wait "$units" || outcome=$?
-cat "$others"
-step "operator, agent, and what they tell each other"
-own="$TOWPATH_CACHE/timely.log"
-cargo test "${timely[@]/#/--package=}" --locked --no-fail-fast 2>&1 | tee "$own" || outcome=$?
-[ "$outcome" -eq 0 ] || { reasons "$clusters" "$others" "$own"; fail "tests failed: see $clusters, $others and $own"; }
+cat "$logs/units.log"
+step "operator, agent, and what they tell each other, also in $logs/timely.log"
+tests "${timely[@]}" 2>&1 | tee "$logs/timely.log" || outcome=$?
+[ "$outcome" -eq 0 ] || { reasons "$logs"/{scenarios,units,timely}.log; fail "tests failed: see $logs/{scenarios,units,timely}.log"; }
 
 step "the host is as it was"
 host_is_as_before

@@ -1,6 +1,7 @@
 //! An API server of one's own: etcd and kube-apiserver in fresh namespaces, Towpath installed from `config/`, and the
 //! operator's binary running with its own service account's rights.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::future::Future;
 use std::io::{Read, Write};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -21,14 +22,21 @@ use towpath_e2e::binaries::Binaries;
 use towpath_e2e::isolated::isolated;
 use towpath_e2e::pki::{loopback_server, signing_key};
 use towpath_e2e::progress::Progress;
+use towpath_operator::lease::Leadership;
 
 /// Within which the API server is to answer.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(240);
 /// Within which whatever a test waits for is to happen: shorter than the time between two passes without a change, which
 /// would bring about what a change should have.
 pub const SOON: Duration = Duration::from_secs(25);
+/// The same where no such pass would.
+pub const LONG: Duration = Duration::from_secs(180);
 /// How often a condition is looked at: not so often that looking keeps it from coming about.
 const LOOKS: Duration = Duration::from_millis(10);
+/// How much of one look counts as time in which the operator could work: in the rest the test itself had no processor.
+const LOOK: Duration = Duration::from_millis(150);
+/// For how long nothing is written of a network that rests: longer than counts of policies wait.
+const REST: Duration = Duration::from_secs(6);
 
 /// Runs a test with a cluster of its own.
 pub fn with_cluster<F: Future<Output = ()>>(test: &str, body: impl FnOnce(Cluster) -> F) {
@@ -47,14 +55,38 @@ pub async fn wait_for<T, F: Future<Output = Result<T, String>>>(
     within: Duration,
     mut look: impl FnMut() -> F,
 ) -> T {
-    let begun = Instant::now();
-    let mut looks = tokio::time::interval(LOOKS);
+    let mut patience = Patience::new(within);
     loop {
-        looks.tick().await;
         match look().await {
             Ok(found) => return found,
-            Err(last) => assert!(begun.elapsed() < within, "{what} did not happen within {within:?}: {last}"),
+            Err(last) => assert!(patience.lasts(), "{what} did not happen within {within:?}: {last}"),
         }
+        tokio::time::sleep(LOOKS).await;
+    }
+}
+
+/// Waits until this is who leads.
+pub async fn wait_to_lead(leadership: &Leadership) {
+    wait_for("leadership", LONG, || async { if leadership.holds() { Ok(()) } else { Err("follows".to_owned()) } })
+        .await;
+}
+
+/// How long somebody who looks again and again may go on.
+pub struct Patience {
+    left: Duration,
+    looked: Instant,
+}
+
+impl Patience {
+    pub fn new(within: Duration) -> Self {
+        Self { left: within, looked: Instant::now() }
+    }
+
+    /// Whether it lasts, after one more look.
+    pub fn lasts(&mut self) -> bool {
+        self.left = self.left.saturating_sub(self.looked.elapsed().min(LOOK));
+        self.looked = Instant::now();
+        !self.left.is_zero()
     }
 }
 
@@ -90,7 +122,7 @@ impl Cluster {
         let cluster = Self { folder, binaries, _etcd: etcd, api_server, client };
         cluster.answers().await;
         cluster.kubectl(&["apply", "--server-side", "-k", &repository("config/overlays/lab")]);
-        wait_for("the kinds", SOON, || async {
+        wait_for("the kinds", LONG, || async {
             let networks = Api::<ClusterNetwork>::all(cluster.client.clone());
             networks.list(&ListParams::default()).await.map(drop).map_err(|error| error.to_string())
         })
@@ -100,9 +132,14 @@ impl Cluster {
 
     async fn answers(&self) {
         wait_for("an answer of the API server", START, || async {
-            // The last thing that an API server makes when it starts.
+            // What an API server makes when it starts, each without waiting for the other.
             let ranges = Api::<ServiceCIDR>::all(self.client.clone());
-            ranges.get("kubernetes").await.map(drop).map_err(|error| error.to_string())
+            ranges.get("kubernetes").await.map_err(|error| error.to_string())?;
+            let namespaces = Api::<Namespace>::all(self.client.clone());
+            for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+                namespaces.get(name).await.map_err(|error| error.to_string())?;
+            }
+            Ok(())
         })
         .await;
     }
@@ -246,6 +283,21 @@ impl Cluster {
             },
         });
         api.patch_status(name, &PatchParams::apply(AGENT), &Patch::Apply(status)).await.unwrap();
+    }
+
+    /// Waits until the network is written no more.
+    pub async fn rests(&self) {
+        let api = Api::<ClusterNetwork>::all(self.client.clone());
+        let last = RefCell::new((None, Instant::now()));
+        wait_for("a network that rests", LONG, || async {
+            let version = api.get("default").await.map_err(|error| error.to_string())?.metadata.resource_version;
+            let mut last = last.borrow_mut();
+            if last.0 != version {
+                *last = (version, Instant::now());
+            }
+            if last.1.elapsed() >= REST { Ok(()) } else { Err(format!("{last:?}")) }
+        })
+        .await;
     }
 
     /// Waits for the verdict and the words of a condition of the network.

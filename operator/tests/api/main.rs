@@ -27,7 +27,7 @@ use towpath_operator::grant::{NAME, grant};
 use towpath_operator::lease::{Candidate, Leadership};
 use towpath_operator::metrics::Metrics;
 
-use harness::{Cluster, SOON, repository, wait_for, with_cluster};
+use harness::{Cluster, SOON, repository, wait_for, wait_to_lead, with_cluster};
 
 const KINDNET: &str = "config/samples/kindnet.yaml";
 
@@ -45,21 +45,25 @@ fn every_node_gets_its_part_and_a_restart_writes_nothing() {
             cluster.part(name, SOON, |part| part.spec.pod_cidrs[0] == cidr).await;
             cluster.report(name).await;
         }
-        cluster.kubectl(&["wait", "--for=condition=Ready", "clusternetwork/default", "--timeout=15s"]);
+        cluster.kubectl(&["wait", "--for=condition=Ready", "clusternetwork/default", "--timeout=120s"]);
         let table = cluster.kubectl(&["get", "cnet"]);
         let words = |line: Option<&str>| line.unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(
             words(table.lines().next()),
             ["NAME", "READY", "TRANSPORT", "ATTACHMENT", "MTU", "NODES", "UPDATED", "POLICIES", "AGE"]
         );
-        assert_eq!(
-            words(table.lines().nth(1))[..8],
-            ["default", "True", "Direct", "Routed", "1500", "3/3", "3/3", "0/0"]
-        );
+        wait_for("the network's row", SOON, || async {
+            let table = cluster.kubectl(&["get", "cnet"]);
+            let row = ["default", "True", "Direct", "Routed", "1500", "3/3", "3/3", "0/0"];
+            if words(table.lines().nth(1)).iter().take(8).eq(row.iter()) { Ok(()) } else { Err(table) }
+        })
+        .await;
         let table = cluster.kubectl(&["get", "nnet"]);
         assert_eq!(words(table.lines().next()), ["NAME", "READY", "POD-CIDRS", "TRANSPORT", "MTU", "REVISION", "AGE"]);
         assert!(table.contains("10.244.0.0/24,fd00:10:244::/64"), "{table}");
 
+        // Counts may wait to be written.
+        cluster.rests().await;
         operator.kill();
         let before = versions(&cluster.parts().await);
         let again = cluster.operator("op-1", 9470);
@@ -110,14 +114,24 @@ fn another_replica_takes_over_in_seconds() {
             second.get("/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200")).map(drop).ok_or("no".to_owned())
         })
         .await;
-        assert_eq!(second.metric("towpath_operator_leading"), Some(0.0));
-        first.kill();
+        // On a busy machine the second may have come to lead.
+        let replicas = [first, second];
+        let is_first = wait_for("one that leads", SOON, || async {
+            match replicas.each_ref().map(|replica| replica.metric("towpath_operator_leading") == Some(1.0)) {
+                [is_first, is_second] if is_first != is_second => Ok(is_first),
+                both => Err(format!("{both:?}")),
+            }
+        })
+        .await;
+        let [first, second] = replicas;
+        let (leader, other, port) = if is_first { (first, second, 9470) } else { (second, first, 9471) };
+        leader.kill();
         cluster.add_node("n1", &["172.30.0.1", "fd00:172:30::1"]).await;
         cluster.part("n1", SOON, |_| true).await;
 
-        let third = cluster.operator("op-3", 9470);
+        let third = cluster.operator("op-3", port);
         wait_for("health", SOON, || async { third.get("/readyz").map(drop).ok_or("no".to_owned()) }).await;
-        second.terminate();
+        other.terminate();
         cluster.add_node("n2", &["172.30.0.2", "fd00:172:30::2"]).await;
         cluster.part("n2", SOON, |_| true).await;
     });
@@ -255,8 +269,7 @@ async fn look(cluster: &Cluster) -> Seen {
 async fn grant_until_done(writer: Writer, leadership: Leadership, intent: Intent, seen: Seen) -> u32 {
     let mut conflicts = 0_u32;
     loop {
-        wait_for("leadership", SOON, || async { if leadership.holds() { Ok(()) } else { Err("follows".to_owned()) } })
-            .await;
+        wait_to_lead(&leadership).await;
         let errors = match grant(&writer, &intent, &seen).await {
             Ok(granted) if granted.errors.is_empty() => return conflicts,
             Ok(granted) => granted.errors,
@@ -302,13 +315,21 @@ fn operators_that_all_believe_to_lead_never_give_a_cidr_twice() {
         locks.create(&PostParams::default(), &serde_json::from_value(lock).unwrap()).await.unwrap();
 
         let client = cluster.operator_client().await;
-        let mut operators = tokio::task::JoinSet::new();
         let (end, ended) = watch::channel(false);
+        let mut leaderships = Vec::new();
         // Each leads by a lease of its own.
         for namespace in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let leases = Api::namespaced(cluster.client.clone(), namespace);
             let (candidate, leadership) = Candidate::new(leases, namespace, Arc::default());
             tokio::spawn(candidate.campaign(ended.clone()));
+            leaderships.push(leadership);
+        }
+        // Nobody is done before the others begin.
+        for leadership in &leaderships {
+            wait_to_lead(leadership).await;
+        }
+        let mut operators = tokio::task::JoinSet::new();
+        for leadership in leaderships {
             let writer = Writer::new(&client, "towpath-system", leadership.clone(), Arc::new(Metrics::default()));
             operators.spawn(grant_until_done(writer, leadership, intent.clone(), seen.clone()));
         }

@@ -10,7 +10,7 @@ use towpath_net::policy::input::Key;
 use towpath_operator::policy::feed::{Fed, Feed, feed};
 use towpath_operator::policy::report::{PolicyId, PolicyKind};
 
-use crate::harness::{Cluster, SOON, wait_for, with_cluster};
+use crate::harness::{Cluster, LONG, SOON, wait_for, with_cluster};
 
 const DEFINITION: &str = "clusternetworkpolicies.policy.networking.k8s.io";
 
@@ -29,7 +29,7 @@ impl Listener {
     /// What comes next but for how policies of the cluster are written.
     async fn next(&mut self) -> Fed {
         loop {
-            match timeout(SOON, self.feed.changes.recv()).await.unwrap().unwrap() {
+            match timeout(LONG, self.feed.changes.recv()).await.unwrap().unwrap() {
                 Fed::Written(..) => {}
                 fed => return fed,
             }
@@ -133,7 +133,7 @@ pub fn define(cluster: &Cluster) {
             },
         }),
     );
-    cluster.kubectl(&["wait", "--for=condition=Established", &format!("crd/{DEFINITION}")]);
+    cluster.kubectl(&["wait", "--for=condition=Established", &format!("crd/{DEFINITION}"), "--timeout=120s"]);
 }
 
 pub fn cluster_policy(cluster: &Cluster, name: &str, priority: i32, subject: &Value) {
@@ -233,7 +233,7 @@ fn what_cannot_be_honoured_is_reported_until_it_can_be() {
             "{complaint:?}"
         );
         cluster_policy(&cluster, "nobody", 1, &json!({"namespaces": {}}));
-        timeout(SOON, listener.feed.report.wait_for(|report| report.complaints().len() == 0)).await.unwrap().unwrap();
+        timeout(LONG, listener.feed.report.wait_for(|report| report.complaints().len() == 0)).await.unwrap().unwrap();
         assert_eq!(listener.change().await, "ClusterPolicy nobody 1");
     });
 }

@@ -1,14 +1,12 @@
 //! Mode `Pools` against a real API server.
 
-use std::time::Instant;
-
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use towpath_crds::{ClusterNetwork, NodeNetwork};
 
 use crate::agent::Agent;
-use crate::harness::{Cluster, SOON, wait_for, with_cluster};
+use crate::harness::{Cluster, Patience, SOON, wait_for, with_cluster};
 
 /// A network of these pools; blocks go back at once.
 pub fn network(pools: &Value) -> Value {
@@ -31,14 +29,14 @@ fn main_pools() -> Value {
 /// Lets an agent look until it sees what is waited for.
 async fn until(agent: &mut Agent, cluster: &Cluster, name: &str, is: impl Fn(&NodeNetwork, u64) -> bool) {
     let api = Api::<NodeNetwork>::all(cluster.client.clone());
-    let begun = Instant::now();
+    let mut patience = Patience::new(SOON);
     loop {
         let waiting = agent.look().await;
         let part = api.get_opt(name).await.unwrap();
         if part.as_ref().is_some_and(|part| is(part, waiting)) {
             return;
         }
-        assert!(begun.elapsed() < SOON, "{waiting} pods of {name} wait, and it has {:?}", part.map(|part| part.spec));
+        assert!(patience.lasts(), "{waiting} pods of {name} wait, and it has {:?}", part.map(|part| part.spec));
     }
 }
 

@@ -151,7 +151,7 @@ fn nodes_move_one_by_one_as_their_labels_change_and_columns_show_what_runs() {
             "paths": [{"transport": "WireGuard", "nodes": 2}]}),
         )
         .await;
-        cluster.kubectl(&["wait", "--for=condition=Ready", "clusternetwork/default", "--timeout=15s"]);
+        cluster.kubectl(&["wait", "--for=condition=Ready", "clusternetwork/default", "--timeout=120s"]);
         let table = cluster.kubectl(&["get", "cnet", "-o", "wide"]);
         let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row[..5], ["default", "True", "VXLAN,WireGuard", "Routed", "1420"], "{table}");
