@@ -42,7 +42,8 @@ tests() {
 mapfile -t clusters < <(files_of towpath-e2e)
 # What runs with the clock in view, as leases, deadlines and healing do, runs by itself.
 mapfile -t timely < <(files_of towpath-control towpath-node-agent towpath-operator)
-mapfile -t others < <(files_of towpath-cni towpath-crds towpath-kernel towpath-net | grep -vxF "$(printf '%s\n' "${timely[@]}")")
+mapfile -t others < <(files_of towpath-cni towpath-crds towpath-kernel towpath-net | grep -vxF -e "$(printf '%s\n' "${timely[@]}")")
+[ "${#clusters[@]}" -gt 0 ] && [ "${#timely[@]}" -gt 0 ] && [ "${#others[@]}" -gt 0 ] || fail "the tests of the workspace could not be listed"
 
 # Scenarios wait most of their time, for programs and for the clock: of what needs no cluster most runs beside them, behind them in line.
 beside() {
