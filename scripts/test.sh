@@ -34,9 +34,21 @@ for package in json.load(sys.stdin)["packages"]:
             print("--test=" + target["name"])' "$@" | sort -u
 }
 
-# Always of the whole workspace: what is compiled for one package alone has other features, and is compiled again.
+# Runs tests, always of the whole workspace: what is compiled for one package alone has other features, and is compiled again.
+# What they print is shown by way of a file: where they share a pipe, one program can keep all others from waiting for room in it,
+# and what these say is lost.
 tests() {
-  cargo test --workspace --locked --no-fail-fast "$@"
+  local log=$1 shower outcome=0
+  shift
+  : >"$log"
+  tail -n +1 -f --pid=$$ "$log" &
+  shower=$!
+  cargo test --workspace --locked --no-fail-fast "$@" >"$log" 2>&1 || outcome=$?
+  # It looks once a second.
+  sleep 2
+  kill "$shower"
+  wait "$shower" 2>/dev/null || true
+  return "$outcome"
 }
 
 mapfile -t clusters < <(files_of towpath-e2e)
@@ -68,12 +80,12 @@ beside >"$logs/units.log" 2>&1 &
 units=$!
 outcome=0
 export TOWPATH_IMAGE_FOLDER="$TOWPATH_CACHE/image"
-tests "${clusters[@]}" -- --test-threads=1 --nocapture 2>&1 | tee "$logs/scenarios.log" || outcome=$?
+tests "$logs/scenarios.log" "${clusters[@]}" -- --test-threads=1 --nocapture || outcome=$?
 step "units, properties, namespaces and fuzzing"
 wait "$units" || outcome=$?
 cat "$logs/units.log"
 step "operator, agent, and what they tell each other, also in $logs/timely.log"
-tests "${timely[@]}" 2>&1 | tee "$logs/timely.log" || outcome=$?
+tests "$logs/timely.log" "${timely[@]}" || outcome=$?
 [ "$outcome" -eq 0 ] || { reasons "$logs"/{scenarios,units,timely}.log; fail "tests failed: see $logs/{scenarios,units,timely}.log"; }
 
 step "the host is as it was"

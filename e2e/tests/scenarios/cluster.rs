@@ -85,8 +85,8 @@ impl Cluster {
     /// Waits until the network and every node are ready. After an outage of the API server, a kubelet sees its Node as it
     /// was before until it lists it anew, for which it waits up to 30 s, and only then finds that it has to say Ready.
     pub fn wait_ready(&self) {
-        self.kubectl("wait --for=condition=Ready clusternetwork/default --timeout=90s");
-        self.kubectl("wait --for=condition=Ready node --all --timeout=150s");
+        self.kubectl("wait --for=condition=Ready clusternetwork/default --timeout=300s");
+        self.kubectl("wait --for=condition=Ready node --all --timeout=300s");
     }
 
     /// Runs `kubectl` with words that have no blanks in them.
@@ -157,7 +157,7 @@ impl Cluster {
     #[track_caller]
     pub fn in_pod(&self, pod: &str, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
-        eventually(&format!("{pod}: {line}"), Duration::from_secs(20), || {
+        eventually(&format!("{pod}: {line}"), Duration::from_secs(120), || {
             let output = self.lab.pod_exec("default", pod, &words).unwrap();
             if output.success { Ok(output.stdout) } else { Err(output.stderr + &output.stdout) }
         })

@@ -306,7 +306,7 @@ fn a_compromised_agent_can_write_the_status_of_its_own_node_and_nothing_else() {
     }
     the_stream_of_another_node_is_refused(&attacker);
     assert_eq!(everything(&cluster), before);
-    cluster.wait_for("a network that is as ready as before", Duration::from_secs(10), || {
+    cluster.wait_for("a network that is as ready as before", Duration::from_secs(120), || {
         let nodes = cluster.field("clusternetwork/default", ".status.nodes.readyOfDesired");
         if nodes == "3/3" { Ok(()) } else { Err(nodes) }
     });

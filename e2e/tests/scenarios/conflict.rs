@@ -50,7 +50,7 @@ fn said_of(cluster: &Cluster, node: &str) -> String {
 #[track_caller]
 fn wait_said(cluster: &Cluster, parts: &[&str]) -> Duration {
     let start = Instant::now();
-    cluster.wait_for(&format!("{parts:?}"), Duration::from_secs(60), || {
+    cluster.wait_for(&format!("{parts:?}"), Duration::from_secs(120), || {
         let said = said_of(cluster, "n1");
         if parts.iter().all(|part| said.contains(part)) { Ok(()) } else { Err(said) }
     });
@@ -70,11 +70,11 @@ fn pods_that_joined_podmans_network_are_named_and_come_right_when_made_anew() {
     let named = format!("default/early ({})", early.addresses[0]);
     let file = format!("{PODMAN} (network podman: bridge, portmap, firewall, tuning)");
     wait_said(&cluster, &["False PodsOfAnotherNetwork: delete these pods", &named, &file]);
-    cluster.wait_for("what n2 says", Duration::from_secs(60), || {
+    cluster.wait_for("what n2 says", Duration::from_secs(120), || {
         let said = said_of(&cluster, "n2");
         if said == "True Uncontested: " { Ok(()) } else { Err(said) }
     });
-    cluster.wait_for("the cluster's condition", Duration::from_secs(60), || {
+    cluster.wait_for("the cluster's condition", Duration::from_secs(120), || {
         let said = cluster.field("clusternetwork/default", ".status.conditions[?(@.type==\"CNIUncontested\")].message");
         if said.contains("n1") { Ok(()) } else { Err(said) }
     });
@@ -96,7 +96,7 @@ fn pods_that_joined_podmans_network_are_named_and_come_right_when_made_anew() {
     for address in &late.addresses {
         cluster.in_pod(&far.name, &format!("ping -c 1 -W 2 {address}"));
     }
-    cluster.wait_for("events", Duration::from_secs(60), || {
+    cluster.wait_for("events", Duration::from_secs(120), || {
         let events = cluster.kubectl("get events -o jsonpath={.items[*].reason}");
         let has = |reason| events.split(' ').any(|one| one == reason);
         let all = ["PodsOfAnotherNetwork", "ForeignConfiguration", "Uncontested"].into_iter().all(has);
@@ -105,8 +105,8 @@ fn pods_that_joined_podmans_network_are_named_and_come_right_when_made_anew() {
 
     cluster.kubectl("delete pod early far");
     let overlay = repository().join("config/overlays/lab").display().to_string();
-    cluster.kubectl(&format!("delete --ignore-not-found --timeout=90s -k {overlay}"));
-    cluster.wait_for("podman's configuration", Duration::from_secs(60), || {
+    cluster.kubectl(&format!("delete --ignore-not-found --timeout=180s -k {overlay}"));
+    cluster.wait_for("podman's configuration", Duration::from_secs(120), || {
         fs::read_to_string(configuration(&cluster, PODMAN)).map(drop).map_err(|error| error.to_string())
     });
     assert_eq!(fs::read_to_string(configuration(&cluster, PODMAN)).unwrap(), packaged);

@@ -9,7 +9,7 @@ fn host_ports_lead_to_their_pod_from_inside_and_outside() {
     let cluster = Cluster::up("hostports");
     let client = cluster.pod("client", "n2");
     cluster.start_pod("server", "n1", ", hostPort: 8088");
-    cluster.kubectl("wait --for=condition=Ready pod/server --timeout=60s");
+    cluster.kubectl("wait --for=condition=Ready pod/server --timeout=180s");
     for address in node_addresses(&cluster, "n1") {
         let url = format!("http://{}:8088/hostname", in_url(address));
         assert_eq!(cluster.in_pod(&client.name, &format!("curl -sS -g -m 3 {url}")), "server");

@@ -58,7 +58,7 @@ impl<'a> Crowd<'a> {
     #[track_caller]
     pub fn all_answer(&self, from: &str) {
         let script = format!("printf '%s\\n' {} | xargs -P 16 -n 1 ping -q -c 1 -W 3 2>&1", self.addresses().join(" "));
-        eventually("an answer of every pod", Duration::from_secs(30), || {
+        eventually("an answer of every pod", Duration::from_secs(120), || {
             let output = self.cluster.lab.node(from).unwrap().exec(&["sh", "-c", &script]).unwrap();
             let told = String::from_utf8_lossy(&output.stdout);
             let amiss = |line: &&str| line.starts_with("ping:") || line.contains("100% packet loss");

@@ -30,7 +30,7 @@ pub fn is_logged_and_counted(cluster: &Cluster, from: &Pod, to: &Pod) {
     let [from, to] = [from, to].map(|pod| format!("default/{}", pod.name));
     let expected =
         [("direction", "ingress"), ("from", &from), ("to", &to), ("why", "Isolated"), ("policy", "default/to-d")];
-    let line = eventually("a line about the flow", Duration::from_secs(30), || {
+    let line = eventually("a line about the flow", Duration::from_secs(120), || {
         namespace.run(begin).unwrap();
         let arguments = "-n towpath-system logs -l app.kubernetes.io/name=towpath-agent --tail=100";
         let logs = cluster.lab.kubectl(&arguments.split(' ').collect::<Vec<_>>()).map_err(|error| error.to_string())?;
@@ -49,7 +49,7 @@ pub fn is_logged_and_counted(cluster: &Cluster, from: &Pod, to: &Pod) {
     for name in ["denied", "allowed"] {
         let counter = format!("towpath_agent_policy_{name}_packets_total{{{labels}}} ");
         // An agent with much to do leaves them out of an answer.
-        eventually(&counter, Duration::from_secs(60), || {
+        eventually(&counter, Duration::from_secs(120), || {
             let counters = metrics(cluster, "n2");
             let value = counters.lines().find_map(|line| line.strip_prefix(&counter));
             if value.is_some_and(|value| value != "0") { Ok(()) } else { Err(counters) }

@@ -113,7 +113,7 @@ fn alter(cluster: &Cluster, line: &str) {
 fn it_is_reported(cluster: &Cluster, route: &str) {
     let before: u64 = cluster.field("nodenetwork/n1", ".status.driftTotal").parse().unwrap_or(0);
     cluster.on("n1", &format!("ip route delete {route}"));
-    cluster.wait_for("the report", Duration::from_secs(30), || {
+    cluster.wait_for("the report", Duration::from_secs(120), || {
         let total: u64 = cluster.field("nodenetwork/n1", ".status.driftTotal").parse().unwrap_or(0);
         let newest = cluster.field("nodenetwork/n1", ".status.drift[0].object");
         let time = cluster.field("nodenetwork/n1", ".status.drift[0].time");

@@ -83,7 +83,7 @@ fn nothing_between_pods_is_seen_in_clear_where_encryption_is_wanted() {
     declare(&cluster, "{mode: Direct}");
     cluster.wait_ready();
     let pods = [("a", "n1"), ("b", "n1"), ("c", "n2")].map(|(name, node)| cluster.pod(name, node));
-    eventually("an answer to each of 8 pings", Duration::from_secs(60), || match pings(&cluster, &pods) {
+    eventually("an answer to each of 8 pings", Duration::from_secs(120), || match pings(&cluster, &pods) {
         8 => Ok(()),
         answered => Err(format!("{answered} were answered")),
     });
@@ -123,7 +123,7 @@ fn both_fences_are_up(cluster: &Cluster, node: &str) {
         ("ip route show proto 117", "blackhole 10.244.0.0/16"),
         ("ip -6 route show proto 117", "blackhole fd00:10:244::/56"),
     ];
-    cluster.wait_for("both fences", Duration::from_secs(90), || {
+    cluster.wait_for("both fences", Duration::from_secs(120), || {
         for (line, part) in fences {
             let words: Vec<&str> = line.split_whitespace().collect();
             let output =
@@ -139,7 +139,7 @@ fn both_fences_are_up(cluster: &Cluster, node: &str) {
 
 fn it_says_what_is_missing(cluster: &Cluster, node: &str) {
     let object = format!("nodenetwork/{node}");
-    cluster.wait_for("what is not effective, and why", Duration::from_secs(30), || {
+    cluster.wait_for("what is not effective, and why", Duration::from_secs(120), || {
         let said = cluster.field(&object, ".status.conditions[?(@.type==\"Ready\")].message");
         let parts = ["WireGuard is not effective", "module wireguard"];
         if parts.iter().all(|part| said.contains(part)) { Ok(()) } else { Err(said) }
@@ -151,7 +151,7 @@ fn every_node_tells_a_key(cluster: &Cluster) {
     let path = ".status.wireGuard.keys[?(@.slot==\"First\")].publicKey";
     let key = |node: &str| cluster.field(&format!("nodenetwork/{node}"), path);
     for node in ["n1", "n2", "n3"] {
-        cluster.wait_for(&format!("the key of {node}"), Duration::from_secs(60), || {
+        cluster.wait_for(&format!("the key of {node}"), Duration::from_secs(120), || {
             let text = key(node);
             // 32 bytes in base64.
             if text.len() == 44 && text.ends_with('=') { Ok(()) } else { Err(text) }

@@ -158,7 +158,7 @@ fn cluster(name: &str) -> Cluster {
     cluster.wait_ready();
     // So that no other pods come.
     cluster.kubectl("-n kube-system scale deployment coredns --replicas=0");
-    cluster.kubectl("-n kube-system wait --for=delete pod -l k8s-app=kube-dns --timeout=90s");
+    cluster.kubectl("-n kube-system wait --for=delete pod -l k8s-app=kube-dns --timeout=180s");
     cluster
 }
 
@@ -231,7 +231,7 @@ impl Scene<'_> {
     }
 
     fn table_is_back(&self, node: &str) {
-        eventually(&format!("the table of policies on {node}"), Duration::from_secs(30), || {
+        eventually(&format!("the table of policies on {node}"), Duration::from_secs(120), || {
             let tables = self.cluster.on(node, "nft list tables");
             if tables.contains("inet towpath-policy") { Ok(()) } else { Err(tables) }
         });
@@ -251,7 +251,7 @@ impl Scene<'_> {
         let all = self.namespaces();
         let pods: Vec<&Namespace> = before.iter().filter_map(|address| all.get(address)).collect();
         // One of them may have the address of a receiver that has gone, which nobody but mute ones send to.
-        let reached = eventually("packets for open pods", Duration::from_secs(90), || {
+        let reached = eventually("packets for open pods", Duration::from_secs(120), || {
             let reached = pods.iter().filter(|pod| Arrived::read(pod).has_all()).count();
             if reached >= pods.len() - 1 { Ok(reached) } else { Err(format!("{reached} of {} reached", pods.len())) }
         });
@@ -331,7 +331,7 @@ fn what_is_allowed_arrives(scene: &Scene<'_>, flooders: Flooders<'_, '_>, friend
     let closed = scene.cluster.pod_seen("closed");
     flooders.begin(friend, closed.addresses);
     let arrives = |name: &str, why: &str| {
-        eventually(&format!("{name}: {why}"), Duration::from_secs(90), || {
+        eventually(&format!("{name}: {why}"), Duration::from_secs(120), || {
             let arrived = Arrived::read(&scene.receivers[name]);
             if arrived.has_all() { Ok(()) } else { Err(format!("{arrived:?}")) }
         });

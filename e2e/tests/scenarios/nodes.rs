@@ -49,11 +49,11 @@ fn peers_follow_nodes_that_come_go_restart_and_move() {
 fn a_node_joins(cluster: &Cluster) {
     let node = cluster.lab.node_add(None).unwrap();
     assert_eq!(node.name.as_str(), "n4");
-    cluster.kubectl("wait --for=create nodenetwork/n4 --timeout=10s");
+    cluster.kubectl("wait --for=create nodenetwork/n4 --timeout=180s");
     let cidr = pod_cidr(cluster, "n4");
     let address = cluster.lab.node("n4").unwrap().addresses()[0].to_string();
     wait_for_route(cluster, "n1", &cidr, Some(&address));
-    cluster.kubectl("wait --for=condition=Ready node/n4 --timeout=60s");
+    cluster.kubectl("wait --for=condition=Ready node/n4 --timeout=180s");
     cluster.pod("on-n4", "n4");
     assert_reachable(cluster, "a", "on-n4");
 }
@@ -61,7 +61,7 @@ fn a_node_joins(cluster: &Cluster) {
 fn a_node_restarts(cluster: &Cluster) {
     let cidr = pod_cidr(cluster, "n4");
     cluster.lab.node_restart("n4").unwrap();
-    cluster.wait_for("n4 to be programmed again", Duration::from_secs(60), || {
+    cluster.wait_for("n4 to be programmed again", Duration::from_secs(120), || {
         let here = routes(cluster, "n4");
         if here.contains(&pod_cidr(cluster, "n1")) { Ok(()) } else { Err(here) }
     });
@@ -75,7 +75,7 @@ fn a_node_moves(cluster: &Cluster) {
     let cidr = pod_cidr(cluster, "n4");
     cluster.lab.node_readdress("n4").unwrap();
     let address = cluster.lab.node("n4").unwrap().addresses()[0].to_string();
-    cluster.wait_for("the Node's new address", Duration::from_secs(60), || {
+    cluster.wait_for("the Node's new address", Duration::from_secs(120), || {
         let seen = cluster.field("node/n4", ".status.addresses[0].address");
         if seen == address { Ok(()) } else { Err(seen) }
     });
@@ -103,7 +103,7 @@ fn a_node_object_is_made_anew(cluster: &Cluster) {
     });
     let recreated = cluster.lab.apply(&node.to_string());
     recreated.unwrap_or_else(|error| panic!("{error}"));
-    cluster.wait_for("the kubelet's word to the new Node", Duration::from_secs(30), || {
+    cluster.wait_for("the kubelet's word to the new Node", Duration::from_secs(120), || {
         let seen = cluster.field("node/n4", ".status.addresses[0].address");
         if seen.is_empty() { Err(seen) } else { Ok(()) }
     });
@@ -121,7 +121,7 @@ fn a_node_object_is_made_anew(cluster: &Cluster) {
         wait_for_route(cluster, "n1", &cidr, None);
     }
     no_range_is_given_twice(cluster, 4);
-    cluster.kubectl("wait --for=condition=Ready nodenetwork/n4 --timeout=90s");
+    cluster.kubectl("wait --for=condition=Ready nodenetwork/n4 --timeout=180s");
 }
 
 fn a_node_leaves(cluster: &Cluster) {

@@ -23,13 +23,13 @@ fn a_second_replica_takes_over_in_seconds() {
     let pid = cluster.pid_of(&node_of_leader(&cluster), "towpath-operator").unwrap();
     let start = Instant::now();
     kill(pid);
-    cluster.wait_for("another leader", Duration::from_secs(60), || {
+    cluster.wait_for("another leader", Duration::from_secs(120), || {
         let now = leader(&cluster);
         if now == before || now.is_empty() { Err(now) } else { Ok(()) }
     });
     println!("took over after {:?}", start.elapsed());
     let node = cluster.lab.node_add(None).unwrap();
-    cluster.kubectl(&format!("wait --for=create nodenetwork/{} --timeout=60s", node.name));
+    cluster.kubectl(&format!("wait --for=create nodenetwork/{} --timeout=180s", node.name));
     cluster.wait_ready();
 }
 
@@ -54,7 +54,7 @@ fn running_out_of_ranges_names_the_node_and_frees_with_it() {
     assert_eq!(without.len(), 1, "{without:?} have no range");
     let with = names.iter().find(|name| has(name)).unwrap();
     cluster.lab.node_remove(with).unwrap();
-    cluster.kubectl(&format!("wait --for=create nodenetwork/{} --timeout=60s", without[0]));
+    cluster.kubectl(&format!("wait --for=create nodenetwork/{} --timeout=180s", without[0]));
     cluster.wait_ready();
 }
 
@@ -63,7 +63,7 @@ fn every_pod_is_counted(cluster: &Cluster) {
     cluster.kubectl("-n kube-system rollout status deployment coredns --timeout=150s");
     let pods = cluster.kubectl("-n kube-system get pods -l k8s-app=kube-dns -o name").lines().count();
     let path = "jsonpath={.items[*].status.addresses[?(@.family==\"IPv4\")].used}";
-    cluster.wait_for("the count of every pod", Duration::from_secs(60), || {
+    cluster.wait_for("the count of every pod", Duration::from_secs(120), || {
         let used =
             cluster.lab.kubectl(&["get", "nodenetworks", "--output", path]).map_err(|error| error.to_string())?;
         let sum: usize = used.split_whitespace().filter_map(|number| number.parse::<usize>().ok()).sum();

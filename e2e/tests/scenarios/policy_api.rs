@@ -122,7 +122,7 @@ fn install_kinds(cluster: &Cluster, program: &Path) {
     let kinds = program.with_file_name("clusternetworkpolicies.yaml");
     cluster.kubectl(&format!("apply --server-side -f {}", kinds.display()));
     cluster
-        .kubectl("wait --for=condition=Established crd/clusternetworkpolicies.policy.networking.k8s.io --timeout=30s");
+        .kubectl("wait --for=condition=Established crd/clusternetworkpolicies.policy.networking.k8s.io --timeout=180s");
 }
 
 #[test]

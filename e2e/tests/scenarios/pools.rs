@@ -61,12 +61,12 @@ fn a_pool_is_added_disabled_and_removed(cluster: &Cluster) {
     let old = cluster.pod("old", "n1");
     declare(cluster, &[MAIN, EXTRA, MAIN6]);
     declare(cluster, &[MAIN_DISABLED, EXTRA, MAIN6]);
-    cluster.wait_for("blocks of the other pool", Duration::from_secs(30), || {
+    cluster.wait_for("blocks of the other pool", Duration::from_secs(120), || {
         let has = |node: &str| blocks(cluster, node).iter().any(|block| block.starts_with("10.246."));
         if ["n1", "n2", "n3"].into_iter().all(has) { Ok(()) } else { Err(format!("{:?}", blocks(cluster, "n1"))) }
     });
     // The agent follows within a moment: until then a pod may still get an address of the old block.
-    eventually("the offer", Duration::from_secs(10), || {
+    eventually("the offer", Duration::from_secs(120), || {
         let file = cluster.on("n1", "cat /run/towpath/node.json");
         if file.contains("10.246.") { Ok(()) } else { Err(file) }
     });
@@ -80,7 +80,7 @@ fn a_pool_is_added_disabled_and_removed(cluster: &Cluster) {
     }
     cluster.kubectl("delete pod old");
     cluster.kubectl("-n kube-system rollout restart deployment coredns");
-    cluster.wait_for("the disabled pool to drain", Duration::from_secs(90), || {
+    cluster.wait_for("the disabled pool to drain", Duration::from_secs(120), || {
         let left: Vec<String> = ["n1", "n2", "n3"].iter().flat_map(|node| blocks(cluster, node)).collect();
         let left: Vec<&String> = left.iter().filter(|block| block.starts_with("10.244.")).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }

@@ -92,7 +92,7 @@ fn nodes_and_pods(cluster: &Cluster, pods: &[Pod]) -> usize {
         for pod in pods {
             for address in &pod.addresses {
                 let ping = || cluster.lab.node(node)?.exec(&["ping", "-c", "1", "-W", "2", &address.to_string()]);
-                eventually(&format!("{node} to {pod:?}"), Duration::from_secs(20), || {
+                eventually(&format!("{node} to {pod:?}"), Duration::from_secs(120), || {
                     let output = ping().unwrap();
                     let said = || String::from_utf8_lossy(&output.stdout).into_owned();
                     if output.status.success() { Ok(()) } else { Err(said()) }

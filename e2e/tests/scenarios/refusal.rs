@@ -74,7 +74,7 @@ fn thirty_bad_networks_say_what_is_wrong_and_touch_nothing() {
 fn an_mtu_above_the_uplink_is_told_and_given_to_nobody(cluster: &Cluster) {
     cluster.kubectl("patch clusternetwork default --type=merge -p {\"spec\":{\"mtu\":9000}}");
     let path = ".status.conditions[?(@.type==\"Ready\")].message";
-    cluster.wait_for("the condition", Duration::from_secs(60), || {
+    cluster.wait_for("the condition", Duration::from_secs(120), || {
         let message = cluster.field("clusternetwork/default", path);
         if message.contains("mtu 9000 is more than the 1500 bytes") { Ok(()) } else { Err(message) }
     });
@@ -90,7 +90,7 @@ fn it_ends_in_a_condition(cluster: &Cluster, file: &Bad) {
         cluster.field("clusternetwork/default", &format!(".status.conditions[?(@.type==\"Ready\")].{field}"))
     };
     let generation = cluster.field("clusternetwork/default", ".metadata.generation");
-    cluster.wait_for(&format!("the condition of {}", file.path.display()), Duration::from_secs(60), || {
+    cluster.wait_for(&format!("the condition of {}", file.path.display()), Duration::from_secs(120), || {
         let observed = cluster.field("clusternetwork/default", ".status.observedGeneration");
         let status = ready("status");
         if status == "False" && observed == generation { Ok(()) } else { Err(format!("{status} at {observed}")) }

@@ -51,7 +51,7 @@ pub fn is_as_before(cluster: &Cluster, before: &[String]) -> Result<(), String> 
 /// Takes Towpath away, as a user does.
 pub fn remove(cluster: &Cluster) {
     let overlay = repository().join("config/overlays/lab").display().to_string();
-    cluster.kubectl(&format!("delete --ignore-not-found --timeout=90s -k {overlay}"));
+    cluster.kubectl(&format!("delete --ignore-not-found --timeout=180s -k {overlay}"));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn removal_brings_every_node_back_to_what_it_was() {
     cluster.kubectl("delete pod a");
     assert!(is_as_before(&cluster, &before).is_err(), "Towpath changed nothing: this compares nothing");
     remove(&cluster);
-    cluster.wait_for("every node to be as before", Duration::from_secs(30), || is_as_before(&cluster, &before));
+    cluster.wait_for("every node to be as before", Duration::from_secs(120), || is_as_before(&cluster, &before));
 
     // Again, and this time the operator dies half-way.
     cluster.install();
@@ -88,7 +88,7 @@ fn removal_brings_every_node_back_to_what_it_was() {
         cluster.pid_of(node, "towpath-operator").into_iter().for_each(kill);
     }
     remove(&cluster);
-    cluster.wait_for("every node to be as before", Duration::from_secs(30), || is_as_before(&cluster, &before));
+    cluster.wait_for("every node to be as before", Duration::from_secs(120), || is_as_before(&cluster, &before));
 }
 
 #[test]

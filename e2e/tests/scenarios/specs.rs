@@ -266,11 +266,11 @@ fn complaints(verdicts: &[Verdict], left_out: &[Verdict], file: &str) -> Vec<Str
 
 /// A node loses its taint a moment after it is Ready. Upstream looks for that first, and then every 30 s.
 fn wait_until_pods_may_run_anywhere(cluster: &Cluster) {
-    cluster.wait_for("nodes without taints", Duration::from_secs(30), || {
+    cluster.wait_for("nodes without taints", Duration::from_secs(120), || {
         let taints = cluster.kubectl("get nodes -o jsonpath={.items[*].spec.taints}");
         if taints.is_empty() { Ok(()) } else { Err(taints) }
     });
-    cluster.kubectl("-n kube-system rollout status deployment/coredns --timeout=60s");
+    cluster.kubectl("-n kube-system rollout status deployment/coredns --timeout=180s");
 }
 
 /// Runs what is selected, and panics with all that is wrong at its end.

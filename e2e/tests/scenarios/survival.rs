@@ -29,7 +29,7 @@ fn an_agent_pod_that_is_deleted_by_force_leaves_the_network_as_it_is() {
 /// The process of a node's agent, as soon as there is one.
 pub fn wait_for_agent(cluster: &Cluster, node: &str) -> u32 {
     let mut found = None;
-    cluster.wait_for(&format!("the agent of {node}"), Duration::from_secs(90), || {
+    cluster.wait_for(&format!("the agent of {node}"), Duration::from_secs(120), || {
         found = cluster.agent_pid(node);
         found.map(drop).ok_or_else(|| "no such process".to_owned())
     });
@@ -56,7 +56,7 @@ fn traffic_and_deletion_go_on_without_operator_and_api_server() {
     wait_for_agent(&cluster, "n1");
     let way = cluster.on("n1", &format!("ip route show {block}"));
     cluster.on("n1", &format!("ip route delete {block}"));
-    eventually("the route to n3", Duration::from_secs(60), || {
+    eventually("the route to n3", Duration::from_secs(120), || {
         let now = cluster.on("n1", &format!("ip route show {block}"));
         if now == way { Ok(()) } else { Err(now) }
     });

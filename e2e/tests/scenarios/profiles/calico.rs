@@ -143,7 +143,7 @@ fn only_across_subnets(stage: &Stage) {
     cluster.kubectl(r#"patch clusternetwork default --type=merge -p {"spec":{"transport":{"crossSubnetOnly":true}}}"#);
     let (near, far) = (stage.block("n3", Family::V4), stage.block("n2", Family::V4));
     let by = stage.node_address("n3", Family::V4);
-    cluster.wait_for("the plain route", Duration::from_secs(10), || {
+    cluster.wait_for("the plain route", Duration::from_secs(120), || {
         let route = cluster.on("n1", &format!("ip route show {near}"));
         if route.contains(&format!("via {by} dev eth0")) { Ok(()) } else { Err(route) }
     });

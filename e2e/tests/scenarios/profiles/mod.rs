@@ -40,15 +40,15 @@ fn profile(name: &str, change: impl FnOnce(&mut LabConfig), network: &str, rows:
     dns(&cluster, 0);
     cluster.kubectl("delete pods,services -l app --wait");
     remove(&cluster);
-    cluster.wait_for("every node to be as before", Duration::from_secs(30), || is_as_before(&cluster, &before));
+    cluster.wait_for("every node to be as before", Duration::from_secs(120), || is_as_before(&cluster, &before));
 }
 
 /// How many replicas the cluster's DNS has; they are there, or gone, then.
 fn dns(cluster: &Cluster, replicas: u8) {
     cluster.kubectl(&format!("-n kube-system scale deployment coredns --replicas={replicas}"));
     match replicas {
-        0 => cluster.kubectl("-n kube-system wait --for=delete pod -l k8s-app=kube-dns --timeout=60s"),
-        _ => cluster.kubectl("-n kube-system rollout status deployment coredns --timeout=90s"),
+        0 => cluster.kubectl("-n kube-system wait --for=delete pod -l k8s-app=kube-dns --timeout=180s"),
+        _ => cluster.kubectl("-n kube-system rollout status deployment coredns --timeout=180s"),
     };
 }
 
@@ -172,7 +172,7 @@ fn residue_rows(sheet: &mut Sheet<'_>, stage: &Stage) {
         "{apiVersion: v1, kind: Pod, metadata: {name: crashing}, spec: {nodeName: n1, terminationGracePeriodSeconds: 1, \
          containers: [{name: ends, image: 'registry.k8s.io/e2e-test-images/agnhost:2.63.0', command: [sh, -c, 'exit 1']}]}}",
     );
-    cluster.wait_for("the pod to crash twice", Duration::from_secs(90), || {
+    cluster.wait_for("the pod to crash twice", Duration::from_secs(120), || {
         let times = cluster.field("pod/crashing", ".status.containerStatuses[0].restartCount");
         if times.parse::<u32>().is_ok_and(|times| times >= 1) { Ok(()) } else { Err(times) }
     });
