@@ -47,7 +47,7 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < end, "waited in vain until {what}");
-        std::thread::sleep(LOOKS);
+        std::thread::park_timeout(LOOKS);
     }
 }
 

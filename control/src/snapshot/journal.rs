@@ -38,9 +38,15 @@ impl Journal {
         Self { path: beside(snapshot), of: None, file: None }
     }
 
-    /// A snapshot was written: what comes now belongs to it, and whatever came before is part of it.
-    pub fn begin(&mut self, of: Mark) {
+    /// A snapshot was written: what comes now belongs to it, and whatever came before is part of it, or was refused. That goes,
+    /// for a snapshot that says the same as the one before has the same mark.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be removed.
+    pub fn begin(&mut self, of: Mark) -> Result<(), fs::Error> {
         (self.of, self.file) = (Some(of), None);
+        fs::remove(&self.path)
     }
 
     /// Takes a change that is about to be brought about.

@@ -39,7 +39,7 @@ proptest! {
         let whole = |policy: &Bundle| State { policy: policy.clone(), ..State::default() };
         let known = || snapshot::load(&path).unwrap().state.policy;
         let mut journal = Journal::beside(&path);
-        journal.begin(snapshot::save(&path, &[], &whole(&policies[0])).unwrap());
+        journal.begin(snapshot::save(&path, &[], &whole(&policies[0])).unwrap()).unwrap();
         for step in policies.windows(2) {
             journal.note(&Delta::between(&step[0], &step[1])).unwrap();
             prop_assert_eq!(&known(), &step[1]);
@@ -57,6 +57,12 @@ proptest! {
             prop_assert!(policies.contains(&known()));
             std::fs::write(&changes, &bytes).unwrap();
         }
+        // What was noted and refused is nothing to the same snapshot when it is written anew.
+        journal.begin(snapshot::save(&path, &[], &whole(&policies[0])).unwrap()).unwrap();
+        prop_assert_eq!(&known(), &policies[0]);
+        journal.note(&Delta::between(&policies[0], &policies[1])).unwrap();
+        journal.begin(snapshot::save(&path, &[], &whole(&policies[0])).unwrap()).unwrap();
+        prop_assert_eq!(&known(), &policies[0]);
         // They are nothing to a later snapshot.
         let last = policies.last().unwrap();
         snapshot::save(&path, b"later", &whole(last)).unwrap();

@@ -99,11 +99,8 @@ impl Kept {
             warn!(%error, "the policies have no folder");
         }
         let state = State { peers: BTreeMap::new(), policy: std::mem::take(bundle) };
-        match snapshot::save(&self.file, &[], &state) {
-            Ok(mark) => {
-                self.journal.begin(mark);
-                self.lasting.owe();
-            }
+        match snapshot::save(&self.file, &[], &state).and_then(|mark| self.journal.begin(mark)) {
+            Ok(()) => self.lasting.owe(),
             Err(error) => warn!(%error, "cannot keep the policies for the next start"),
         }
         self.pace.written(Instant::now());
