@@ -8,6 +8,7 @@ mod harness;
 mod policy;
 mod policy_status;
 mod pools;
+mod servers;
 mod transport;
 
 use std::collections::BTreeSet;
